@@ -1,0 +1,268 @@
+//! What the screen asks of the client half.
+//!
+//! Commands go through a bounded channel with `try_send`: the screen never waits. A command that carries a `Ticket` is
+//! answered by exactly one `Update` with the same ticket; the others show their effect in the snapshots.
+
+use std::path::PathBuf;
+
+use ruma::{OwnedEventId, OwnedRoomId, OwnedRoomOrAliasId, OwnedUserId};
+
+use crate::client::view::ItemId;
+
+/// Pairs a command with its answer. Chosen by the sender, unique in one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// A password or key on its way. Never printed, wiped from memory when dropped.
+#[derive(Clone)]
+pub struct Secret(zeroize::Zeroizing<String>);
+
+impl Secret {
+    /// Wraps a secret.
+    #[must_use]
+    pub fn new(value: String) -> Self {
+        Self(zeroize::Zeroizing::new(value))
+    }
+
+    /// The secret itself. Take care where it goes.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// How a profile comes into being, or ends. Carried out by the composition root, since it may start or stop a node.
+#[derive(Debug, Clone)]
+pub enum Setup {
+    /// Create a node for this profile and its owner's account, then sign in to it.
+    CreateHome {
+        /// Localpart of the owner.
+        username: String,
+        /// The owner's password.
+        password: Secret,
+        /// Server name; `None` makes a local-only node that never listens on the network.
+        server_name: Option<String>,
+    },
+    /// Sign in to a homeserver.
+    SignIn {
+        /// User ID (`@ann:example.org`), or a bare user name when `server` is given.
+        user: String,
+        /// Server name or base URL; `None` takes the server name of the user ID.
+        server: Option<String>,
+        /// The password.
+        password: Secret,
+    },
+    /// Open the demonstration: a throw-away node with people and rooms.
+    LookAround,
+    /// Sign out and delete this device's local data for the profile.
+    SignOut,
+}
+
+/// A message to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Markdown as typed.
+    pub text: String,
+    /// `Emote` for `/me`.
+    pub emote: bool,
+    /// Send exactly as typed, without markdown.
+    pub literal: bool,
+    /// Answers this event.
+    pub reply_to: Option<OwnedEventId>,
+    /// Belongs to this thread.
+    pub thread_root: Option<OwnedEventId>,
+    /// People whom the text mentions (`m.mentions`).
+    pub mentions: Vec<OwnedUserId>,
+}
+
+/// A room to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRoom {
+    /// Name; `None` leaves it unnamed.
+    pub name: Option<String>,
+    /// Topic.
+    pub topic: Option<String>,
+    /// Local part of an alias, for a public room.
+    pub alias: Option<String>,
+    /// Anybody may find and join it.
+    pub public: bool,
+    /// End-to-end encrypted. The screen's default: true unless `public`.
+    pub encrypted: bool,
+    /// A space.
+    pub space: bool,
+    /// People to invite at once.
+    pub invite: Vec<OwnedUserId>,
+}
+
+/// What the screen asks.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Show this room: give it a live timeline and details. `None` closes the open one.
+    OpenRoom(Option<OwnedRoomId>),
+    /// Show one thread of the open room in the side timeline. `None` closes it.
+    OpenThread(Option<OwnedEventId>),
+    /// Fetch older history of the open room, about this many events.
+    LoadOlder {
+        /// Number of events.
+        count: u16,
+    },
+    /// Send a message to a room through the send queue.
+    Send {
+        /// Where to.
+        room_id: OwnedRoomId,
+        /// What.
+        draft: Draft,
+    },
+    /// Send a file to a room.
+    SendFile {
+        /// Answered with `Update::Done` or `Update::Failed`.
+        ticket: Ticket,
+        /// Where to.
+        room_id: OwnedRoomId,
+        /// The file.
+        path: PathBuf,
+        /// Caption.
+        caption: Option<String>,
+    },
+    /// Save an item's media to a file.
+    Download {
+        /// Answered with `Update::Saved` or `Update::Failed`.
+        ticket: Ticket,
+        /// Where it is.
+        room_id: OwnedRoomId,
+        /// Which item.
+        item: ItemId,
+        /// Target; `None` means the user's download directory, under the sender's file name.
+        to: Option<PathBuf>,
+    },
+    /// Replace the text of one of our messages.
+    Edit {
+        /// Where it is.
+        room_id: OwnedRoomId,
+        /// Which one.
+        item: ItemId,
+        /// New text.
+        draft: Draft,
+    },
+    /// Add our reaction, or take it back.
+    ToggleReaction {
+        /// Where.
+        room_id: OwnedRoomId,
+        /// On which item.
+        item: ItemId,
+        /// Usually an emoji.
+        key: String,
+    },
+    /// Redact an event, or drop a local echo that was not sent.
+    Redact {
+        /// Where.
+        room_id: OwnedRoomId,
+        /// Which one.
+        item: ItemId,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Try a failed message again.
+    Retry {
+        /// Where.
+        room_id: OwnedRoomId,
+        /// Which one.
+        item: ItemId,
+    },
+    /// We have read the open room up to its end.
+    MarkRead {
+        /// The room.
+        room_id: OwnedRoomId,
+    },
+    /// Tell others that we type, or have stopped.
+    Typing {
+        /// Where.
+        room_id: OwnedRoomId,
+        /// Typing now.
+        typing: bool,
+    },
+    /// Create a room.
+    CreateRoom {
+        /// Answered with `Update::RoomReady` or `Update::Failed`.
+        ticket: Ticket,
+        /// What kind.
+        room: NewRoom,
+    },
+    /// Open the direct conversation with somebody, creating it (encrypted) where there is none.
+    StartDirect {
+        /// Answered with `Update::RoomReady` or `Update::Failed`.
+        ticket: Ticket,
+        /// With whom.
+        user_id: OwnedUserId,
+    },
+    /// Join by ID or alias.
+    Join {
+        /// Answered with `Update::RoomReady` or `Update::Failed`.
+        ticket: Ticket,
+        /// Which room.
+        room: OwnedRoomOrAliasId,
+    },
+    /// Accept an invitation.
+    AcceptInvite {
+        /// Answered with `Update::RoomReady` or `Update::Failed`.
+        ticket: Ticket,
+        /// Which room.
+        room_id: OwnedRoomId,
+    },
+    /// Leave a room, or decline an invitation.
+    Leave {
+        /// Answered with `Update::Done` or `Update::Failed`.
+        ticket: Ticket,
+        /// Which room.
+        room_id: OwnedRoomId,
+    },
+    /// Invite somebody.
+    Invite {
+        /// Answered with `Update::Done` or `Update::Failed`.
+        ticket: Ticket,
+        /// Where to.
+        room_id: OwnedRoomId,
+        /// Whom.
+        user_id: OwnedUserId,
+    },
+    /// Set a room's name.
+    SetName {
+        /// Answered with `Update::Done` or `Update::Failed`.
+        ticket: Ticket,
+        /// Which room.
+        room_id: OwnedRoomId,
+        /// The name.
+        name: String,
+    },
+    /// Set a room's topic.
+    SetTopic {
+        /// Answered with `Update::Done` or `Update::Failed`.
+        ticket: Ticket,
+        /// Which room.
+        room_id: OwnedRoomId,
+        /// The topic.
+        topic: String,
+    },
+    /// Remember what stands in a room's composer (drafts survive a restart). Empty text forgets it.
+    SaveDraft {
+        /// Which room.
+        room_id: OwnedRoomId,
+        /// What is typed.
+        text: String,
+    },
+    /// Set our own display name.
+    SetDisplayName {
+        /// Answered with `Update::Done` or `Update::Failed`.
+        ticket: Ticket,
+        /// The name.
+        name: String,
+    },
+    /// Try the connection now instead of at the next scheduled retry.
+    Reconnect,
+}

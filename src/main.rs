@@ -1,0 +1,5 @@
+//! The homeroom program.
+
+fn main() -> std::process::ExitCode {
+    homeroom::cli::main()
+}
