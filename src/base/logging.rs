@@ -72,15 +72,16 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
 /// # Errors
 /// When the filter is wrong or the file cannot be opened.
 pub fn start(directory: &Path, name: &str, filter: &str, errors_to_stderr: bool) -> Result<Logging, LoggingError> {
-    let wrong = |error: tracing_subscriber::filter::ParseError| LoggingError::Filter { filter: filter.to_owned(), reason: error.to_string() };
+    let wrong =
+        |error: tracing_subscriber::filter::ParseError| LoggingError::Filter { filter: filter.to_owned(), reason: error.to_string() };
     let filter = EnvFilter::builder().parse(filter).map_err(wrong)?;
     let path = directory.join(format!("{name}.log"));
     let file = RotatingFile::open(&path, MAX_SIZE_BYTES, KEPT).map_err(|source| LoggingError::File { path: path.clone(), source })?;
     let (writer, worker) =
         NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).lossy(true).thread_name("log writer").finish(file);
     let to_file = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer).with_filter(filter);
-    let to_stderr = errors_to_stderr
-        .then(|| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(io::stderr).with_filter(LevelFilter::ERROR));
+    let to_stderr =
+        errors_to_stderr.then(|| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(io::stderr).with_filter(LevelFilter::ERROR));
     tracing_subscriber::registry().with(to_file).with(to_stderr).try_init().map_err(|_| LoggingError::Twice)?;
     Ok(Logging { path, _worker: worker })
 }

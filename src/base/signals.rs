@@ -20,11 +20,7 @@ impl Terminate {
     /// # Errors
     /// When the operating system refuses.
     pub fn listen() -> io::Result<Self> {
-        Ok(Self {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-            hup: signal(SignalKind::hangup())?,
-        })
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())?, hup: signal(SignalKind::hangup())? })
     }
 
     /// Waits for one of them and says which. Cancel-safe.
