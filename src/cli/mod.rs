@@ -91,6 +91,6 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Config(args)) => config::run(&context()?, args),
         Some(Command::Manual(args)) => manual::run(args),
         Some(Command::Completions(args)) => completions::run(args),
-        None => Err(Failure::usage("the screen is not built yet")),
+        None => context().and_then(|_| Err(Failure::usage("the screen is not built yet"))),
     }
 }
