@@ -102,16 +102,6 @@ impl Role {
         }
     }
 
-    /// The server name of a node that answers.
-    #[must_use]
-    pub fn server_name(&self) -> Option<String> {
-        match self {
-            Self::Here(node) => Some(node.server_name()),
-            Self::Attached(attached) => Some(attached.server_name.clone()),
-            Self::None | Self::Down(_) => None,
-        }
-    }
-
     /// Stops the node if it is ours.
     pub async fn stop(&mut self) {
         if let Self::Here(node) = std::mem::take(self) {
