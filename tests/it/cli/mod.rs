@@ -1,4 +1,3 @@
 //! The program as scripts see it: arguments in, text, JSON and exit codes out.
 
 mod settings;
-mod support;

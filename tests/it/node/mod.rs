@@ -1,0 +1,3 @@
+//! The node over HTTP, in this process or as `homeroom serve`.
+
+mod hostile;
