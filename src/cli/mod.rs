@@ -5,6 +5,7 @@
 mod completions;
 mod config;
 mod context;
+mod control;
 mod exit;
 pub mod manual;
 mod output;
