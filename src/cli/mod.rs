@@ -2,13 +2,18 @@
 //!
 //! One file per subcommand. Only here may everything be named; nothing names this.
 
+mod account;
 mod completions;
 mod config;
 mod context;
 mod control;
 mod exit;
 pub mod manual;
+mod node;
 mod output;
+mod password;
+mod profile;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -32,6 +37,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the profile's own node without a screen, until SIGTERM or Ctrl+C
+    Serve(serve::ServeArgs),
+    /// Manage accounts on the profile's own node
+    Account(account::AccountArgs),
     /// Print the settings in force and where each comes from
     Config(config::ConfigArgs),
     /// Show a manual page, or write all of them
@@ -41,8 +50,12 @@ enum Command {
 }
 
 impl Command {
+    /// True when failures are wanted as JSON too.
     fn json(&self) -> bool {
-        false
+        match self {
+            Self::Account(args) => args.json(),
+            _ => false,
+        }
     }
 }
 
@@ -86,9 +99,20 @@ fn report(failure: &Failure, json: bool) {
     }
 }
 
+/// Runs a command on a runtime of its own. Threads that are still busy when it is done are left behind after a moment.
+fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("homeroom").build();
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Failure, format!("the runtime cannot start: {error}")))?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    result
+}
+
 fn run(cli: Cli) -> Result<(), Failure> {
     let context = || Context::new(&cli.globals, Vec::new());
     match &cli.command {
+        Some(Command::Serve(args)) => block_on(serve::run(&Context::new(&cli.globals, args.flags()?)?)),
+        Some(Command::Account(args)) => block_on(account::run(&context()?, args)),
         Some(Command::Config(args)) => config::run(&context()?, args),
         Some(Command::Manual(args)) => manual::run(args),
         Some(Command::Completions(args)) => completions::run(args),

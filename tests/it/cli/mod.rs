@@ -1,3 +1,4 @@
 //! The program as scripts see it: arguments in, text, JSON and exit codes out.
 
+mod serving;
 mod settings;
