@@ -4,7 +4,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Http, LocalNode, Person,
+    LocalNode, Person,
     http::{Answer, encoded},
 };
 
@@ -93,7 +93,7 @@ fn garbage_never_makes_the_node_fail() {
             let path = fill(template, &room, &event, &ann, &mut random);
             let query = random.random_bool(0.4).then(|| query(&mut random)).unwrap_or_default();
             let body = if method == "GET" { Vec::new() } else { body(&room, &event, &bob.user_id, &mut random) };
-            let mut http = if random.random_bool(0.9) { ann.http.another() } else { Http { token: None, ..ann.http.another() } };
+            let mut http = if random.random_bool(0.9) { ann.http.another() } else { node.http() };
             let answer = http.request(method, &format!("{path}{query}"), "application/json", &body);
             if let Some(fault) = fault(&answer) {
                 faults.push(format!("round {round}: {method} {path}{query} {}: {fault}", String::from_utf8_lossy(&body)));
