@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod context;
 mod control;
+mod demo;
 mod exit;
 pub mod manual;
 mod node;
