@@ -8,6 +8,7 @@ mod conductor;
 mod config;
 mod context;
 mod control;
+mod demo;
 mod exit;
 mod headless;
 mod login;

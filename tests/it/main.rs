@@ -4,4 +4,7 @@
 
 mod cli;
 mod generated;
+mod node;
+mod screens;
+mod support;
 mod walls;

@@ -3,4 +3,3 @@
 mod account;
 mod serving;
 mod settings;
-mod support;

@@ -6,7 +6,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use super::support::Home;
+use crate::support::Home;
 
 /// A running `homeroom serve`. Ends with the test.
 pub struct Serving {
