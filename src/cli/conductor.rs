@@ -23,6 +23,7 @@ use crate::{
         session::Endpoint,
         update::{Feed, Outlet, Port, Update},
     },
+    homeserver::AccountError,
 };
 
 /// How long what stands beside the actor may take to end.
@@ -201,10 +202,9 @@ impl Conductor {
                 self.progress("Creating your account");
                 let created = node.create_account(username, password, true).await;
                 // A name that is taken here was made by an earlier try that did not get to its end; the password decides.
-                if let Err(failure) = created
-                    && failure.exit != Exit::Busy
-                {
-                    return Err(failure);
+                match created {
+                    Ok(_) | Err(AccountError::InUse) => {}
+                    Err(error) => return Err(node::account_failure(&error)),
                 }
             }
             Role::Attached(attached) => {
