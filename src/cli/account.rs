@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::{
-    context::Context,
+    context::{Context, Process},
     control::{Request, client},
     exit::{Exit, Failure},
     node::{NodeEvent, Plan},
@@ -72,7 +72,7 @@ impl AccountArgs {
 /// # Errors
 /// When the node refuses or cannot be opened.
 pub async fn run(context: &Context, args: &AccountArgs) -> Result<(), Failure> {
-    let _watch = context.watch("command", false)?;
+    let _watch = context.watch(Process::Command)?;
     let (request, result) = match &args.command {
         AccountCommand::Create(args) => {
             let password = args.password.read("New password: ", true)?;
