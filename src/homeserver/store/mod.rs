@@ -5,10 +5,18 @@
 //! queries from the last committed state. Each table family has a file of functions on [`Tx`] and [`Reader`].
 
 pub mod accounts;
+pub mod aliases;
 mod codec;
+pub mod events;
+pub mod members;
 pub mod meta;
 mod migrate;
 mod readers;
+pub mod relations;
+pub mod rooms;
+pub mod state;
+pub mod transactions;
+pub mod users;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
