@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ruma::{CanonicalJsonObject, api::client::redact::redact_event::v3 as redact_event};
 
 use super::{
-    super::{
+    super::super::{
         call::{Call, Routes},
         error::ApiResult,
     },

@@ -8,7 +8,7 @@ use ruma::{
 };
 
 use super::{
-    super::{
+    super::super::{
         call::{Call, Routes},
         error::ApiResult,
     },

@@ -18,7 +18,7 @@ use ruma::{
 };
 
 use super::{
-    super::{
+    super::super::{
         call::{Call, Routes},
         error::{ApiError, ApiResult},
     },

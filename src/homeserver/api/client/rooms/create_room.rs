@@ -12,7 +12,7 @@ use ruma::{
 use serde_json::{Map, Value};
 
 use super::{
-    super::{
+    super::super::{
         call::{Call, Routes},
         error::{ApiError, ApiResult},
     },

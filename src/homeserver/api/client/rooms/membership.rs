@@ -22,7 +22,7 @@ use ruma::{
 use serde_json::Map;
 
 use super::{
-    super::{
+    super::super::{
         call::{Call, Routes},
         error::{ApiError, ApiResult},
     },
