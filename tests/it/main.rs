@@ -1,3 +1,8 @@
-//! The one integration binary.
+//! The one integration binary: one binary links once.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where its set-up fails")]
+
+mod cli;
+mod generated;
 mod peers;
+mod walls;
