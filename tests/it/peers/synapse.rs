@@ -291,7 +291,10 @@ async fn an_encrypted_conversation_survives_a_restart_and_a_dead_server() -> Res
     let room_id = ann.room_ready(Command::CreateRoom { ticket: Ticket(1), room: private_room("Garden", vec![bob_id.clone()]) }).await?;
     ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
     bob.accept_invite(&room_id).await?;
-    ann.shows(|timeline| timeline.items.iter().any(|item| matches!(&item.kind, ItemKind::State(change) if change.text.contains("bob joined")))).await?;
+    ann.shows(|timeline| {
+        timeline.items.iter().any(|item| matches!(&item.kind, ItemKind::State(change) if change.text.contains("bob joined")))
+    })
+    .await?;
     ann.ask(Command::Send { room_id: room_id.clone(), draft: draft("hello **Bob**") })?;
     let hello = bob.wait_for_text(&room_id, "hello **Bob**").await?;
     bob.send_reply(&room_id, &hello, "hello Ann").await?;
@@ -299,7 +302,10 @@ async fn an_encrypted_conversation_survives_a_restart_and_a_dead_server() -> Res
     let reply = shown.items.iter().find(|item| text_of(item) == Some("hello Ann")).context("the reply")?;
     let ItemKind::Message(message) = &reply.kind else { bail!("a message") };
     ensure!(message.reply.as_ref().is_some_and(|reply| reply.event_id == hello), "{message:?}");
-    ann.row(|row| row.id == room_id && row.encrypted && row.last.as_ref().is_some_and(|last| last.text == "hello Ann" && last.sender == "bob")).await?;
+    ann.row(|row| {
+        row.id == room_id && row.encrypted && row.last.as_ref().is_some_and(|last| last.text == "hello Ann" && last.sender == "bob")
+    })
+    .await?;
 
     // A restart with the server gone: rooms and messages are there, and what is written waits.
     ann.ask(Command::SaveDraft { room_id: room_id.clone(), text: "half a thou".to_owned() })?;
@@ -315,7 +321,8 @@ async fn an_encrypted_conversation_survives_a_restart_and_a_dead_server() -> Res
     eprintln!("cached messages after {:?}", started.elapsed());
     until(&mut ann.link.session, |view| matches!(view.connection, Connection::Offline { .. })).await?;
     ann.ask(Command::Send { room_id: room_id.clone(), draft: draft("written offline") })?;
-    ann.shows(|timeline| timeline.items.iter().any(|item| text_of(item) == Some("written offline") && item.send_state != SendState::Sent)).await?;
+    ann.shows(|timeline| timeline.items.iter().any(|item| text_of(item) == Some("written offline") && item.send_state != SendState::Sent))
+        .await?;
     until(&mut ann.link.session, |view| view.queued == 1).await?;
     ann.stop().await?;
 
@@ -389,7 +396,10 @@ async fn history_edits_reactions_threads_and_redactions_arrive() -> Result<()> {
     })
     .await?;
     ann.ask(Command::OpenThread(Some(event_id.clone())))?;
-    until(&mut ann.link.thread, |thread| thread.as_ref().is_some_and(|thread| has_text(thread, "typo") && has_text(thread, "in the thread"))).await?;
+    until(&mut ann.link.thread, |thread| {
+        thread.as_ref().is_some_and(|thread| has_text(thread, "typo") && has_text(thread, "in the thread"))
+    })
+    .await?;
     bob.redact(&room_id, &event_id, Some("never mind")).await?;
     ann.shows(|timeline| timeline.items.iter().any(|item| matches!(&item.kind, ItemKind::Redacted { .. }))).await?;
 
@@ -405,5 +415,74 @@ async fn history_edits_reactions_threads_and_redactions_arrive() -> Result<()> {
     // Leaving takes the room off the list.
     ann.ask(Command::Leave { ticket: Ticket(9), room_id: room_id.clone() })?;
     until(&mut ann.link.rooms, |list| list.rows.iter().all(|row| row.id != room_id)).await?;
+    ann.stop().await
+}
+
+/// Not a test: figures for a developer.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "adhoc"]
+async fn adhoc_figures() -> Result<()> {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .try_init();
+    let synapse = Synapse::start().await?;
+    let ann_id = synapse.register("ann").await?;
+    synapse.register("bob").await?;
+    let dir = tempfile::tempdir()?;
+    let store = store_in(dir.path());
+    let saved = session::login(&synapse.endpoint(), ann_id.as_str(), &secret(PASSWORD), &store, |_| {}).await?.session;
+    let bob = Puppet::login(&synapse.endpoint(), "bob", &secret(PASSWORD)).await?;
+    let mut ann = Running::start(&saved, &store).await?;
+    ann.online().await?;
+    let room_id = ann.room_ready(Command::CreateRoom { ticket: Ticket(1), room: private_room("Garden", vec![bob.user_id()]) }).await?;
+    ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
+    bob.accept_invite(&room_id).await?;
+    for n in 0..5 {
+        let started = Instant::now();
+        let text = format!("m{n}");
+        bob.send(&room_id, &text).await?;
+        let sent = started.elapsed();
+        ann.shows(|timeline| has_text(timeline, &text)).await?;
+        eprintln!("send {sent:?} shown after {:?} more", started.elapsed() - sent);
+        let started = Instant::now();
+        let text = format!("a{n}");
+        ann.ask(Command::Send { room_id: room_id.clone(), draft: draft(&text) })?;
+        ann.shows(|timeline| timeline.items.iter().any(|item| text_of(item) == Some(&text))).await?;
+        let echo = started.elapsed();
+        ann.shows(|timeline| has_text(timeline, &text)).await?;
+        eprintln!("local echo {echo:?} sent {:?}", started.elapsed());
+    }
+    bob.leave_stage().await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let switches = || -> std::collections::HashMap<String, (String, u64)> {
+        let mut all = std::collections::HashMap::new();
+        for task in fs::read_dir("/proc/self/task").unwrap() {
+            let task = task.unwrap();
+            let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            for line in status.lines() {
+                if let Some(rest) = line.strip_prefix("voluntary_ctxt_switches:") {
+                    all.insert(
+                        task.file_name().to_string_lossy().into_owned(),
+                        (name.trim().to_owned(), rest.trim().parse::<u64>().unwrap()),
+                    );
+                }
+            }
+        }
+        all
+    };
+    let before = switches();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    for (id, (name, count)) in switches() {
+        let count = count - before.get(&id).map_or(0, |(_, count)| *count);
+        if count > 0 {
+            eprintln!("{name}: {count} context switches in 20 s");
+        }
+    }
+    let status = fs::read_to_string("/proc/self/status")?;
+    for line in status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("Threads")) {
+        eprintln!("{line}");
+    }
     ann.stop().await
 }
