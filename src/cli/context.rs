@@ -83,6 +83,8 @@ impl Context {
     /// # Errors
     /// When a directory or the file cannot be created.
     pub fn watch(&self, name: &str, screen: bool) -> Result<Watch, Failure> {
+        // Whatever this process creates from here on is its owner's alone.
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         self.dirs.create().map_err(|(path, error)| Failure::file(&path, &error))?;
         let logging = logging::start(&self.dirs.state, name, &self.config().log.level.0, !screen)
             .map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;

@@ -4,5 +4,8 @@
 
 mod cli;
 mod generated;
+mod node;
 mod peers;
+mod screens;
+mod support;
 mod walls;

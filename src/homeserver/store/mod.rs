@@ -6,9 +6,18 @@
 
 pub mod accounts;
 mod codec;
+pub mod device_lists;
+pub mod devices;
+pub mod keys;
 pub mod meta;
 mod migrate;
+pub mod one_time_keys;
+pub mod profiles;
 mod readers;
+pub mod to_device;
+pub mod tokens;
+pub mod transactions;
+pub mod users;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
