@@ -5,6 +5,8 @@
 pub mod call;
 mod client;
 pub mod error;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 

@@ -4,6 +4,8 @@ mod discovery;
 mod keys;
 mod login;
 mod profile;
+#[cfg(test)]
+mod tests;
 mod to_device;
 mod uia;
 
