@@ -1,1 +1,184 @@
 //! The node: a personal Matrix homeserver.
+//!
+//! [`Homeserver::start`] runs it inside the calling process. It knows nothing of terminals and command lines, and several
+//! can run in one process. `rooms` is pure; `store` holds all SQL; `events` is the one way by which rooms change.
+
+pub mod api;
+pub mod config;
+pub mod events;
+mod key;
+mod listen;
+mod node;
+pub mod rooms;
+pub mod store;
+pub mod sync;
+pub mod types;
+pub mod users;
+
+use std::{
+    fs::{File, TryLockError},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use ruma::{OwnedUserId, ServerName};
+
+pub use self::{config::Config, config::Registration, listen::Listeners, node::Node, users::AccountError};
+use crate::base::{Clock, Randomness, Shutdown, Tasks};
+
+/// How long requests in flight may take after the shutdown signal.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another process has this data directory open.
+    #[error("another homeroom runs this node already ({0})")]
+    InUse(PathBuf),
+    /// The data belongs to a node of another name. A server name is part of every ID and cannot change.
+    #[error("the data in {path} belongs to the server name {found}, not {wanted}; a server name cannot be changed afterwards")]
+    ServerNameChanged {
+        /// Data directory.
+        path: PathBuf,
+        /// Name in the data.
+        found: String,
+        /// Name asked for.
+        wanted: String,
+    },
+    /// A file or directory could not be used.
+    #[error("{path}: {error}")]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The database could not be opened.
+    #[error("{path}: {error}")]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: store::StoreError,
+    },
+    /// The signing key file is damaged.
+    #[error("{path} does not hold a signing key; restore it from a backup: other servers know this node by it")]
+    SigningKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An address could not be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Address or socket path.
+        address: String,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Homeserver {
+    node: Arc<Node>,
+    tasks: Tasks,
+    addresses: Vec<SocketAddr>,
+    socket: Option<PathBuf>,
+    /// Held for as long as the node runs: nobody else opens the data.
+    _lock: File,
+}
+
+impl Homeserver {
+    /// Opens the data directory and listens. Ready to answer when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is left running.
+    pub async fn start(
+        config: Config,
+        listeners: Listeners,
+        clock: Arc<dyn Clock>,
+        randomness: Arc<dyn Randomness>,
+        shutdown: Shutdown,
+    ) -> Result<Self, StartError> {
+        let lock = lock_data_dir(&config.data_dir)?;
+        let tasks = Tasks::new(shutdown);
+        let node = Arc::new(Node::open(config, clock, randomness, tasks.clone()).await?);
+        let router = api::router(Arc::clone(&node));
+        let addresses = listen::start(&listeners, router, &tasks).await?;
+        let socket = listeners.socket;
+        Ok(Self { node, tasks, addresses, socket, _lock: lock })
+    }
+
+    /// The TCP addresses that are listened on, with the ports that the system chose for port 0.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The Unix socket that is listened on.
+    #[must_use]
+    pub fn socket(&self) -> Option<&std::path::Path> {
+        self.socket.as_deref()
+    }
+
+    /// The node's server name.
+    #[must_use]
+    pub fn server_name(&self) -> &ServerName {
+        &self.node.config.server_name
+    }
+
+    /// The node's services, for the process that it runs in.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Makes an account that can sign in with a password.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountError`]; nothing is made then.
+    pub async fn create_account(&self, localpart: &str, password: &str, admin: bool) -> Result<OwnedUserId, AccountError> {
+        self.node.accounts.create(localpart, password, admin).await
+    }
+
+    /// Resolves when the node has been told to stop, from outside or because a part of it failed.
+    pub async fn stopped(&self) {
+        self.tasks.shutdown().wait().await;
+    }
+
+    /// Stops: no new connections, requests in flight finish or are dropped at a deadline, the store is closed last.
+    pub async fn stop(self) {
+        self.tasks.shutdown().trigger();
+        if !self.tasks.finish(DRAIN).await {
+            tracing::warn!("some requests did not finish in time and were dropped");
+        }
+        if let Some(path) = &self.socket
+            && let Err(error) = std::fs::remove_file(path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, path = %path.display(), "could not remove the socket");
+        }
+        let store = self.node.store.clone();
+        if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
+            tracing::error!("closing the store failed");
+        }
+    }
+}
+
+/// Creates the data directory (0700) and takes its lock.
+fn lock_data_dir(dir: &std::path::Path) -> Result<File, StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let io = |error| StartError::Io { path: dir.to_owned(), error };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
+    let path = dir.join("node.lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(|error| StartError::Io { path, error })?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StartError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}

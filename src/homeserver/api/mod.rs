@@ -1,0 +1,45 @@
+//! The HTTP side: routes, requests, answers.
+//!
+//! Knows the wire and calls the services; decides nothing about rooms and holds no SQL.
+
+pub mod call;
+mod client;
+pub mod error;
+mod event_error;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, Method, StatusCode, header};
+
+use self::{call::Routes, error::ApiError};
+use super::Node;
+
+/// Every endpoint that this node serves. Whatever is not here answers `M_UNRECOGNIZED`.
+#[must_use]
+pub fn router(node: Arc<Node>) -> Router {
+    client::add(Routes::new(node))
+        .into_router()
+        .fallback(|| async { ApiError::unrecognized() })
+        .method_not_allowed_fallback(|| async {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED", "This endpoint does not take that method")
+        })
+        .layer(middleware::from_fn(cross_origin))
+}
+
+/// Lets web clients of any origin in, and answers their preflight requests (Client-Server API, "Web Browser Clients").
+async fn cross_origin(request: Request, next: Next) -> Response {
+    let mut response = if request.method() == Method::OPTIONS { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE, OPTIONS"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("X-Requested-With, Content-Type, Authorization"));
+    response
+}

@@ -1,0 +1,52 @@
+//! What a node needs to know before it starts.
+
+use std::path::PathBuf;
+
+use ruma::OwnedServerName;
+
+/// Who may create accounts with `POST /register`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Registration {
+    /// Nobody: accounts are made by the owner.
+    #[default]
+    Closed,
+    /// Whoever shows a registration token.
+    Token,
+    /// Everybody.
+    Open,
+}
+
+/// A node's settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The part after the colon in this node's user IDs. Cannot be changed once the node has data.
+    pub server_name: OwnedServerName,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Who may create accounts.
+    pub registration: Registration,
+    /// Answer `M_LIMIT_EXCEEDED` to clients that ask too often.
+    pub rate_limits: bool,
+    /// Largest media file that may be uploaded, in bytes.
+    pub max_upload_bytes: u64,
+    /// Base URL at which clients reach the node, for `.well-known/matrix/client`; `None` where it has none.
+    pub public_base_url: Option<String>,
+}
+
+impl Config {
+    /// Default for [`Config::max_upload_bytes`]: 100 MiB.
+    pub const MAX_UPLOAD_BYTES: u64 = 100 * 1024 * 1024;
+
+    /// Default settings for a name and a directory.
+    #[must_use]
+    pub fn new(server_name: OwnedServerName, data_dir: PathBuf) -> Self {
+        Self {
+            server_name,
+            data_dir,
+            registration: Registration::Closed,
+            rate_limits: true,
+            max_upload_bytes: Self::MAX_UPLOAD_BYTES,
+            public_base_url: None,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The services of one running node, as handlers see them.
+
+use std::sync::Arc;
+
+use super::{
+    Config, StartError,
+    key::SigningKey,
+    store::Store,
+    sync::Notifier,
+    users::{Accounts, limits::Limits, uia::UiaSessions},
+};
+use crate::base::{Clock, Randomness, Tasks};
+
+/// Everything that a request may need. Parts are passed on to those who need them; nobody but the HTTP layer and the sync
+/// engine takes the whole.
+#[derive(Debug)]
+pub struct Node {
+    /// Settings.
+    pub config: Config,
+    /// The store.
+    pub store: Store,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub randomness: Arc<dyn Randomness>,
+    /// The node's signing key.
+    pub key: Arc<SigningKey>,
+    /// Local accounts and who is signed in to them.
+    pub accounts: Accounts,
+    /// User-interactive authentication that is under way.
+    pub uia: UiaSessions,
+    /// Rate limits.
+    pub limits: Limits,
+    /// Wakes those who wait for news.
+    pub notifier: Notifier,
+    /// Owns background work.
+    pub tasks: Tasks,
+}
+
+impl Node {
+    pub(super) async fn open(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        randomness: Arc<dyn Randomness>,
+        tasks: Tasks,
+    ) -> Result<Self, StartError> {
+        let notifier = Notifier::default();
+        let dir = config.data_dir.clone();
+        let path = dir.join("node.db");
+        let observer = notifier.observer();
+        let for_key = Arc::clone(&randomness);
+        let opened = tokio::task::spawn_blocking(move || {
+            let store = Store::open(&path, observer).map_err(|error| StartError::Store { path, error })?;
+            let key = SigningKey::load_or_create(&dir, for_key.as_ref())?;
+            Ok::<_, StartError>((store, key))
+        });
+        let (store, key) =
+            opened.await.map_err(|e| StartError::Io { path: config.data_dir.clone(), error: std::io::Error::other(e) })??;
+        claim_server_name(&store, &config).await?;
+        Ok(Self {
+            accounts: Accounts::new(store.clone(), Arc::clone(&clock), Arc::clone(&randomness), config.server_name.clone()),
+            uia: UiaSessions::new(Arc::clone(&clock), Arc::clone(&randomness)),
+            limits: Limits::new(Arc::clone(&clock), config.rate_limits),
+            key: Arc::new(key),
+            config,
+            store,
+            clock,
+            randomness,
+            notifier,
+            tasks,
+        })
+    }
+}
+
+/// Writes the server name into a new store, and refuses a store that belongs to another.
+async fn claim_server_name(store: &Store, config: &Config) -> Result<(), StartError> {
+    let wanted = config.server_name.to_string();
+    let name = wanted.clone();
+    let found = store.write(move |tx| super::store::meta::claim(tx, "server_name", &name)).await;
+    let found = found.map_err(|error| StartError::Store { path: config.data_dir.join("node.db"), error })?;
+    if found == wanted { Ok(()) } else { Err(StartError::ServerNameChanged { path: config.data_dir.clone(), found, wanted }) }
+}

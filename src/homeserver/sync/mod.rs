@@ -1,0 +1,5 @@
+//! Telling clients what is new.
+
+mod notifier;
+
+pub use notifier::Notifier;

@@ -1,0 +1,55 @@
+//! Wakes those who wait for news, user by user.
+//!
+//! A waiter subscribes *before* it reads the store: whatever is committed after that changes the watched position, so no
+//! wake-up is lost however writes and reads interleave.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use crate::homeserver::{
+    store::{Commit, Observer},
+    types::{StreamPos, UserNid},
+};
+
+/// The change notifier. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Notifier(Arc<Mutex<HashMap<UserNid, watch::Sender<StreamPos>>>>);
+
+impl Notifier {
+    /// What the store calls after each commit.
+    #[must_use]
+    pub fn observer(&self) -> Observer {
+        let this = self.clone();
+        Observer(Arc::new(move |commit| this.publish(commit)))
+    }
+
+    /// Watches the position of the newest commit that had news for this user. Subscribe first, read the store second.
+    #[must_use]
+    pub fn subscribe(&self, user: UserNid) -> watch::Receiver<StreamPos> {
+        let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        users.entry(user).or_insert_with(|| watch::Sender::new(StreamPos(0))).subscribe()
+    }
+
+    /// Wakes a user's waiters for something that is not in the store, such as typing.
+    pub fn nudge(&self, user: UserNid) {
+        let users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = users.get(&user) {
+            sender.send_modify(|_| {});
+        }
+    }
+
+    fn publish(&self, commit: &Commit) {
+        let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for user in &commit.users {
+            if let Some(sender) = users.get(user) {
+                sender.send_replace(commit.position);
+            }
+        }
+        // Users whom nobody waits for cost nothing.
+        users.retain(|_, sender| sender.receiver_count() > 0);
+    }
+}
