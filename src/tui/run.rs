@@ -5,14 +5,16 @@
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
     io::{self, Stdout},
     path::{Path, PathBuf},
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use crossterm::event::{Event, EventStream, KeyEventKind};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use ratatui::Terminal;
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
@@ -197,10 +199,12 @@ impl Loop {
                 self.apply(Msg::Update(update)).await;
             } else if let Ok(report) = self.reports.try_recv() {
                 self.report(report).await;
-            } else if let Some(event) = events.next().now_or_never() {
-                self.event(event.transpose()?).await;
             } else {
-                break;
+                // Polled with our own waker: the stream keeps the first one that it sees.
+                match poll_fn(|context| Poll::Ready(events.poll_next_unpin(context))).await {
+                    Poll::Ready(event) => self.event(event.transpose()?).await,
+                    Poll::Pending => break,
+                }
             }
         }
         Ok(())
