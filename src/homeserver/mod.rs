@@ -8,6 +8,7 @@ pub mod config;
 mod key;
 mod listen;
 mod node;
+pub mod push;
 pub mod store;
 pub mod sync;
 pub mod types;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Config, StartError, key::SigningKey, store::Store, sync::Notifier};
+use super::{Config, StartError, key::SigningKey, store::Store, sync::{Notifier, Sync}};
 use crate::base::{Clock, Randomness, Tasks};
 
 /// Everything that a request may need. Parts are passed on to those who need them; nobody but the HTTP layer and the sync
@@ -21,6 +21,8 @@ pub struct Node {
     pub key: Arc<SigningKey>,
     /// Wakes those who wait for news.
     pub notifier: Notifier,
+    /// What sync keeps in memory.
+    pub sync: Sync,
     /// Owns background work.
     pub tasks: Tasks,
 }
@@ -45,7 +47,8 @@ impl Node {
         let (store, key) =
             opened.await.map_err(|e| StartError::Io { path: config.data_dir.clone(), error: std::io::Error::other(e) })??;
         claim_server_name(&store, &config).await?;
-        Ok(Self { config, store, clock, randomness, key: Arc::new(key), notifier, tasks })
+        let sync = Sync::new(clock.now_ms(), randomness.as_ref());
+        Ok(Self { config, store, clock, randomness, key: Arc::new(key), notifier, sync, tasks })
     }
 }
 

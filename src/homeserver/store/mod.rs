@@ -6,9 +6,15 @@
 
 pub mod accounts;
 mod codec;
+pub mod account_data;
+pub mod filters;
 pub mod meta;
 mod migrate;
+pub mod push;
 mod readers;
+pub mod receipts;
+pub mod sync_rooms;
+pub mod sync_user;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
