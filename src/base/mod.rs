@@ -1,13 +1,20 @@
-//! What every part stands on: clock, randomness, shutdown, named tasks, logging, panic handling.
+//! What every part stands on: clock, randomness, shutdown, named tasks, logging, panic handling, secrets, private files.
 //!
 //! Knows nothing of Matrix.
 
 pub mod clock;
+pub mod logging;
+pub mod panics;
+pub mod private;
 pub mod random;
+pub mod secret;
 pub mod shutdown;
+pub mod signals;
 pub mod tasks;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use panics::Panics;
 pub use random::{Randomness, SystemRandomness};
+pub use secret::Secret;
 pub use shutdown::Shutdown;
 pub use tasks::Tasks;

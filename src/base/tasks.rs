@@ -29,6 +29,7 @@ impl Tasks {
     }
 
     /// Starts a task. The task itself watches the shutdown signal where it waits for long.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place where tasks start")]
     pub fn spawn<F>(&self, name: &'static str, future: F) -> JoinHandle<()>
     where
         F: Future<Output = ()> + Send + 'static,

@@ -7,35 +7,12 @@ use std::path::PathBuf;
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedRoomOrAliasId, OwnedUserId};
 
+pub use crate::base::Secret;
 use crate::client::view::ItemId;
 
 /// Pairs a command with its answer. Chosen by the sender, unique in one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
-
-/// A password or key on its way. Never printed, wiped from memory when dropped.
-#[derive(Clone)]
-pub struct Secret(zeroize::Zeroizing<String>);
-
-impl Secret {
-    /// Wraps a secret.
-    #[must_use]
-    pub fn new(value: String) -> Self {
-        Self(zeroize::Zeroizing::new(value))
-    }
-
-    /// The secret itself. Take care where it goes.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
 
 /// How a profile comes into being, or ends. Carried out by the composition root, since it may start or stop a node.
 #[derive(Debug, Clone)]

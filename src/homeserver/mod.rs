@@ -5,10 +5,12 @@
 
 pub mod api;
 pub mod config;
+pub mod events;
 mod key;
 mod listen;
 mod node;
 pub mod push;
+pub mod rooms;
 pub mod store;
 pub mod sync;
 pub mod types;
@@ -22,9 +24,9 @@ use std::{
     time::Duration,
 };
 
-use ruma::ServerName;
+use ruma::{OwnedUserId, ServerName};
 
-pub use self::{config::Config, config::Registration, listen::Listeners, node::Node};
+pub use self::{config::Config, config::Registration, listen::Listeners, node::Node, users::AccountError};
 use crate::base::{Clock, Randomness, Shutdown, Tasks};
 
 /// How long requests in flight may take after the shutdown signal.
@@ -133,6 +135,15 @@ impl Homeserver {
     #[must_use]
     pub fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    /// Makes an account that can sign in with a password.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountError`]; nothing is made then.
+    pub async fn create_account(&self, localpart: &str, password: &str, admin: bool) -> Result<OwnedUserId, AccountError> {
+        self.node.accounts.create(localpart, password, admin).await
     }
 
     /// Resolves when the node has been told to stop, from outside or because a part of it failed.

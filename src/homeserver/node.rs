@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Config, StartError, key::SigningKey, store::Store, sync::{Notifier, Sync}};
+use super::{
+    Config, StartError,
+    key::SigningKey,
+    store::Store,
+    sync::{Notifier, Sync},
+    users::{Accounts, limits::Limits, uia::UiaSessions},
+};
 use crate::base::{Clock, Randomness, Tasks};
 
 /// Everything that a request may need. Parts are passed on to those who need them; nobody but the HTTP layer and the sync
@@ -19,6 +25,12 @@ pub struct Node {
     pub randomness: Arc<dyn Randomness>,
     /// The node's signing key.
     pub key: Arc<SigningKey>,
+    /// Local accounts and who is signed in to them.
+    pub accounts: Accounts,
+    /// User-interactive authentication that is under way.
+    pub uia: UiaSessions,
+    /// Rate limits.
+    pub limits: Limits,
     /// Wakes those who wait for news.
     pub notifier: Notifier,
     /// What sync keeps in memory.
@@ -47,8 +59,19 @@ impl Node {
         let (store, key) =
             opened.await.map_err(|e| StartError::Io { path: config.data_dir.clone(), error: std::io::Error::other(e) })??;
         claim_server_name(&store, &config).await?;
-        let sync = Sync::new(clock.now_ms(), randomness.as_ref());
-        Ok(Self { config, store, clock, randomness, key: Arc::new(key), notifier, sync, tasks })
+        Ok(Self {
+            accounts: Accounts::new(store.clone(), Arc::clone(&clock), Arc::clone(&randomness), config.server_name.clone()),
+            uia: UiaSessions::new(Arc::clone(&clock), Arc::clone(&randomness)),
+            limits: Limits::new(Arc::clone(&clock), config.rate_limits),
+            key: Arc::new(key),
+            sync: Sync::new(clock.now_ms(), randomness.as_ref()),
+            config,
+            store,
+            clock,
+            randomness,
+            notifier,
+            tasks,
+        })
     }
 }
 

@@ -1,1 +1,10 @@
-//! The one integration binary.
+//! The one integration binary: one binary links once.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where its set-up fails")]
+
+mod cli;
+mod generated;
+mod node;
+mod screens;
+mod support;
+mod walls;

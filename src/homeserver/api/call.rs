@@ -9,21 +9,22 @@ use std::{future::Future, net::IpAddr, sync::Arc};
 use axum::{
     Router,
     body::Body,
-    extract::{FromRequestParts, Path, Request},
+    extract::{FromRequestParts, Path, Query, Request},
     response::{IntoResponse, Response},
     routing::{MethodFilter, on},
 };
 use bytes::BytesMut;
 use http::{Method, StatusCode, request::Parts};
 use ruma::api::{
-    IncomingRequest, OutgoingResponse,
+    IncomingRequest, Metadata, OutgoingResponse,
     auth_scheme::{AccessToken, AccessTokenOptional, AppserviceTokenOptional, NoAccessToken, NoAuthentication},
     error::{DeserializationError, FromHttpRequestError},
     path_builder::PathBuilder,
 };
+use serde_json::{Map, Value};
 
 use super::error::{ApiError, ApiResult};
-use crate::homeserver::{Node, listen::Peer, types::Requester, users::tokens};
+use crate::homeserver::{Node, listen::Peer, types::Requester};
 
 /// Largest request body of an ordinary endpoint. Bulk endpoints (key backup) and media have their own.
 pub const BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -41,6 +42,54 @@ pub struct Call<T, W = Requester> {
     pub body: bytes::Bytes,
 }
 
+/// A request whose JSON the handler reads itself, because ruma's type would change or lose some of it.
+#[derive(Debug)]
+pub struct RawCall<W = Requester> {
+    /// What the path names, in order.
+    pub path: Vec<String>,
+    /// The query.
+    pub query: Vec<(String, String)>,
+    /// Who asks.
+    pub who: W,
+    /// The client's address; `None` on the Unix socket.
+    pub address: Option<IpAddr>,
+    /// The body as it came.
+    pub body: bytes::Bytes,
+}
+
+impl<W> RawCall<W> {
+    /// The body, which has to be an object. No body is an empty one.
+    ///
+    /// # Errors
+    ///
+    /// 400 `M_NOT_JSON`, `M_BAD_JSON`.
+    pub fn object(&self) -> ApiResult<Map<String, Value>> {
+        if self.body.is_empty() {
+            return Ok(Map::new());
+        }
+        match serde_json::from_slice(&self.body) {
+            Ok(Value::Object(object)) => Ok(object),
+            Ok(_) => Err(ApiError::bad_json("The body is not an object")),
+            Err(error) => Err(ApiError::new(StatusCode::BAD_REQUEST, "M_NOT_JSON", format!("The body is not JSON: {error}"))),
+        }
+    }
+
+    /// A part of the path.
+    ///
+    /// # Errors
+    ///
+    /// 400 when the path has fewer parts, which the route excludes.
+    pub fn segment(&self, index: usize) -> ApiResult<&str> {
+        self.path.get(index).map(String::as_str).ok_or_else(|| ApiError::invalid_param("The path is incomplete"))
+    }
+
+    /// A query parameter.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
 /// What an authentication scheme of ruma's means for a handler.
 pub trait Scheme {
     /// What the handler is given.
@@ -52,7 +101,7 @@ pub trait Scheme {
 impl Scheme for AccessToken {
     type Who = Requester;
     async fn authenticate(node: &Node, parts: &Parts) -> ApiResult<Requester> {
-        tokens::requester(node, bearer(parts).ok_or_else(ApiError::missing_token)?).await
+        requester(node, parts, bearer(parts).ok_or_else(ApiError::missing_token)?).await
     }
 }
 
@@ -60,7 +109,7 @@ impl Scheme for AccessTokenOptional {
     type Who = Option<Requester>;
     async fn authenticate(node: &Node, parts: &Parts) -> ApiResult<Option<Requester>> {
         match bearer(parts) {
-            Some(token) => tokens::requester(node, token).await.map(Some),
+            Some(token) => requester(node, parts, token).await.map(Some),
             None => Ok(None),
         }
     }
@@ -85,6 +134,10 @@ impl Scheme for NoAuthentication {
     async fn authenticate(_: &Node, _: &Parts) -> ApiResult<()> {
         Ok(())
     }
+}
+
+async fn requester(node: &Node, parts: &Parts, token: &str) -> ApiResult<Requester> {
+    Ok(node.accounts.requester(token, address(parts)).await?)
 }
 
 /// The access token: `Authorization: Bearer`, or the deprecated query parameter that older clients and media links use.
@@ -129,7 +182,21 @@ impl Routes {
 
     /// Adds an endpoint.
     #[must_use]
-    pub fn add<T, H, F>(mut self, handler: H) -> Self
+    pub fn add<T, H, F>(self, handler: H) -> Self
+    where
+        T: IncomingRequest + Send + 'static,
+        T::Authentication: Scheme,
+        T::OutgoingResponse: Send,
+        H: Fn(Arc<Node>, Call<T, <T::Authentication as Scheme>::Who>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ApiResult<T::OutgoingResponse>> + Send,
+    {
+        let paths: Vec<&str> = T::PATH_BUILDER.all_paths().collect();
+        self.add_at::<T, H, F>(&paths, handler)
+    }
+
+    /// Adds an endpoint under paths that ruma does not list.
+    #[must_use]
+    pub fn add_at<T, H, F>(mut self, paths: &[&str], handler: H) -> Self
     where
         T: IncomingRequest + Send + 'static,
         T::Authentication: Scheme,
@@ -138,7 +205,7 @@ impl Routes {
         F: Future<Output = ApiResult<T::OutgoingResponse>> + Send,
     {
         let method = filter(&T::METHOD);
-        for path in T::PATH_BUILDER.all_paths() {
+        for path in paths {
             let (node, handler, limit) = (Arc::clone(&self.node), handler.clone(), self.limit);
             let endpoint = move |request: Request| {
                 let (node, handler) = (Arc::clone(&node), handler.clone());
@@ -150,6 +217,45 @@ impl Routes {
                 }
             };
             self.router = self.router.route(path, on(method, endpoint));
+        }
+        self
+    }
+
+    /// Adds an endpoint that reads its JSON itself. Paths, method and authentication are those of ruma's request type.
+    #[must_use]
+    pub fn add_raw<T, H, F, R>(self, handler: H) -> Self
+    where
+        T: Metadata,
+        T::Authentication: Scheme,
+        H: Fn(Arc<Node>, RawCall<<T::Authentication as Scheme>::Who>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ApiResult<R>> + Send,
+        R: IntoResponse,
+    {
+        let paths = T::PATH_BUILDER.all_paths().collect::<Vec<_>>();
+        self.add_raw_at::<T::Authentication, H, F, R>(&T::METHOD, &paths, handler)
+    }
+
+    /// The same for paths that ruma does not have.
+    #[must_use]
+    pub fn add_raw_at<S, H, F, R>(mut self, method: &Method, paths: &[&str], handler: H) -> Self
+    where
+        S: Scheme,
+        H: Fn(Arc<Node>, RawCall<S::Who>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ApiResult<R>> + Send,
+        R: IntoResponse,
+    {
+        for path in paths {
+            let (node, handler, limit) = (Arc::clone(&self.node), handler.clone(), self.limit);
+            let endpoint = move |request: Request| {
+                let (node, handler) = (Arc::clone(&node), handler.clone());
+                async move {
+                    match run_raw::<S, _, _, _>(node, handler, request, limit).await {
+                        Ok(response) => response.into_response(),
+                        Err(error) => error.into_response(),
+                    }
+                }
+            };
+            self.router = self.router.route(path, on(filter(method), endpoint));
         }
         self
     }
@@ -184,16 +290,36 @@ where
     let (mut parts, body) = request.into_parts();
     // Authentication first: nobody makes us read a body without a right to send one.
     let who = T::Authentication::authenticate(&node, &parts).await?;
-    let arguments = Path::<Vec<(String, String)>>::from_request_parts(&mut parts, &())
-        .await
-        .map(|Path(pairs)| pairs.into_iter().map(|(_, value)| value).collect::<Vec<_>>())
-        .map_err(|_| ApiError::invalid_param("The path is not valid UTF-8"))?;
+    let arguments = path_arguments(&mut parts).await?;
     let body = read_body(body, limit).await?;
     let address = address(&parts);
     let typed = T::try_from_http_request(http::Request::from_parts(parts, as_json(&T::METHOD, &body)), &arguments).map_err(refused)?;
     let response = handler(node, Call { request: typed, who, address, body }).await?;
     let response = response.try_into_http_response::<BytesMut>().map_err(ApiError::internal)?;
     Ok(response.map(|bytes| Body::from(bytes.freeze())))
+}
+
+async fn run_raw<S, H, F, R>(node: Arc<Node>, handler: H, request: Request, limit: usize) -> ApiResult<R>
+where
+    S: Scheme,
+    H: Fn(Arc<Node>, RawCall<S::Who>) -> F,
+    F: Future<Output = ApiResult<R>>,
+{
+    let (mut parts, body) = request.into_parts();
+    let who = S::authenticate(&node, &parts).await?;
+    let path = path_arguments(&mut parts).await?;
+    let query = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map_err(|_| ApiError::invalid_param("The query is malformed"))?.0;
+    let address = address(&parts);
+    let body = read_body(body, limit).await?;
+    handler(node, RawCall { path, query, who, address, body }).await
+}
+
+/// What the path names, decoded.
+async fn path_arguments(parts: &mut Parts) -> ApiResult<Vec<String>> {
+    Path::<Vec<(String, String)>>::from_request_parts(parts, &())
+        .await
+        .map(|Path(pairs)| pairs.into_iter().map(|(_, value)| value).collect())
+        .map_err(|_| ApiError::invalid_param("The path is not valid UTF-8"))
 }
 
 /// Clients send empty bodies where the specification has an optional object.

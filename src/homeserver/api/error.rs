@@ -6,7 +6,10 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use crate::homeserver::store::StoreError;
+use crate::homeserver::{
+    store::StoreError,
+    users::{AccountError, SignInError, cross_signing::SigningError, keys::KeyError, tokens::TokenError},
+};
 
 /// An error response: status, `errcode`, `error`, and what else the code asks for.
 #[derive(Debug)]
@@ -133,6 +136,64 @@ impl From<StoreError> for ApiError {
             }
             StoreError::Closed => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", "The server is shutting down"),
             other => Self::internal(other),
+        }
+    }
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Unknown => Self::unknown_token(false),
+            TokenError::Expired => Self::unknown_token(true),
+            TokenError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AccountError> for ApiError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::InvalidUsername(error) => Self::new(StatusCode::BAD_REQUEST, "M_INVALID_USERNAME", error.to_string()),
+            AccountError::InUse => Self::new(StatusCode::BAD_REQUEST, "M_USER_IN_USE", "This user name is taken"),
+            AccountError::WeakPassword(why) => Self::new(StatusCode::BAD_REQUEST, "M_WEAK_PASSWORD", why),
+            AccountError::RegistrationToken => Self::forbidden("The registration token is not valid"),
+            AccountError::Hash(error) => Self::internal(error),
+            AccountError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SignInError> for ApiError {
+    fn from(error: SignInError) -> Self {
+        match error {
+            SignInError::WrongPassword => Self::forbidden("Wrong user name or password"),
+            SignInError::Deactivated => Self::new(StatusCode::FORBIDDEN, "M_USER_DEACTIVATED", "This account has been deactivated"),
+            SignInError::InvalidDevice => Self::invalid_param(error.to_string()),
+            SignInError::UnknownRefreshToken => Self::unknown_token(false),
+            SignInError::Hash(error) => Self::internal(error),
+            SignInError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<KeyError> for ApiError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Invalid(_) => Self::bad_json(error.to_string()),
+            KeyError::IdentityChanged => Self::invalid_param(error.to_string()),
+            KeyError::AlreadyExists { .. } => Self::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", error.to_string()),
+            KeyError::TooMany => Self::new(StatusCode::BAD_REQUEST, "M_LIMIT_EXCEEDED", error.to_string()),
+            KeyError::InvalidSignature(message) => Self::new(StatusCode::BAD_REQUEST, "M_INVALID_SIGNATURE", message),
+            KeyError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SigningError> for ApiError {
+    fn from(error: SigningError) -> Self {
+        match error {
+            SigningError::MissingMaster => Self::missing_param(error.to_string()),
+            SigningError::Key(error) => error.into(),
         }
     }
 }

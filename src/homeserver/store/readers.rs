@@ -2,6 +2,7 @@
 
 use std::{
     ops::Deref,
+    panic::{self, AssertUnwindSafe},
     path::Path,
     sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
     thread::JoinHandle,
@@ -99,7 +100,9 @@ where
     F: FnOnce(&Reader<'_>) -> Result<T, E>,
 {
     connection.execute_batch("BEGIN").map_err(StoreError::from)?;
-    let result = query(&Reader(connection));
+    // A bug in one query must not take a reader along. The panic hook has logged it.
+    let result = panic::catch_unwind(AssertUnwindSafe(|| query(&Reader(connection))))
+        .unwrap_or_else(|_| Err(E::from(StoreError::Data("a query failed by a fault in homeroom".into()))));
     connection.execute_batch("ROLLBACK").map_err(StoreError::from)?;
     result
 }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     ops::Deref,
+    panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
     thread::JoinHandle,
 };
@@ -107,7 +108,9 @@ where
 {
     fn run(self: Box<Self>, tx: &mut Tx<'_>) -> (bool, Deliver) {
         let Self { work, answer, slot } = *self;
-        let outcome = work(tx);
+        // A bug in one job must not take the writer, and with it everybody's writes, along. The panic hook has logged it.
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| work(tx)))
+            .unwrap_or_else(|_| Err(E::from(StoreError::Data("a write failed by a fault in homeroom; it was undone".into()))));
         let keep = outcome.is_ok();
         let deliver: Deliver = Box::new(move |failure| {
             drop(slot);
@@ -270,5 +273,72 @@ fn last_position(connection: &Connection) -> Result<i64> {
 fn finish(connection: &Connection) {
     if let Err(error) = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE)") {
         tracing::warn!(%error, "closing the store without a checkpoint");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::homeserver::store::Store;
+
+    type TestResult = std::result::Result<(), Box<dyn std::error::Error>>;
+
+    async fn open(dir: &tempfile::TempDir) -> Result<Store> {
+        let path = dir.path().join("node.db");
+        tokio::task::spawn_blocking(move || Store::open(&path, Observer(Arc::new(|_| {})))).await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn note(store: &Store, key: &'static str) -> Result<()> {
+        store.write(move |tx| Ok(tx.execute("INSERT INTO meta (key, value) VALUES (?1, 1)", [key]).map(drop)?)).await
+    }
+
+    async fn notes(store: &Store) -> Result<i64> {
+        store.read(|db| Ok(db.query_row("SELECT count(*) FROM meta WHERE key LIKE 'note%'", [], |row| row.get(0))?)).await
+    }
+
+    #[tokio::test]
+    async fn a_failing_job_is_undone_alone() -> TestResult {
+        let dir = tempfile::tempdir()?;
+        let store = open(&dir).await?;
+        let bad = store.write(|tx| {
+            tx.execute("INSERT INTO meta (key, value) VALUES ('note-bad', 1)", [])?;
+            tx.next_pos();
+            Err::<(), _>(StoreError::Data("on purpose".into()))
+        });
+        let (good, bad, other) = tokio::join!(note(&store, "note-1"), bad, note(&store, "note-2"));
+        good?;
+        other?;
+        assert!(matches!(bad, Err(StoreError::Data(_))));
+        assert_eq!(notes(&store).await?, 2);
+        assert_eq!(store.write(|tx| Ok::<_, StoreError>(tx.next_pos())).await?, StreamPos(1));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_panicking_job_is_undone_and_the_writer_goes_on() -> TestResult {
+        let dir = tempfile::tempdir()?;
+        let store = open(&dir).await?;
+        let bad = store.write(|tx| -> Result<()> {
+            tx.execute("INSERT INTO meta (key, value) VALUES ('note-bad', 1)", [])?;
+            panic!("on purpose")
+        });
+        assert!(bad.await.is_err());
+        note(&store, "note-1").await?;
+        assert_eq!(notes(&store).await?, 1);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn positions_go_on_after_a_restart() -> TestResult {
+        let dir = tempfile::tempdir()?;
+        let store = open(&dir).await?;
+        let first = store.write(|tx| Ok::<_, StoreError>(tx.next_pos())).await?;
+        let closing = store.clone();
+        tokio::task::spawn_blocking(move || closing.close()).await?;
+        assert!(matches!(note(&store, "note-1").await, Err(StoreError::Closed)));
+        let store = open(&dir).await?;
+        let second = store.write(|tx| Ok::<_, StoreError>(tx.next_pos())).await?;
+        assert!(second > first);
+        Ok(())
     }
 }

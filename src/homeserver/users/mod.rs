@@ -1,3 +1,50 @@
 //! Local accounts: passwords, devices, tokens, and what belongs to a user rather than to a room.
+//!
+//! Knows the store and nothing of HTTP: errors are typed, and the API turns them into answers.
 
+mod accounts;
+pub mod cross_signing;
+pub mod keys;
+pub mod limits;
+mod names;
+mod passwords;
+mod sessions;
 pub mod tokens;
+pub mod uia;
+
+use std::sync::Arc;
+
+use ruma::OwnedServerName;
+
+pub use self::{
+    accounts::AccountError,
+    names::{InvalidUsername, local_user_id, new_user_id},
+    sessions::{Credentials, NewDevice, SignInError, SignedIn},
+};
+use self::{passwords::Passwords, tokens::TokenCache};
+use super::store::Store;
+use crate::base::{Clock, Randomness};
+
+/// The accounts of this node, and who is signed in to them.
+#[derive(Debug)]
+pub struct Accounts {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    randomness: Arc<dyn Randomness>,
+    server_name: OwnedServerName,
+    passwords: Passwords,
+    tokens: TokenCache,
+}
+
+impl Accounts {
+    /// The accounts in this store.
+    #[must_use]
+    pub fn new(store: Store, clock: Arc<dyn Clock>, randomness: Arc<dyn Randomness>, server_name: OwnedServerName) -> Self {
+        Self { store, clock, randomness, server_name, passwords: Passwords::default(), tokens: TokenCache::default() }
+    }
+
+    /// The store's form of the time.
+    fn now_ms(&self) -> i64 {
+        i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX)
+    }
+}

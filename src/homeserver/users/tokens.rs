@@ -1,30 +1,167 @@
-//! Access tokens: from a token to who it stands for.
+//! Access tokens: from a token to who it stands for, without a database read when it was seen lately.
 
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use ruma::DeviceId;
 use sha2::{Digest, Sha256};
 
+use super::Accounts;
 use crate::homeserver::{
-    Node,
-    api::error::{ApiError, ApiResult},
-    types::Requester,
+    store::{self, StoreError, tokens::TokenHash},
+    types::{Requester, UserNid},
 };
+
+/// Tokens kept in each of the cache's two halves.
+const CACHED: usize = 512;
+/// A token has 32 characters (190 bits) after its prefix.
+const TOKEN_CHARS: usize = 32;
+/// How old `last_seen` of a device may be before it is written again: reading a room must not write to disk each time.
+const SEEN_EVERY_MS: i64 = 10 * 60 * 1000;
+
+/// Why a token does not let anybody in.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TokenError {
+    /// We did not issue it, or it has ended.
+    #[error("unknown access token")]
+    Unknown,
+    /// It was good once: the client may keep its data and get a new one.
+    #[error("the access token has expired")]
+    Expired,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// What the store keeps of a token.
 #[must_use]
-pub fn hash(token: &str) -> [u8; 32] {
+pub(super) fn hash(token: &str) -> TokenHash {
     Sha256::digest(token.as_bytes()).into()
 }
 
-/// Who this token stands for.
-///
-/// # Errors
-///
-/// 401 `M_UNKNOWN_TOKEN` for a token that we did not issue or that has expired (then with `soft_logout`).
-pub async fn requester(node: &Node, token: &str) -> ApiResult<Requester> {
-    let (hash, now_ms) = (hash(token), node.clock.now_ms());
-    let found = node.store.read(move |db| crate::homeserver::store::accounts::by_token(db, &hash)).await?;
-    match found {
-        None => Err(ApiError::unknown_token(false)),
-        Some((_, Some(expires_ms))) if expires_ms <= now_ms => Err(ApiError::unknown_token(true)),
-        Some((requester, _)) => Ok(requester),
+#[derive(Debug, Clone)]
+struct Cached {
+    requester: Requester,
+    expires_ms: Option<i64>,
+    last_seen_ms: i64,
+}
+
+#[derive(Debug, Default)]
+struct Halves {
+    young: HashMap<TokenHash, Cached>,
+    old: HashMap<TokenHash, Cached>,
+    /// Changes with every invalidation: what was read from the store before one is not put in after it.
+    epoch: u64,
+}
+
+/// Tokens that were used lately. When the young half is full it becomes the old one, and the old one is forgotten.
+#[derive(Debug, Default)]
+pub(super) struct TokenCache(Mutex<Halves>);
+
+impl TokenCache {
+    fn with<T>(&self, work: impl FnOnce(&mut Halves) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn get(&self, hash: &TokenHash) -> Result<Cached, u64> {
+        self.with(|halves| {
+            if let Some(found) = halves.young.get(hash) {
+                return Ok(found.clone());
+            }
+            let Some(found) = halves.old.remove(hash) else { return Err(halves.epoch) };
+            halves.put(*hash, found.clone());
+            Ok(found)
+        })
+    }
+
+    fn put(&self, hash: TokenHash, token: Cached, epoch: u64) {
+        self.with(|halves| {
+            if halves.epoch == epoch {
+                halves.put(hash, token);
+            }
+        });
+    }
+
+    /// Forgets a user's tokens, or those of one device. To be called after the commit that ended them.
+    pub(super) fn forget(&self, user: UserNid, device_id: Option<&DeviceId>) {
+        self.with(|halves| {
+            halves.epoch += 1;
+            let stays = |_: &TokenHash, cached: &mut Cached| {
+                cached.requester.user != user || device_id.is_some_and(|device| cached.requester.device_id != device)
+            };
+            halves.young.retain(stays);
+            halves.old.retain(stays);
+        });
+    }
+}
+
+impl Halves {
+    fn put(&mut self, hash: TokenHash, token: Cached) {
+        if self.young.len() >= CACHED {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(hash, token);
+    }
+}
+
+impl Accounts {
+    /// Who this access token stands for.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError`].
+    pub async fn requester(&self, token: &str, address: Option<std::net::IpAddr>) -> Result<Requester, TokenError> {
+        // Tokens are never empty; a client's bug must not reach the store.
+        if token.is_empty() {
+            return Err(TokenError::Unknown);
+        }
+        let (hash, now_ms) = (hash(token), self.now_ms());
+        let cached = match self.tokens.get(&hash) {
+            Ok(cached) => cached,
+            Err(epoch) => {
+                let cached = self.look_up(hash, now_ms).await?;
+                self.tokens.put(hash, cached.clone(), epoch);
+                cached
+            }
+        };
+        if cached.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms) {
+            return Err(TokenError::Expired);
+        }
+        if now_ms - cached.last_seen_ms >= SEEN_EVERY_MS {
+            self.note_seen(hash, cached.clone(), now_ms, address).await?;
+        }
+        Ok(cached.requester)
+    }
+
+    async fn look_up(&self, hash: TokenHash, now_ms: i64) -> Result<Cached, TokenError> {
+        let found = self.store.read(move |db| store::tokens::access(db, &hash)).await?.ok_or(TokenError::Unknown)?;
+        let expired = found.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms);
+        if let Some(superseded) = found.supersedes.filter(|_| !expired) {
+            // First use: the client has got the answer to its refresh, so the tokens from before end now.
+            let (user, device_id) = (found.requester.user, found.requester.device_id.clone());
+            self.store.write(move |tx| store::tokens::settle(tx, user, &device_id, &superseded)).await?;
+            self.tokens.forget(user, Some(&found.requester.device_id));
+        }
+        Ok(Cached { requester: found.requester, expires_ms: found.expires_ms, last_seen_ms: found.last_seen_ms.unwrap_or(0) })
+    }
+
+    async fn note_seen(&self, hash: TokenHash, cached: Cached, now_ms: i64, address: Option<std::net::IpAddr>) -> Result<(), TokenError> {
+        let epoch = self.tokens.with(|halves| halves.epoch);
+        let (user, device_id) = (cached.requester.user, cached.requester.device_id.clone());
+        self.tokens.put(hash, Cached { last_seen_ms: now_ms, ..cached }, epoch);
+        let ip = address.map(|ip| ip.to_string());
+        let written = self.store.write(move |tx| store::devices::seen(tx, user, &device_id, now_ms, ip.as_deref())).await;
+        match written {
+            // Reading goes on when the disk is full.
+            Err(StoreError::DiskFull) => Ok(()),
+            other => other.map_err(TokenError::from),
+        }
+    }
+
+    /// A new token with a prefix that says what it is, for those who find one in a log or a repository.
+    pub(super) fn new_token(&self, prefix: &str) -> String {
+        format!("{prefix}_{}", self.randomness.alphanumeric(TOKEN_CHARS))
     }
 }

@@ -2,11 +2,17 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ruma::api::client::discovery::get_supported_versions;
+use axum::Json;
+use http::Method;
+use ruma::api::{
+    auth_scheme::NoAuthentication,
+    client::discovery::{get_capabilities, get_supported_versions},
+};
+use serde_json::{Map, Value, json};
 
 use super::super::{
-    call::{Call, Routes},
-    error::ApiResult,
+    call::{Call, RawCall, Routes},
+    error::{ApiError, ApiResult},
 };
 use crate::homeserver::{Node, types::Requester};
 
@@ -15,10 +21,41 @@ const VERSIONS: &[&str] =
     &["r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12"];
 
 /// Unstable features that clients look for.
-const FEATURES: &[&str] = &["org.matrix.simplified_msc3575"];
+const FEATURES: &[&str] = &["org.matrix.simplified_msc3575", "uk.tcpip.msc4133", "org.matrix.msc3916.stable"];
+
+/// Room versions that this node can take part in.
+const ROOM_VERSIONS: [&str; 10] = ["3", "4", "5", "6", "7", "8", "9", "10", "11", "12"];
 
 pub(super) fn add(routes: Routes) -> Routes {
-    routes.add::<get_supported_versions::Request, _, _>(get_supported_versions)
+    routes
+        .add::<get_supported_versions::Request, _, _>(get_supported_versions)
+        .add_raw::<get_capabilities::v3::Request, _, _, _>(get_capabilities)
+        .add_raw_at::<NoAuthentication, _, _, _>(&Method::GET, &["/.well-known/matrix/client"], discover_homeserver)
+}
+
+/// `GET /_matrix/client/v3/capabilities`
+async fn get_capabilities(_: Arc<Node>, _: RawCall) -> ApiResult<Json<Value>> {
+    let available = ROOM_VERSIONS.iter().map(|version| ((*version).to_owned(), "stable".into())).collect::<Map<_, _>>();
+    Ok(Json(json!({
+        "capabilities": {
+            "m.change_password": { "enabled": true },
+            "m.room_versions": { "default": "12", "available": available },
+            "m.set_displayname": { "enabled": true },
+            "m.set_avatar_url": { "enabled": true },
+            "m.profile_fields": { "enabled": true },
+            "uk.tcpip.msc4133.profile_fields": { "enabled": true },
+            "m.3pid_changes": { "enabled": false },
+            "m.get_login_token": { "enabled": false },
+        }
+    })))
+}
+
+/// `GET /.well-known/matrix/client`
+async fn discover_homeserver(node: Arc<Node>, _: RawCall<()>) -> ApiResult<Json<Value>> {
+    match &node.config.public_base_url {
+        Some(url) => Ok(Json(json!({ "m.homeserver": { "base_url": url } }))),
+        None => Err(ApiError::not_found("This server has no public address")),
+    }
 }
 
 /// `GET /_matrix/client/versions`

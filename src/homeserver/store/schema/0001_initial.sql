@@ -42,12 +42,14 @@ CREATE TABLE devices (
 ) STRICT, WITHOUT ROWID;
 
 -- Tokens are kept as SHA-256 hashes: a stolen database signs nobody in.
+-- A refresh leaves the old tokens valid until one of the new ones is used: `supersedes` marks a new one that was not.
 CREATE TABLE access_tokens (
     token_hash BLOB PRIMARY KEY,
     user_nid   INTEGER NOT NULL REFERENCES accounts,
     device_id  TEXT NOT NULL,
     created_ms INTEGER NOT NULL,
-    expires_ms INTEGER
+    expires_ms INTEGER,
+    supersedes BLOB                            -- refresh token that it was made with, until first used
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX access_tokens_by_device ON access_tokens (user_nid, device_id);
 
@@ -55,7 +57,8 @@ CREATE TABLE refresh_tokens (
     token_hash BLOB PRIMARY KEY,
     user_nid   INTEGER NOT NULL REFERENCES accounts,
     device_id  TEXT NOT NULL,
-    created_ms INTEGER NOT NULL
+    created_ms INTEGER NOT NULL,
+    supersedes BLOB                            -- as above
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX refresh_tokens_by_device ON refresh_tokens (user_nid, device_id);
 
@@ -158,6 +161,14 @@ CREATE TABLE device_list_changes (
     stream_pos INTEGER NOT NULL UNIQUE
 ) STRICT;
 
+-- Whom a user signed with the user-signing key: only the signer's own devices are told.
+CREATE TABLE signature_changes (
+    signer_nid INTEGER NOT NULL REFERENCES accounts,
+    target_nid INTEGER NOT NULL REFERENCES users,
+    stream_pos INTEGER NOT NULL,
+    PRIMARY KEY (signer_nid, target_nid)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE to_device (
     stream_pos INTEGER PRIMARY KEY,
     user_nid   INTEGER NOT NULL REFERENCES accounts,
@@ -259,7 +270,8 @@ CREATE TABLE forward_extremities (
     PRIMARY KEY (room_nid, event_nid)
 ) STRICT, WITHOUT ROWID;
 
--- State as delta chains: a group holds what differs from its parent; `chain` counts the hops to the last full group.
+-- State as deltas: a group holds what differs from its parent. `chain` is the group's number in its line of succession; the
+-- parent of number n is not n-1 but n without its lowest set bit, so that any state is read in at most log2(n) hops.
 CREATE TABLE state_groups (
     group_id INTEGER PRIMARY KEY,
     room_nid INTEGER NOT NULL REFERENCES rooms,

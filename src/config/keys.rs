@@ -1,0 +1,154 @@
+//! The settings themselves: the one table that the reader, `homeroom config` and the manual are made from.
+//!
+//! A setting's documentation comment is its text in the manual, so a key cannot exist without one.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use ruma::OwnedServerName;
+
+use super::{
+    types::{Colour, LogFilter, Registration, Size},
+    value::{Setting, Value},
+};
+
+/// A setting, as the table knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Section, `ui` in `ui.theme`.
+    pub section: &'static str,
+    /// Name within the section.
+    pub name: &'static str,
+    /// Lines of its documentation, each with the space that a doc comment leaves in front.
+    pub doc: &'static [&'static str],
+    /// What a person may write.
+    pub expects: fn() -> String,
+    /// Value where nothing is configured.
+    pub default: fn() -> Value,
+    pub(super) apply: fn(&mut Config, &Value) -> Result<(), Option<String>>,
+    pub(super) show: fn(&Config) -> Value,
+}
+
+impl Key {
+    /// `section.name`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// The environment variable that sets it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        if (self.section, self.name) == ("log", "level") {
+            return "HOMEROOM_LOG".to_owned();
+        }
+        format!("HOMEROOM_{}_{}", self.section, self.name).to_uppercase()
+    }
+
+    /// The documentation as one paragraph.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+macro_rules! settings {
+    ($( $(#[doc = $section_doc:literal])* $section:ident : $Section:ident {
+        $( $(#[doc = $doc:literal])* $key:ident : $ty:ty = $default:expr; )*
+    } )*) => {
+        $(
+            $(#[doc = $section_doc])*
+            #[derive(Debug, Clone, PartialEq, Eq)]
+            pub struct $Section { $( $(#[doc = $doc])* pub $key: $ty, )* }
+
+            impl Default for $Section {
+                fn default() -> Self {
+                    Self { $( $key: $default, )* }
+                }
+            }
+        )*
+
+        /// Every setting.
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub struct Config { $( $(#[doc = $section_doc])* pub $section: $Section, )* }
+
+        /// The sections and what they are about.
+        pub const SECTIONS: &[(&str, &[&str])] = &[$( (stringify!($section), &[$($section_doc),*]), )*];
+
+        /// The table of settings, in the order of the manual.
+        pub const KEYS: &[Key] = &[$($(
+            Key {
+                section: stringify!($section),
+                name: stringify!($key),
+                doc: &[$($doc),*],
+                expects: <$ty as Setting>::expects,
+                default: || <$ty as Setting>::show(&$Section::default().$key),
+                apply: |config, value| <$ty as Setting>::read(value).map(|read| config.$section.$key = read),
+                show: |config| <$ty as Setting>::show(&config.$section.$key),
+            },
+        )*)*];
+    };
+}
+
+settings! {
+    /// The screen.
+    ui: Ui {
+        /// Key bindings: "default", "vim" or "emacs". A file `keymap.toml` beside the configuration file changes single
+        /// bindings.
+        keymap: String = "default".to_owned();
+        /// Colours: "dark", "light", "ansi" (the terminal's own sixteen), or the name of a file in the directory `themes`
+        /// beside the configuration file, without `.toml`.
+        theme: String = "dark".to_owned();
+        /// How many colours to use. "auto" asks the terminal, and uses none when `NO_COLOR` is set.
+        colour: Colour = Colour::Auto;
+        /// Ring the terminal's bell for messages that mention you.
+        bell: bool = true;
+        /// Let the mouse scroll and select. Without it, the terminal's own selection works as usual.
+        mouse: bool = false;
+    }
+    /// The client, whichever homeserver it talks to.
+    client: Client {
+        /// Keep passwords and tokens in the system's keyring where there is one. Otherwise, or without one, they are in a
+        /// file that only you can read. Decided when a profile is created.
+        keyring: bool = true;
+    }
+    /// The profile's own node, for `homeroom serve` and for the node inside the terminal program alike.
+    node: Node {
+        /// The name behind the colon in every user ID of the node. Fixed for the lifetime of a node: it cannot change once
+        /// the node has been created. Without one a node is local only.
+        server_name: Option<OwnedServerName> = None;
+        /// Where the node keeps its data. The default is a directory of the profile's own.
+        data_dir: Option<PathBuf> = None;
+        /// Addresses on which other programs reach the node over plain HTTP; for the network, put a TLS proxy in front. The
+        /// node's Unix socket is always there.
+        listen: Vec<SocketAddr> = Vec::new();
+        /// Who may create an account.
+        registration: Registration = Registration::Closed;
+        /// Limit how often one client may try passwords, send and register.
+        rate_limits: bool = true;
+        /// The largest file that can be uploaded.
+        max_upload: Size = Size(50 << 20);
+    }
+    /// The log file in the state directory.
+    log: Log {
+        /// Which lines to write. Message texts, passwords and keys are never among them.
+        level: LogFilter = LogFilter("info,matrix_sdk=warn,matrix_sdk_base=warn,matrix_sdk_crypto=warn,matrix_sdk_ui=warn".to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_documented_and_takes_its_own_default() {
+        for key in KEYS {
+            assert!(key.text().len() > 10, "{} has no documentation", key.path());
+            let default = (key.default)();
+            if default != Value::Unset {
+                let mut config = Config::default();
+                assert_eq!((key.apply)(&mut config, &default), Ok(()), "{}", key.path());
+                assert_eq!(config, Config::default());
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The kinds of setting that are homeroom's own.
+
+use super::value::{Setting, Value};
+
+/// An enumeration whose variants are words in the configuration and on the command line.
+macro_rules! choices {
+    ($( $(#[doc = $doc:literal])* $name:ident { $( $(#[doc = $variant_doc:literal])* $variant:ident = $word:literal, )* } )*) => { $(
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $( $(#[doc = $variant_doc])* $variant, )* }
+
+        impl $name {
+            /// The words, in the order of the documentation.
+            pub const WORDS: &[&str] = &[$($word),*];
+
+            /// The word for this choice.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self { $( Self::$variant => $word, )* }
+            }
+        }
+
+        impl Setting for $name {
+            fn expects() -> String {
+                format!("one of {}", Self::WORDS.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "))
+            }
+            fn read(value: &Value) -> Result<Self, Option<String>> {
+                match value {
+                    $( Value::Text(text) if text == $word => Ok(Self::$variant), )*
+                    _ => Err(None),
+                }
+            }
+            fn show(&self) -> Value {
+                Value::Text(self.word().to_owned())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+            fn from_str(word: &str) -> Result<Self, String> {
+                Self::read(&Value::Text(word.to_owned())).map_err(|_| Self::expects())
+            }
+        }
+    )* };
+}
+
+choices! {
+    /// How many colours the screen may use.
+    Colour {
+        /// What the terminal says it can do; none with `NO_COLOR`.
+        Auto = "auto",
+        /// 24-bit colour.
+        TrueColour = "truecolour",
+        /// The 256-colour palette.
+        Ansi256 = "256",
+        /// The sixteen colours of the terminal's own palette.
+        Ansi16 = "16",
+        /// None.
+        None = "none",
+    }
+    /// Who may create an account on the node.
+    Registration {
+        /// Nobody, except through `homeroom account create`.
+        Closed = "closed",
+        /// Who shows a registration token.
+        Token = "token",
+        /// Everybody who reaches the node.
+        Open = "open",
+    }
+}
+
+/// A number of bytes, written as "50 MiB".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+impl Setting for Size {
+    fn expects() -> String {
+        "a size such as \"50 MiB\" (B, KiB, MiB or GiB)".to_owned()
+    }
+    fn read(value: &Value) -> Result<Self, Option<String>> {
+        let Value::Text(text) = value else { return Err(None) };
+        let (unit, factor) = UNITS.iter().find(|(unit, _)| text.ends_with(unit)).ok_or(None)?;
+        let number: u64 = text.strip_suffix(unit).ok_or(None)?.trim_end().parse().map_err(|_| None)?;
+        number.checked_mul(*factor).map(Self).ok_or_else(|| Some("it is too large".to_owned()))
+    }
+    fn show(&self) -> Value {
+        let (unit, factor) = UNITS.iter().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor)).unwrap_or(&("B", 1));
+        Value::Text(format!("{} {unit}", self.0 / factor))
+    }
+}
+
+/// Which log lines are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFilter(pub String);
+
+impl Setting for LogFilter {
+    fn expects() -> String {
+        "a level (error, warn, info, debug, trace) or levels by part (\"warn,homeroom::client=debug\")".to_owned()
+    }
+    fn read(value: &Value) -> Result<Self, Option<String>> {
+        let Value::Text(text) = value else { return Err(None) };
+        crate::base::logging::check_filter(text).map_err(Some)?;
+        Ok(Self(text.clone()))
+    }
+    fn show(&self) -> Value {
+        Value::Text(self.0.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size(text: &str) -> Result<Size, Option<String>> {
+        Size::read(&Value::Text(text.to_owned()))
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("50 MiB"), Ok(Size(50 << 20)));
+        assert_eq!(size("7B"), Ok(Size(7)));
+        assert_eq!(size("50"), Err(None));
+        assert_eq!(size("-1 MiB"), Err(None));
+        assert!(size("99999999999999 GiB").is_err());
+        assert_eq!(Size(50 << 20).show(), Value::Text("50 MiB".to_owned()));
+        assert_eq!(Size(1500).show(), Value::Text("1500 B".to_owned()));
+    }
+}

@@ -1,0 +1,145 @@
+//! Profiles: what users say about themselves.
+
+use std::sync::Arc;
+
+use axum::Json;
+use http::{Method, StatusCode};
+use ruma::{
+    OwnedUserId, UserId,
+    api::{
+        auth_scheme::{AccessToken, NoAccessToken},
+        client::profile::get_profile,
+    },
+};
+use serde_json::{Map, Value, json};
+
+use super::super::{
+    call::{RawCall, Routes},
+    error::{ApiError, ApiResult},
+};
+use crate::homeserver::{
+    Node,
+    store::{self, StoreError},
+    types::UserNid,
+};
+
+/// Largest profile, as canonical JSON (Client-Server API, "Profiles").
+const PROFILE_BYTES: usize = 65_536;
+/// Longest name of a field.
+const FIELD_BYTES: usize = 255;
+/// Longest display name and avatar URL: they go into every membership event.
+const SHOWN_BYTES: usize = 1000;
+
+/// Paths of one field. The unstable one is MSC4133's.
+const FIELD: &[&str] = &[
+    "/_matrix/client/r0/profile/{user_id}/{field}",
+    "/_matrix/client/v3/profile/{user_id}/{field}",
+    "/_matrix/client/unstable/uk.tcpip.msc4133/profile/{user_id}/{field}",
+];
+
+pub(super) fn add(routes: Routes) -> Routes {
+    routes
+        .add_raw::<get_profile::v3::Request, _, _, _>(get_profile)
+        .add_raw_at::<NoAccessToken, _, _, _>(&Method::GET, FIELD, get_profile_field)
+        .add_raw_at::<AccessToken, _, _, _>(&Method::PUT, FIELD, set_profile_field)
+        .add_raw_at::<AccessToken, _, _, _>(&Method::DELETE, FIELD, delete_profile_field)
+}
+
+/// The profile of a user of this server.
+async fn profile(node: &Node, user_id: &str) -> ApiResult<Map<String, Value>> {
+    let user_id = UserId::parse(user_id).map_err(|_| ApiError::invalid_param("Not a user ID"))?;
+    let found = node.store.read(move |db| match store::accounts::active(db, &user_id)? {
+        Some(user) => store::profiles::all(db, user).map(Some),
+        None => Ok(None),
+    });
+    found.await?.ok_or_else(|| ApiError::not_found("There is no such user here"))
+}
+
+/// `GET /_matrix/client/v3/profile/{userId}`
+async fn get_profile(node: Arc<Node>, call: RawCall<()>) -> ApiResult<Json<Value>> {
+    Ok(Json(profile(&node, call.segment(0)?).await?.into()))
+}
+
+/// `GET /_matrix/client/v3/profile/{userId}/{keyName}`
+async fn get_profile_field(node: Arc<Node>, call: RawCall<()>) -> ApiResult<Json<Value>> {
+    let field = call.segment(1)?;
+    let value = profile(&node, call.segment(0)?).await?.remove(field);
+    match value {
+        Some(value) => Ok(Json(json!({ field: value }))),
+        None => Err(ApiError::not_found("The profile has no such field")),
+    }
+}
+
+/// The user whose profile may be changed: one's own.
+fn own(call: &RawCall) -> ApiResult<(OwnedUserId, String)> {
+    let user_id = UserId::parse(call.segment(0)?).map_err(|_| ApiError::invalid_param("Not a user ID"))?;
+    if user_id != call.who.user_id {
+        return Err(ApiError::forbidden("A profile is changed by its user only"));
+    }
+    let field = call.segment(1)?;
+    if field.len() > FIELD_BYTES {
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_KEY_TOO_LARGE", "The field's name is longer than 255 bytes"));
+    }
+    if !is_namespaced_identifier(field) {
+        return Err(ApiError::invalid_param("This is no name for a profile field"));
+    }
+    Ok((user_id, field.to_owned()))
+}
+
+/// Appendices, "Common Namespaced Identifier Grammar".
+fn is_namespaced_identifier(name: &str) -> bool {
+    name.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
+}
+
+/// `PUT /_matrix/client/v3/profile/{userId}/{keyName}`
+async fn set_profile_field(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
+    let (_, field) = own(&call)?;
+    let mut body = call.object()?;
+    let value = body.remove(&field).ok_or_else(|| ApiError::missing_param(format!("`{field}` is missing")))?;
+    let value = match field.as_str() {
+        "displayname" | "avatar_url" => match shown(&field, value)? {
+            Some(value) => value,
+            None => return change(node, &call, field, None).await,
+        },
+        _ => value,
+    };
+    change(node, &call, field, Some(value)).await
+}
+
+/// Checks a display name or an avatar. An empty one is none.
+fn shown(field: &str, value: Value) -> ApiResult<Option<Value>> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) if text.is_empty() => Ok(None),
+        Value::String(text) if text.len() > SHOWN_BYTES => {
+            Err(ApiError::new(StatusCode::BAD_REQUEST, "M_PROFILE_TOO_LARGE", format!("`{field}` is longer than {SHOWN_BYTES} bytes")))
+        }
+        Value::String(text) => Ok(Some(text.into())),
+        _ => Err(ApiError::bad_json(format!("`{field}` is not a string"))),
+    }
+}
+
+/// `DELETE /_matrix/client/v3/profile/{userId}/{keyName}`
+async fn delete_profile_field(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
+    let (_, field) = own(&call)?;
+    change(node, &call, field, None).await
+}
+
+async fn change(node: Arc<Node>, call: &RawCall, field: String, value: Option<Value>) -> ApiResult<Json<Value>> {
+    let user = call.who.user;
+    node.store.write(move |tx| store_field(tx, user, &field, value.as_ref())).await?;
+    Ok(Json(json!({})))
+}
+
+fn store_field(tx: &mut store::Tx<'_>, user: UserNid, field: &str, value: Option<&Value>) -> ApiResult<()> {
+    match value {
+        Some(value) => store::profiles::set(tx, user, field, value)?,
+        None => store::profiles::delete(tx, user, field)?,
+    }
+    let whole = Value::Object(store::profiles::all(&tx.reader(), user)?);
+    if whole.to_string().len() > PROFILE_BYTES {
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_PROFILE_TOO_LARGE", "The profile would be larger than 64 KiB"));
+    }
+    Ok::<_, StoreError>(()).map_err(ApiError::from)
+}

@@ -1,0 +1,112 @@
+//! User-interactive authentication on the wire: 401 bodies and the stages' checks.
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::{
+    super::error::{ApiError, ApiResult},
+    login,
+};
+use crate::homeserver::{
+    Node,
+    types::Requester,
+    users::uia::{BODY_BYTES, Operation, Progress, Stage},
+};
+
+/// A flow: stages that are enough together.
+pub(super) type Flow<'a> = &'a [Stage];
+
+/// Lets a request through once its flow is complete; until then the answer is 401 with what is missing.
+///
+/// `endpoint` says what the session is for, including what the path names. Returns the request's body without `auth`, which
+/// later requests of a session may leave out.
+///
+/// # Errors
+///
+/// The 401 answer, or what is wrong with the session.
+pub(super) async fn authenticate(
+    node: &Node,
+    endpoint: &str,
+    who: Option<&Requester>,
+    mut body: Map<String, Value>,
+    flows: &[Flow<'_>],
+) -> ApiResult<Progress> {
+    let auth = body.remove("auth");
+    if serde_json::to_vec(&body).map_or(usize::MAX, |json| json.len()) > BODY_BYTES {
+        return Err(ApiError::too_large("The request is too large"));
+    }
+    let operation = Operation { endpoint: endpoint.to_owned(), user: who.map(|who| who.user) };
+    let auth = match auth {
+        Some(Value::Object(auth)) if !auth.is_empty() => auth,
+        None | Some(Value::Null | Value::Object(_)) => return Err(challenge(flows, &node.uia.open(operation, body), None)),
+        Some(_) => return Err(ApiError::bad_json("`auth` is not an object")),
+    };
+    let progress = match auth.get("session").and_then(Value::as_str) {
+        Some(session) => node.uia.resume(session, &operation, body).map_err(|e| ApiError::forbidden(e.to_string()))?,
+        None => node.uia.open(operation, body),
+    };
+    let progress = match auth.get("type").and_then(Value::as_str) {
+        None => progress,
+        Some(kind) => {
+            let stage = flows.iter().flat_map(|flow| flow.iter()).find(|stage| stage.name() == kind);
+            let stage =
+                *stage.ok_or_else(|| challenge(flows, &progress, Some(("M_UNRECOGNIZED", "This authentication is not asked for here"))))?;
+            let token = check(node, stage, &auth, who, flows, &progress).await?;
+            node.uia.complete(&progress.session, stage, token).map_err(|e| ApiError::forbidden(e.to_string()))?
+        }
+    };
+    if flows.iter().any(|flow| flow.iter().all(|stage| progress.completed.contains(stage))) {
+        node.uia.close(&progress.session);
+        return Ok(progress);
+    }
+    Err(challenge(flows, &progress, None))
+}
+
+/// Checks one stage. Returns the registration token, where the stage shows one.
+async fn check(
+    node: &Node,
+    stage: Stage,
+    auth: &Map<String, Value>,
+    who: Option<&Requester>,
+    flows: &[Flow<'_>],
+    progress: &Progress,
+) -> ApiResult<Option<String>> {
+    match stage {
+        Stage::Dummy => Ok(None),
+        Stage::RegistrationToken => {
+            let token = auth.get("token").and_then(Value::as_str).ok_or_else(|| ApiError::missing_param("`token` is missing"))?;
+            if node.accounts.registration_token_is_valid(token).await? {
+                Ok(Some(token.to_owned()))
+            } else {
+                Err(challenge(flows, progress, Some(("M_UNAUTHORIZED", "The registration token is not valid"))))
+            }
+        }
+        Stage::Password => {
+            let refused = || challenge(flows, progress, Some(("M_FORBIDDEN", "Wrong user name or password")));
+            let credentials =
+                login::credentials(auth).map_err(|error| if error.errcode() == Some("M_FORBIDDEN") { refused() } else { error })?;
+            match login::check_password(node, &credentials).await {
+                // Somebody else's password, however good, does not stand for this user.
+                Ok((_, user)) if who.is_some_and(|who| who.user == user) => Ok(None),
+                Ok(_) => Err(refused()),
+                Err(error) if error.status() == StatusCode::FORBIDDEN => Err(refused()),
+                Err(error) => Err(error),
+            }
+        }
+    }
+}
+
+/// The 401 answer.
+fn challenge(flows: &[Flow<'_>], progress: &Progress, error: Option<(&str, &str)>) -> ApiError {
+    let mut body = Map::new();
+    let flows = flows.iter().map(|flow| json!({ "stages": flow.iter().map(|stage| stage.name()).collect::<Vec<_>>() })).collect::<Vec<_>>();
+    body.insert("flows".into(), flows.into());
+    body.insert("params".into(), json!({}));
+    body.insert("session".into(), progress.session.clone().into());
+    body.insert("completed".into(), progress.completed.iter().map(|stage| stage.name()).collect::<Vec<_>>().into());
+    if let Some((errcode, message)) = error {
+        body.insert("errcode".into(), errcode.into());
+        body.insert("error".into(), message.into());
+    }
+    ApiError::with_body(StatusCode::UNAUTHORIZED, body)
+}

@@ -1,0 +1,91 @@
+//! Whose keys changed when, and who is told.
+
+use ruma::{OwnedUserId, UserId};
+
+use super::{Reader, Result, StoreError, Tx, users};
+use crate::homeserver::types::{StreamPos, UserNid};
+
+/// Notes that a user's devices or keys changed, and wakes the user and every local user who shares a room with them.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn changed(tx: &mut Tx<'_>, user: UserNid) -> Result<StreamPos> {
+    let pos = tx.next_pos();
+    tx.prepare_cached(
+        "INSERT INTO device_list_changes (user_nid, stream_pos) VALUES (?1, ?2) ON CONFLICT (user_nid) DO UPDATE SET stream_pos = ?2",
+    )?
+    .execute((user.0, pos.0))?;
+    for observer in local_observers(&tx.reader(), user)? {
+        tx.touch(observer);
+    }
+    if users::is_local(&tx.reader(), user)? {
+        tx.touch(user);
+    }
+    Ok(pos)
+}
+
+/// Notes that a user signed somebody else's key: the user's own devices are to ask for it again.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn signed(tx: &mut Tx<'_>, signer: UserNid, target: UserNid) -> Result<StreamPos> {
+    let pos = tx.next_pos();
+    tx.prepare_cached(
+        "INSERT INTO signature_changes (signer_nid, target_nid, stream_pos) VALUES (?1, ?2, ?3)
+         ON CONFLICT (signer_nid, target_nid) DO UPDATE SET stream_pos = ?3",
+    )?
+    .execute((signer.0, target.0, pos.0))?;
+    tx.touch(signer);
+    Ok(pos)
+}
+
+/// The other local users who share a joined room with this user.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn local_observers(db: &Reader<'_>, user: UserNid) -> Result<Vec<UserNid>> {
+    let mut query = db.prepare_cached(
+        "SELECT DISTINCT other.user_nid FROM members mine
+         JOIN members other ON other.room_nid = mine.room_nid AND other.membership = 'join'
+         JOIN accounts ON accounts.user_nid = other.user_nid
+         WHERE mine.user_nid = ?1 AND mine.membership = 'join' AND other.user_nid <> ?1",
+    )?;
+    let found = query.query_map([user.0], |row| row.get(0).map(UserNid))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(found)
+}
+
+/// True when both are joined to one room, or are one user.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn share_a_room(db: &Reader<'_>, one: UserNid, other: UserNid) -> Result<bool> {
+    let mut query = db.prepare_cached(
+        "SELECT 1 FROM members a JOIN members b ON b.room_nid = a.room_nid AND b.user_nid = ?2 AND b.membership = 'join'
+         WHERE a.user_nid = ?1 AND a.membership = 'join'",
+    )?;
+    Ok(one == other || query.exists((one.0, other.0))?)
+}
+
+/// Users whose keys changed after `from` and up to `to`, as far as `user` shares a room with them (or is one of them), and
+/// those whose keys `user` signed in that time.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn changed_between(db: &Reader<'_>, user: UserNid, from: StreamPos, to: StreamPos) -> Result<Vec<OwnedUserId>> {
+    let mut query = db.prepare_cached(
+        "SELECT users.user_id FROM device_list_changes changes JOIN users USING (user_nid)
+         WHERE changes.stream_pos > ?2 AND changes.stream_pos <= ?3 AND (changes.user_nid = ?1 OR EXISTS (
+             SELECT 1 FROM members mine JOIN members other ON other.room_nid = mine.room_nid AND other.membership = 'join'
+             WHERE mine.user_nid = ?1 AND mine.membership = 'join' AND other.user_nid = changes.user_nid))
+         UNION
+         SELECT users.user_id FROM signature_changes JOIN users ON users.user_nid = signature_changes.target_nid
+         WHERE signer_nid = ?1 AND stream_pos > ?2 AND stream_pos <= ?3",
+    )?;
+    let found = query.query_map((user.0, from.0, to.0), |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    found.into_iter().map(|id| UserId::parse(&id).map_err(|e| StoreError::Data(e.to_string()))).collect()
+}

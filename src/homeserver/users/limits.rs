@@ -1,0 +1,159 @@
+//! Rate limits: how often somebody may do something, kept in memory.
+//!
+//! Each key has one number, the time until which its allowance is spent (the generic cell rate algorithm): a token bucket
+//! without a timer.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::{base::Clock, homeserver::types::UserNid};
+
+/// Keys remembered at most. An entry is a few dozen bytes.
+const KEYS: usize = 16 * 1024;
+
+/// What is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Attempts to sign in from one address.
+    LoginAddress,
+    /// Failed attempts to sign in to one account.
+    LoginAccount,
+    /// Registrations from one address.
+    Registration,
+    /// Events sent by one user.
+    Send,
+    /// Media uploads by one user.
+    Upload,
+}
+
+impl Kind {
+    /// How many at once, and after how many milliseconds one more.
+    const fn allowance(self) -> (u64, u64) {
+        match self {
+            Self::LoginAddress => (30, 2_000),
+            Self::LoginAccount => (10, 15_000),
+            Self::Registration => (10, 60_000),
+            Self::Send => (200, 50),
+            Self::Upload => (60, 1_000),
+        }
+    }
+}
+
+/// Whose allowance it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// A client's address.
+    Address(IpAddr),
+    /// An account's name, whether it exists or not.
+    Account(String),
+    /// A local user.
+    User(UserNid),
+}
+
+/// The limits of a node.
+#[derive(Debug)]
+pub struct Limits {
+    clock: Arc<dyn Clock>,
+    enabled: bool,
+    spent_until: Mutex<HashMap<(Kind, Key), u64>>,
+}
+
+impl Limits {
+    /// Nobody has done anything yet. With `enabled` false everybody may do everything.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, enabled: bool) -> Self {
+        Self { clock, enabled, spent_until: Mutex::default() }
+    }
+
+    /// Counts one attempt.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait, when the allowance is spent; the attempt does not count then.
+    pub fn check(&self, kind: Kind, key: Key) -> Result<(), Duration> {
+        if !self.enabled {
+            return Ok(());
+        }
+        let (burst, interval_ms) = kind.allowance();
+        let now_ms = self.clock.now_ms();
+        let mut spent_until = self.spent_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if spent_until.len() >= KEYS {
+            spent_until.retain(|_, until| *until > now_ms);
+            // Only a flood fills the table with live entries: then everybody starts anew rather than memory growing.
+            if spent_until.len() >= KEYS {
+                spent_until.clear();
+            }
+        }
+        let until = spent_until.entry((kind, key)).or_insert(now_ms);
+        let next = (*until).max(now_ms) + interval_ms;
+        let allowed = now_ms + burst * interval_ms;
+        if next > allowed {
+            return Err(Duration::from_millis(next - allowed));
+        }
+        *until = next;
+        Ok(())
+    }
+
+    /// Takes one attempt back, because it was a good one after all.
+    pub fn refund(&self, kind: Kind, key: Key) {
+        let (_, interval_ms) = kind.allowance();
+        let mut spent_until = self.spent_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(until) = spent_until.get_mut(&(kind, key)) {
+            *until = until.saturating_sub(interval_ms);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ManualClock;
+
+    fn key() -> Key {
+        Key::Account("ann".into())
+    }
+
+    #[test]
+    fn allows_a_burst_then_one_per_interval() {
+        let clock = ManualClock::at(1_000_000);
+        let limits = Limits::new(Arc::new(clock.clone()), true);
+        for _ in 0..10 {
+            assert_eq!(limits.check(Kind::LoginAccount, key()), Ok(()));
+        }
+        assert_eq!(limits.check(Kind::LoginAccount, key()), Err(Duration::from_secs(15)));
+        assert_eq!(limits.check(Kind::LoginAccount, Key::Account("ben".into())), Ok(()), "others are not concerned");
+        clock.advance(14_999);
+        assert_eq!(limits.check(Kind::LoginAccount, key()), Err(Duration::from_millis(1)));
+        clock.advance(1);
+        assert_eq!(limits.check(Kind::LoginAccount, key()), Ok(()));
+        assert!(limits.check(Kind::LoginAccount, key()).is_err());
+    }
+
+    #[test]
+    fn a_refunded_attempt_does_not_count() {
+        let limits = Limits::new(Arc::new(ManualClock::at(5)), true);
+        for _ in 0..1000 {
+            assert_eq!(limits.check(Kind::LoginAccount, key()), Ok(()));
+            limits.refund(Kind::LoginAccount, key());
+        }
+    }
+
+    #[test]
+    fn a_flood_of_keys_does_not_grow_without_bound() {
+        let limits = Limits::new(Arc::new(ManualClock::at(5)), true);
+        for n in 0..40_000 {
+            assert_eq!(limits.check(Kind::LoginAccount, Key::Account(format!("{n}"))), Ok(()));
+        }
+        assert!(limits.spent_until.lock().unwrap_or_else(PoisonError::into_inner).len() <= KEYS);
+    }
+
+    #[test]
+    fn switched_off_it_allows_everything() {
+        let limits = Limits::new(Arc::new(ManualClock::at(5)), false);
+        assert!((0..1000).all(|_| limits.check(Kind::Registration, key()).is_ok()));
+    }
+}

@@ -1,0 +1,5 @@
+//! The program as scripts see it: arguments in, text, JSON and exit codes out.
+
+mod account;
+mod serving;
+mod settings;

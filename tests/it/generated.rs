@@ -1,0 +1,22 @@
+//! Files in the repository that are made from the source must be what the source makes of them.
+
+use std::{fs, path::Path};
+
+#[test]
+fn the_manual_pages_are_current() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
+    let pages = homeroom::cli::manual::pages().expect("the pages can be made");
+    let mut stale = Vec::new();
+    for (name, page) in &pages {
+        if fs::read_to_string(dir.join(name)).ok().as_deref() != Some(page) {
+            stale.push(name.clone());
+        }
+    }
+    for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !pages.contains_key(&name) {
+            stale.push(format!("{name} (made by nothing)"));
+        }
+    }
+    assert!(stale.is_empty(), "run `cargo run -- manual --out man`: {}", stale.join(", "));
+}
