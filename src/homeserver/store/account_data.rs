@@ -55,13 +55,23 @@ pub fn set(tx: &mut Tx<'_>, user: UserNid, room: Option<RoomNid>, kind: &str, co
 ///
 /// Database errors.
 pub fn since(db: &Reader<'_>, user: UserNid, after: StreamPos) -> Result<Vec<AccountData>> {
-    let mut query = db.prepare_cached(
-        "SELECT room_nid, type, content FROM account_data WHERE user_nid = ?1 AND stream_pos > ?2 ORDER BY stream_pos",
-    )?;
+    let mut query =
+        db.prepare_cached("SELECT room_nid, type, content FROM account_data WHERE user_nid = ?1 AND stream_pos > ?2 ORDER BY stream_pos")?;
     let rows = query.query_map((user.0, after.0), |row| {
         let room: i64 = row.get(0)?;
         Ok(AccountData { room: (room != GLOBAL).then_some(RoomNid(room)), kind: row.get(1)?, content: row.get(2)? })
     })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// All pieces that belong to no room.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn global(db: &Reader<'_>, user: UserNid) -> Result<Vec<AccountData>> {
+    let mut query = db.prepare_cached("SELECT type, content FROM account_data WHERE user_nid = ?1 AND room_nid = ?2")?;
+    let rows = query.query_map((user.0, GLOBAL), |row| Ok(AccountData { room: None, kind: row.get(0)?, content: row.get(1)? }))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -72,7 +82,6 @@ pub fn since(db: &Reader<'_>, user: UserNid, after: StreamPos) -> Result<Vec<Acc
 /// Database errors.
 pub fn of_room(db: &Reader<'_>, user: UserNid, room: RoomNid) -> Result<Vec<AccountData>> {
     let mut query = db.prepare_cached("SELECT type, content FROM account_data WHERE user_nid = ?1 AND room_nid = ?2")?;
-    let rows = query
-        .query_map((user.0, room.0), |row| Ok(AccountData { room: Some(room), kind: row.get(0)?, content: row.get(1)? }))?;
+    let rows = query.query_map((user.0, room.0), |row| Ok(AccountData { room: Some(room), kind: row.get(0)?, content: row.get(1)? }))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

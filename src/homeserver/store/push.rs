@@ -46,15 +46,7 @@ pub fn add(tx: &Tx<'_>, action: &Action<'_>) -> Result<()> {
         "INSERT OR REPLACE INTO push_actions (user_nid, room_nid, stream_pos, event_nid, thread_id, notify, highlight)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
-    .execute((
-        action.user.0,
-        action.room.0,
-        action.pos.0,
-        action.event.0,
-        action.thread_id,
-        action.notify,
-        action.highlight,
-    ))?;
+    .execute((action.user.0, action.room.0, action.pos.0, action.event.0, action.thread_id, action.notify, action.highlight))?;
     Ok(())
 }
 
@@ -131,7 +123,13 @@ pub fn recipients(db: &Reader<'_>, room: RoomNid, sender: UserNid) -> Result<Vec
          WHERE m.room_nid = ?1 AND m.membership = 'join' AND m.user_nid <> ?2 AND a.deactivated = 0",
     )?;
     let rows = query.query_map((room.0, sender.0), |row| {
-        Ok(Recipient { user: UserNid(row.get(0)?), user_id: row.get(1)?, displayname: row.get(2)?, rules: row.get(3)?, ignored: row.get(4)? })
+        Ok(Recipient {
+            user: UserNid(row.get(0)?),
+            user_id: row.get(1)?,
+            displayname: row.get(2)?,
+            rules: row.get(3)?,
+            ignored: row.get(4)?,
+        })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

@@ -66,11 +66,11 @@ pub fn rooms_with_news(
     viewer: UserNid,
     after: StreamPos,
 ) -> Result<std::collections::BTreeSet<RoomNid>> {
-    let mut query = db.prepare_cached(
-        "SELECT DISTINCT room_nid FROM receipts WHERE stream_pos > ?1 AND (kind <> 'm.read.private' OR user_nid = ?2)",
-    )?;
-    let touched =
-        query.query_map((after.0, viewer.0), |row| row.get(0).map(RoomNid))?.collect::<rusqlite::Result<std::collections::BTreeSet<_>>>()?;
+    let mut query =
+        db.prepare_cached("SELECT DISTINCT room_nid FROM receipts WHERE stream_pos > ?1 AND (kind <> 'm.read.private' OR user_nid = ?2)")?;
+    let touched = query
+        .query_map((after.0, viewer.0), |row| row.get(0).map(RoomNid))?
+        .collect::<rusqlite::Result<std::collections::BTreeSet<_>>>()?;
     Ok(rooms.filter(|room| touched.contains(room)).collect())
 }
 

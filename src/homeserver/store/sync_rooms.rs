@@ -122,24 +122,6 @@ pub fn membership_changes(db: &Reader<'_>, user: UserNid, after: StreamPos) -> R
     Ok(found)
 }
 
-/// Every change of one user's membership in one room, in order.
-///
-/// # Errors
-///
-/// Database errors.
-pub fn membership_history(db: &Reader<'_>, room: RoomNid, user: UserNid) -> Result<Vec<MembershipChange>> {
-    let mut query = db.prepare_cached(
-        "SELECT stream_pos, membership, event_nid FROM membership_changes WHERE room_nid = ?1 AND user_nid = ?2 ORDER BY stream_pos",
-    )?;
-    let mut rows = query.query((room.0, user.0))?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let membership: String = row.get(1)?;
-        found.push(MembershipChange { pos: StreamPos(row.get(0)?), membership: membership.into(), event: EventNid(row.get(2)?) });
-    }
-    Ok(found)
-}
-
 /// Rooms among `rooms` that got events after a position. Every change of state comes with an event, so this is all that
 /// can change in a room as such.
 ///
@@ -227,8 +209,7 @@ pub fn member_entry(db: &Reader<'_>, room: RoomNid, user_id: &UserId) -> Result<
         "SELECT k.statekey_nid, c.event_nid FROM state_keys k JOIN current_state c USING (statekey_nid)
          WHERE k.type = 'm.room.member' AND k.state_key = ?2 AND c.room_nid = ?1",
     )?;
-    let found: Option<(i64, i64)> =
-        query.query_row((room.0, user_id.as_str()), |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let found: Option<(i64, i64)> = query.query_row((room.0, user_id.as_str()), |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     Ok(found.map(|(key, event)| StateEntry {
         key: StateKeyNid(key),
         kind: "m.room.member".to_owned(),
@@ -292,28 +273,6 @@ pub fn key_history(db: &Reader<'_>, room: RoomNid, kind: &str, state_key: &str) 
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// How many members a room has.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MemberCounts {
-    /// Joined.
-    pub joined: u64,
-    /// Invited.
-    pub invited: u64,
-}
-
-/// Counts the members of a room.
-///
-/// # Errors
-///
-/// Database errors.
-pub fn member_counts(db: &Reader<'_>, room: RoomNid) -> Result<MemberCounts> {
-    let mut query = db.prepare_cached("SELECT count(*) FROM members WHERE room_nid = ?1 AND membership = ?2")?;
-    Ok(MemberCounts {
-        joined: query.query_row((room.0, "join"), |row| row.get(0))?,
-        invited: query.query_row((room.0, "invite"), |row| row.get(0))?,
-    })
-}
-
 /// A member after whom a room without a name can be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hero {
@@ -361,46 +320,4 @@ pub fn joined_members(db: &Reader<'_>, room: RoomNid) -> Result<Vec<UserNid>> {
     let mut query = db.prepare_cached("SELECT user_nid FROM members WHERE room_nid = ?1 AND membership = 'join'")?;
     let rows = query.query_map([room.0], |row| row.get(0).map(UserNid))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// Joined members of a room who have an account here.
-///
-/// # Errors
-///
-/// Database errors.
-pub fn local_members(db: &Reader<'_>, room: RoomNid) -> Result<Vec<UserNid>> {
-    let mut query = db.prepare_cached(
-        "SELECT a.user_nid FROM members m CROSS JOIN accounts a ON a.user_nid = m.user_nid
-         WHERE m.room_nid = ?1 AND m.membership = 'join'",
-    )?;
-    let rows = query.query_map([room.0], |row| row.get(0).map(UserNid))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// True while both are joined to some room.
-///
-/// # Errors
-///
-/// Database errors.
-pub fn share_a_room(db: &Reader<'_>, one: UserNid, other: UserNid) -> Result<bool> {
-    let mut query = db.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM members a JOIN members b ON b.room_nid = a.room_nid AND b.user_nid = ?2 AND b.membership = 'join'
-         WHERE a.user_nid = ?1 AND a.membership = 'join')",
-    )?;
-    Ok(query.query_row((one.0, other.0), |row| row.get(0))?)
-}
-
-/// Local users who are joined to a room that this user is joined to, the user among them.
-///
-/// # Errors
-///
-/// Database errors.
-pub fn local_users_sharing(db: &Reader<'_>, user: UserNid) -> Result<BTreeSet<UserNid>> {
-    let mut query = db.prepare_cached(
-        "SELECT DISTINCT a.user_nid FROM accounts a CROSS JOIN members b ON b.user_nid = a.user_nid AND b.membership = 'join'
-         JOIN members m ON m.room_nid = b.room_nid AND m.user_nid = ?1 AND m.membership = 'join'",
-    )?;
-    let mut found = query.query_map([user.0], |row| row.get(0).map(UserNid))?.collect::<rusqlite::Result<BTreeSet<_>>>()?;
-    found.insert(user);
-    Ok(found)
 }

@@ -1,15 +1,15 @@
 //! Whose device keys a client has to look at again, and whose it can forget (Client-Server API, "Tracking the device list").
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ruma::{OwnedUserId, UserId, events::room::member::MembershipState};
 
 use super::{format, viewer::Viewer};
 use crate::homeserver::{
     store::{
-        Reader, Result, events,
+        Reader, Result, device_lists, events, members, one_time_keys,
         sync_rooms::{self, MembershipChange},
-        sync_user, users,
+        users,
     },
     types::{EventNid, RoomNid, StreamPos, UserNid},
 };
@@ -48,13 +48,14 @@ pub(super) struct Question<'a> {
 
 /// Works out the changes.
 pub(super) fn since(db: &Reader<'_>, q: &Question<'_>) -> Result<DeviceLists> {
-    let mut changed = sync_user::changed_keys(db, q.viewer.user, q.after, q.now)?;
+    let mut changed: BTreeSet<OwnedUserId> = device_lists::changed_between(db, q.viewer.user, q.after, q.now)?.into_iter().collect();
+    let mut came = BTreeSet::new();
     let mut gone = BTreeSet::new();
     for (room, changes) in q.own_changes {
         let joined = changes.iter().any(|c| c.membership == MembershipState::Join);
         let is_joined = q.joined.contains(room);
         if joined && is_joined && before(db, *room, q)? != Some(MembershipState::Join) {
-            changed.extend(sync_rooms::joined_members(db, *room)?);
+            came.extend(sync_rooms::joined_members(db, *room)?);
         }
         if !is_joined {
             gone.extend(sync_rooms::joined_members(db, *room)?);
@@ -63,23 +64,26 @@ pub(super) fn since(db: &Reader<'_>, q: &Question<'_>) -> Result<DeviceLists> {
     }
     for room in q.changed_rooms {
         if q.joined.contains(room) {
-            moved(db, *room, q, &mut changed, &mut gone)?;
+            moved(db, *room, q, &mut came, &mut gone)?;
         }
     }
     let mut left = Vec::new();
     for user in gone {
-        if user != q.viewer.user && !sync_rooms::share_a_room(db, q.viewer.user, user)? {
-            changed.remove(&user);
-            left.push(user);
+        if !device_lists::share_a_room(db, q.viewer.user, user)? {
+            came.remove(&user);
+            left.push(users::user_id(db, user)?);
         }
     }
-    Ok(DeviceLists { changed: sync_user::user_ids(db, changed)?, left: sync_user::user_ids(db, left)? })
+    for user in came {
+        changed.insert(users::user_id(db, user)?);
+    }
+    Ok(DeviceLists { changed: changed.into_iter().collect(), left })
 }
 
 /// The user's own membership at the start.
 fn before(db: &Reader<'_>, room: RoomNid, q: &Question<'_>) -> Result<Option<MembershipState>> {
-    let history = sync_rooms::membership_history(db, room, q.viewer.user)?;
-    Ok(history.into_iter().rev().find(|c| c.pos <= q.after).map(|c| c.membership))
+    let history = members::changes(db, room, q.viewer.user)?;
+    Ok(history.into_iter().rev().find(|c| c.pos <= q.after).map(|c| c.membership.into()))
 }
 
 /// Who came to a room and who went.
@@ -93,8 +97,12 @@ fn moved(db: &Reader<'_>, room: RoomNid, q: &Question<'_>, came: &mut BTreeSet<U
             continue;
         }
         let Ok(user_id) = UserId::parse(&change.entry.state_key) else { continue };
-        let Some(user) = users::nid(db, &user_id)? else { continue };
-        if is { came.insert(user) } else { went.insert(user) };
+        let Some(user) = users::find(db, &user_id)? else { continue };
+        if is {
+            came.insert(user)
+        } else {
+            went.insert(user)
+        };
     }
     Ok(())
 }
@@ -102,4 +110,12 @@ fn moved(db: &Reader<'_>, room: RoomNid, q: &Question<'_>, came: &mut BTreeSet<U
 fn is_join(db: &Reader<'_>, event: Option<EventNid>) -> Result<bool> {
     let Some(event) = event else { return Ok(false) };
     Ok(format::content_str(&events::by_nid(db, event)?, "membership")?.as_deref() == Some("join"))
+}
+
+/// How many one-time keys of each algorithm are left for the viewer's device.
+pub(super) fn key_counts(db: &Reader<'_>, viewer: &Viewer) -> Result<BTreeMap<String, u64>> {
+    let mut counts = one_time_keys::counts(db, viewer.user, &viewer.device)?;
+    // Clients upload keys when they see a number; a missing one they may take for "unknown".
+    counts.entry("signed_curve25519".to_owned()).or_insert(0);
+    Ok(counts)
 }

@@ -32,9 +32,11 @@ pub struct Presence {
     pub last_active_ms: u64,
     /// When this changed.
     pub serial: u64,
-    /// When a client was last here.
-    seen: Instant,
-    /// A task watches for the user to go.
+    /// Clients that are syncing at this moment.
+    here: usize,
+    /// When the last of them went.
+    gone: Instant,
+    /// A task waits for the user to be away for long enough.
     watched: bool,
 }
 
@@ -64,15 +66,6 @@ pub(super) struct Moment {
     pub typing: HashMap<RoomNid, (u64, Vec<OwnedUserId>)>,
     /// Presence of users of this node.
     pub presence: HashMap<UserNid, Presence>,
-}
-
-/// What a client that is here means for its user's presence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    /// Others have to be told.
-    pub changed: bool,
-    /// The caller has to start watching for the user to go.
-    pub watch: bool,
 }
 
 impl Live {
@@ -132,68 +125,83 @@ impl Live {
         self.with(|inner| inner.presence.get(&user).cloned())
     }
 
-    /// Sets a user's presence.
-    pub fn set_presence(&self, user: UserNid, user_id: &OwnedUserId, state: PresenceState, status_msg: Option<String>, now_ms: u64) -> Seen {
-        self.update(user, user_id, state, now_ms, |presence| std::mem::replace(&mut presence.status_msg, status_msg.clone()) != status_msg)
-    }
-
-    /// A client of the user is syncing.
-    pub fn seen(&self, user: UserNid, user_id: &OwnedUserId, state: PresenceState, now_ms: u64) -> Seen {
-        self.update(user, user_id, state, now_ms, |_| false)
-    }
-
-    fn update(
+    /// Sets a user's presence. True when others have to be told.
+    pub fn set_presence(
         &self,
         user: UserNid,
         user_id: &OwnedUserId,
         state: PresenceState,
+        status_msg: Option<String>,
         now_ms: u64,
-        more: impl FnOnce(&mut Presence) -> bool,
-    ) -> Seen {
+    ) -> bool {
         self.with(|inner| {
-            let presence = inner.presence.entry(user).or_insert_with(|| Presence {
-                user_id: user_id.clone(),
-                state: PresenceState::Offline,
-                status_msg: None,
-                last_active_ms: now_ms,
-                serial: 0,
-                seen: Instant::now(),
-                watched: false,
-            });
-            presence.seen = Instant::now();
-            if state == PresenceState::Online {
-                presence.last_active_ms = now_ms;
-            }
-            let watch = state != PresenceState::Offline && !std::mem::replace(&mut presence.watched, true);
-            if state == PresenceState::Offline && !watch {
-                presence.watched = presence.watched && presence.state != PresenceState::Offline;
-            }
-            let other_state = std::mem::replace(&mut presence.state, state.clone()) != state;
-            let changed = more(presence) || other_state;
-            if changed {
-                inner.serial += 1;
-                presence.serial = inner.serial;
-            }
-            Seen { changed, watch }
+            let presence = inner.presence_of(user, user_id, now_ms);
+            let other_message = std::mem::replace(&mut presence.status_msg, status_msg.clone()) != status_msg;
+            inner.turn(user, state, now_ms, other_message)
         })
     }
 
-    /// When to look again whether the user has gone; `None` when it is settled, and then whether others have to be told.
+    /// A client of the user begins to sync. True when others have to be told.
+    pub fn arrive(&self, user: UserNid, user_id: &OwnedUserId, state: PresenceState, now_ms: u64) -> bool {
+        self.with(|inner| {
+            inner.presence_of(user, user_id, now_ms).here += 1;
+            // Whoever syncs as offline does not want to change what others see.
+            state != PresenceState::Offline && inner.turn(user, state, now_ms, false)
+        })
+    }
+
+    /// A client of the user has its answer. True when the caller has to wait for the user to be gone.
+    pub fn depart(&self, user: UserNid, now: Instant) -> bool {
+        self.with(|inner| {
+            let Some(presence) = inner.presence.get_mut(&user) else { return false };
+            presence.here = presence.here.saturating_sub(1);
+            presence.gone = now;
+            presence.here == 0 && presence.state != PresenceState::Offline && !std::mem::replace(&mut presence.watched, true)
+        })
+    }
+
+    /// When to look again whether the user has gone; `Err` when there is no more to watch, with whether others have to be told.
     pub fn check_gone(&self, user: UserNid, now: Instant) -> Result<Instant, bool> {
         self.with(|inner| {
             let Some(presence) = inner.presence.get_mut(&user) else { return Err(false) };
-            let due = presence.seen + GRACE;
-            if due > now {
+            let due = presence.gone + GRACE;
+            if presence.here == 0 && due > now {
                 return Ok(due);
             }
             presence.watched = false;
-            if presence.state == PresenceState::Offline {
+            if presence.here > 0 {
                 return Err(false);
             }
-            presence.state = PresenceState::Offline;
-            inner.serial += 1;
-            presence.serial = inner.serial;
-            Err(true)
+            let last_active_ms = presence.last_active_ms;
+            Err(inner.turn(user, PresenceState::Offline, last_active_ms, false))
         })
+    }
+}
+
+impl Inner {
+    fn presence_of(&mut self, user: UserNid, user_id: &OwnedUserId, now_ms: u64) -> &mut Presence {
+        self.presence.entry(user).or_insert_with(|| Presence {
+            user_id: user_id.clone(),
+            state: PresenceState::Offline,
+            status_msg: None,
+            last_active_ms: now_ms,
+            serial: 0,
+            here: 0,
+            gone: Instant::now(),
+            watched: false,
+        })
+    }
+
+    fn turn(&mut self, user: UserNid, state: PresenceState, now_ms: u64, more: bool) -> bool {
+        let Some(presence) = self.presence.get_mut(&user) else { return false };
+        if state == PresenceState::Online {
+            presence.last_active_ms = now_ms;
+        }
+        let changed = std::mem::replace(&mut presence.state, state.clone()) != state || more;
+        if changed {
+            self.serial += 1;
+            presence.serial = self.serial;
+        }
+        changed
     }
 }

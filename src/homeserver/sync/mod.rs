@@ -9,6 +9,7 @@ mod ephemeral;
 mod format;
 mod live;
 mod notifier;
+pub mod presence;
 mod rooms;
 pub mod sliding;
 mod timeline;

@@ -2,22 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use super::{Raw, format, viewer::Viewer};
+use super::{Raw, format};
 use crate::homeserver::{
+    events::view::View,
+    rooms::format as form,
     store::{
-        Reader, Result, events, state,
+        Reader, Result, StoreError, events, state,
         sync_rooms::{self, StateEntry},
     },
     types::{EventNid, RoomNid, UserNid},
 };
 
-/// The current state events behind these entries.
-pub(super) fn state_events<'a>(db: &Reader<'_>, viewer: &Viewer, entries: impl IntoIterator<Item = &'a StateEntry>) -> Result<Vec<Raw>> {
-    entries
-        .into_iter()
-        .filter_map(|entry| entry.event)
-        .map(|event| format::event(db, &events::by_nid(db, event)?, viewer, None))
-        .collect()
+/// The state events behind these entries.
+pub(super) fn state_events<'a>(view: &View<'_, '_>, entries: impl IntoIterator<Item = &'a StateEntry>) -> Result<Vec<Raw>> {
+    entries.into_iter().filter_map(|entry| entry.event).map(|event| view.state(event).map_err(format::internal)).collect()
 }
 
 /// One string of the content of a current state event; `None` where it is missing or empty.
@@ -29,9 +27,9 @@ pub(super) fn state_str(db: &Reader<'_>, room: RoomNid, kind: &str, field: &str)
 /// The stripped state of an invite or a knock, with the membership event itself among it.
 pub(super) fn stripped_state(db: &Reader<'_>, room: RoomNid, user: UserNid, member_event: EventNid) -> Result<Vec<Raw>> {
     let member = events::by_nid(db, member_event)?;
-    let member_json = format::stripped(&member)?;
+    let member_json = form::stripped(&member.json).map_err(|e| StoreError::Data(e.to_string()))?;
     let mut found: Vec<Raw> = match sync_rooms::invite_state(db, room, user)? {
-        Some(json) => serde_json::from_str(&json).map_err(|e| crate::homeserver::store::StoreError::Data(e.to_string()))?,
+        Some(json) => serde_json::from_str(&json).map_err(|e| StoreError::Data(e.to_string()))?,
         None => Vec::new(),
     };
     let own = |raw: &Raw| {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Raw, format, viewer::Viewer, visibility::History};
+use super::{Raw, format, visibility::History};
 use crate::homeserver::{
+    events::view::View,
     store::{
         Reader, Result,
         events::{self, Order, StoredEvent},
@@ -84,14 +85,8 @@ impl Slice {
     }
 
     /// The events as JSON.
-    pub fn to_json(&self, db: &Reader<'_>, viewer: &Viewer, history: &History) -> Result<Vec<Raw>> {
-        self.events
-            .iter()
-            .map(|event| {
-                let membership = event.pos.and_then(|pos| history.membership_at(pos)).map_or("leave", |m| m.as_str());
-                format::event(db, event, viewer, Some(membership))
-            })
-            .collect()
+    pub fn to_json(&self, view: &View<'_, '_>) -> Result<Vec<Raw>> {
+        self.events.iter().map(|event| view.event(event).map_err(format::internal)).collect()
     }
 }
 

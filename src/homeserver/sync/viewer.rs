@@ -6,6 +6,7 @@ use ruma::{OwnedDeviceId, OwnedUserId};
 use serde::Deserialize;
 
 use crate::homeserver::{
+    events::view,
     store::{Reader, Result, account_data},
     types::{Requester, UserNid},
 };
@@ -19,14 +20,14 @@ pub(super) struct Viewer {
     pub user_id: OwnedUserId,
     /// The device.
     pub device: OwnedDeviceId,
-    /// The time, for the age of events.
-    pub now_ms: u64,
+    /// The same, for the rendering of events.
+    pub view: view::Viewer,
 }
 
 impl Viewer {
     /// The requester as a viewer.
     pub fn new(who: &Requester, now_ms: u64) -> Self {
-        Self { user: who.user, user_id: who.user_id.clone(), device: who.device_id.clone(), now_ms }
+        Self { user: who.user, user_id: who.user_id.clone(), device: who.device_id.clone(), view: view::Viewer::of(who, now_ms) }
     }
 }
 

@@ -2,13 +2,12 @@
 //!
 //! Both things that decide, the user's membership and the room's setting, are known for every position of the stream.
 
-use ruma::events::room::member::MembershipState;
-
 use super::{format, viewer::Viewer};
 use crate::homeserver::{
     store::{
         Reader, Result, events,
-        sync_rooms::{self, MembershipChange},
+        members::{self, Change},
+        sync_rooms,
     },
     types::{RoomNid, StreamPos},
 };
@@ -36,7 +35,7 @@ impl Setting {
 /// A user's relation to a room over time.
 #[derive(Debug)]
 pub(super) struct History {
-    memberships: Vec<MembershipChange>,
+    memberships: Vec<Change>,
     /// Only looked at for times at which the user was not joined.
     settings: Vec<(StreamPos, Setting)>,
 }
@@ -44,7 +43,7 @@ pub(super) struct History {
 impl History {
     /// Reads it, as far as events after `after` need it.
     pub fn load(db: &Reader<'_>, room: RoomNid, viewer: &Viewer, after: StreamPos) -> Result<Self> {
-        let memberships = sync_rooms::membership_history(db, room, viewer.user)?;
+        let memberships = members::changes(db, room, viewer.user)?;
         let this = Self { memberships, settings: Vec::new() };
         if this.joined_since(after) {
             return Ok(this);
@@ -62,35 +61,31 @@ impl History {
 
     /// True when the user was joined at the position and ever after.
     fn joined_since(&self, pos: StreamPos) -> bool {
-        self.membership_at(pos) == Some(&MembershipState::Join)
-            && self.memberships.iter().filter(|m| m.pos > pos).all(|m| m.membership == MembershipState::Join)
+        self.membership_at(pos) == Some("join") && self.memberships.iter().filter(|m| m.pos > pos).all(|m| m.membership == "join")
     }
 
     /// The user's membership right after this position.
-    pub fn membership_at(&self, pos: StreamPos) -> Option<&MembershipState> {
-        self.memberships.iter().rev().find(|m| m.pos <= pos).map(|m| &m.membership)
+    pub fn membership_at(&self, pos: StreamPos) -> Option<&str> {
+        self.memberships.iter().rev().find(|m| m.pos <= pos).map(|m| m.membership.as_str())
     }
 
     /// When the user, who was joined at this position, ceased to be.
     pub fn left_after(&self, pos: StreamPos) -> Option<StreamPos> {
-        self.memberships.iter().find(|m| m.pos > pos && m.membership != MembershipState::Join).map(|m| m.pos)
+        self.memberships.iter().find(|m| m.pos > pos && m.membership != "join").map(|m| m.pos)
     }
 
     /// May the user see what stands at this position?
     pub fn visible(&self, pos: StreamPos) -> bool {
         let membership = self.membership_at(pos);
         // A user's own changes are always shown, above all the one by which they left.
-        if membership == Some(&MembershipState::Join) || self.memberships.iter().any(|m| m.pos == pos) {
+        if membership == Some("join") || self.memberships.iter().any(|m| m.pos == pos) {
             return true;
         }
         let setting = self.settings.iter().rev().find(|(at, _)| *at <= pos).map_or(Setting::Shared, |(_, setting)| *setting);
         match setting {
             Setting::WorldReadable => true,
-            Setting::Shared => self.memberships.iter().any(|m| m.pos > pos && m.membership == MembershipState::Join),
-            Setting::Invited => {
-                membership == Some(&MembershipState::Invite)
-                    && self.memberships.iter().any(|m| m.pos > pos && m.membership == MembershipState::Join)
-            }
+            Setting::Shared => self.memberships.iter().any(|m| m.pos > pos && m.membership == "join"),
+            Setting::Invited => membership == Some("invite") && self.memberships.iter().any(|m| m.pos > pos && m.membership == "join"),
             Setting::Joined => false,
         }
     }
@@ -101,11 +96,11 @@ mod tests {
     use super::*;
     use crate::homeserver::types::EventNid;
 
-    fn history(memberships: &[(i64, MembershipState)], settings: &[(i64, Setting)]) -> History {
+    fn history(memberships: &[(i64, &str)], settings: &[(i64, Setting)]) -> History {
         History {
             memberships: memberships
                 .iter()
-                .map(|(pos, m)| MembershipChange { pos: StreamPos(*pos), membership: m.clone(), event: EventNid(*pos) })
+                .map(|(pos, m)| Change { pos: StreamPos(*pos), membership: (*m).to_owned(), event: EventNid(*pos) })
                 .collect(),
             settings: settings.iter().map(|(pos, setting)| (StreamPos(*pos), *setting)).collect(),
         }
@@ -113,7 +108,7 @@ mod tests {
 
     #[test]
     fn shared_history_is_seen_by_whoever_joins_later_and_never_after_leaving() {
-        let history = history(&[(5, MembershipState::Join), (9, MembershipState::Leave)], &[(2, Setting::Shared)]);
+        let history = history(&[(5, "join"), (9, "leave")], &[(2, Setting::Shared)]);
         for (pos, seen) in [(3, true), (5, true), (8, true), (9, true), (10, false)] {
             assert_eq!(history.visible(StreamPos(pos)), seen, "{pos}");
         }
@@ -121,10 +116,7 @@ mod tests {
 
     #[test]
     fn history_for_members_begins_with_the_join() {
-        let history = history(
-            &[(4, MembershipState::Invite), (6, MembershipState::Join)],
-            &[(2, Setting::Joined)],
-        );
+        let history = history(&[(4, "invite"), (6, "join")], &[(2, Setting::Joined)]);
         for (pos, seen) in [(3, false), (4, true), (5, false), (6, true), (7, true)] {
             assert_eq!(history.visible(StreamPos(pos)), seen, "{pos}");
         }
@@ -132,10 +124,7 @@ mod tests {
 
     #[test]
     fn history_for_the_invited_begins_with_the_invite() {
-        let history = history(
-            &[(4, MembershipState::Invite), (6, MembershipState::Join)],
-            &[(2, Setting::Invited)],
-        );
+        let history = history(&[(4, "invite"), (6, "join")], &[(2, Setting::Invited)]);
         for (pos, seen) in [(3, false), (5, true), (7, true)] {
             assert_eq!(history.visible(StreamPos(pos)), seen, "{pos}");
         }
@@ -143,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_change_of_the_setting_is_not_retroactive() {
-        let history = history(&[(9, MembershipState::Join)], &[(2, Setting::Joined), (5, Setting::Shared)]);
+        let history = history(&[(9, "join")], &[(2, Setting::Joined), (5, Setting::Shared)]);
         assert!(!history.visible(StreamPos(4)));
         assert!(history.visible(StreamPos(6)));
     }

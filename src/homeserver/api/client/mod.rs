@@ -5,8 +5,12 @@ mod keys;
 mod login;
 mod profile;
 mod rooms;
+mod sliding_sync;
 mod to_device;
 mod uia;
+
+#[cfg(test)]
+mod sync_tests;
 
 use super::call::Routes;
 
@@ -17,5 +21,6 @@ pub(super) fn add(routes: Routes) -> Routes {
     let routes = keys::add(routes);
     let routes = to_device::add(routes);
     let routes = profile::add(routes);
-    rooms::add(routes)
+    let routes = rooms::add(routes);
+    sliding_sync::add(routes)
 }

@@ -16,13 +16,8 @@ use super::{
 };
 use crate::homeserver::{
     push as rules,
-    store::{Reader, Result, StoreError, account_data, receipts, sync_user},
-    sync::{
-        Raw, devices, ephemeral,
-        live::Moment,
-        raw,
-        viewer::Viewer,
-    },
+    store::{Reader, Result, StoreError, account_data, one_time_keys, receipts, sync_user},
+    sync::{Raw, devices, ephemeral, live::Moment, raw, viewer::Viewer},
     types::{RoomNid, StreamPos},
 };
 
@@ -121,8 +116,8 @@ fn e2ee(db: &Reader<'_>, ctx: &Ctx<'_>) -> Result<E2ee> {
     };
     Ok(E2ee {
         device_lists,
-        device_one_time_keys_count: sync_user::one_time_key_counts(db, ctx.viewer.user, &ctx.viewer.device)?,
-        device_unused_fallback_key_types: sync_user::unused_fallback_keys(db, ctx.viewer.user, &ctx.viewer.device)?,
+        device_one_time_keys_count: devices::key_counts(db, ctx.viewer)?,
+        device_unused_fallback_key_types: one_time_keys::unused_fallbacks(db, ctx.viewer.user, &ctx.viewer.device)?,
     })
 }
 

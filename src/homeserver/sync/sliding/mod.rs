@@ -17,8 +17,8 @@ use std::{
 
 use ruma::api::client::sync::sync_events::v5::Request;
 
-pub use self::{connections::Connections, response::Response};
 pub(super) use self::response::DeviceMessage;
+pub use self::{connections::Connections, response::Response};
 use self::{
     connections::{Key, State, Told},
     select::{Asked, Index},
@@ -26,7 +26,7 @@ use self::{
 use super::{live::Moment, viewer, viewer::Viewer, wait};
 use crate::homeserver::{
     Node,
-    store::{Reader, Result, StoreError, receipts, sync_rooms, sync_user},
+    store::{Reader, Result, StoreError, receipts, sync_rooms},
     types::{Requester, StreamPos},
 };
 
@@ -113,13 +113,8 @@ fn build(db: &Reader<'_>, checked: &Checked, moment: &Moment, now_ms: u64) -> Re
     let ignored = viewer::ignored_users(db, viewer.user)?;
     let direct = viewer::direct_rooms(db, viewer.user)?;
     let index = Index::load(db, &viewer, base, now, &ignored)?;
-    let asked = Asked {
-        viewer: &viewer,
-        lists: &checked.request.lists,
-        subscriptions: &checked.request.room_subscriptions,
-        direct: &direct,
-        base,
-    };
+    let asked =
+        Asked { viewer: &viewer, lists: &checked.request.lists, subscriptions: &checked.request.room_subscriptions, direct: &direct, base };
     let selection = select::select(&index, &asked);
     let read: BTreeSet<_> = match base {
         Some(base) => receipts::own_rooms_since(db, viewer.user, base.pos)?.into_iter().collect(),

@@ -11,9 +11,11 @@ use super::{
     select::Wanted,
 };
 use crate::homeserver::{
+    events::view::View,
     store::{
-        Reader, Result, events, push,
+        Reader, Result, members, push,
         push::Counts,
+        rooms as store_rooms,
         sync_rooms::{self, StateChange, StateEntry},
     },
     sync::{
@@ -90,17 +92,12 @@ fn joined(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted, told: Option<&Told>) 
     let expanded = known.is_some_and(|known| wanted.timeline_limit > known.timeline_limit);
     let after = if expanded { StreamPos(0) } else { known.map_or(StreamPos(0), |known| known.pos) };
     let history = History::load(db, room, ctx.viewer, after)?;
-    let request = timeline::Request {
-        room,
-        after,
-        up_to: ctx.now,
-        limit: wanted.timeline_limit,
-        history: &history,
-        ignored: ctx.ignored,
-    };
+    let request = timeline::Request { room, after, up_to: ctx.now, limit: wanted.timeline_limit, history: &history, ignored: ctx.ignored };
     let slice = Slice::read(db, &request, |_| true)?;
     let mut out = Room { initial: known.is_none(), unstable_expanded_timeline: expanded, ..Room::default() };
-    timeline_into(db, ctx, &slice, &history, &mut out)?;
+    let handle = store_rooms::by_nid(db, room)?;
+    let view = View::new(db, &handle, &ctx.viewer.view).map_err(format::internal)?.for_sync();
+    timeline_into(ctx, &view, &slice, &mut out)?;
 
     let people = people(&slice)?;
     let mut members = known.map_or_else(Members::default, |known| Arc::clone(&known.members));
@@ -112,7 +109,7 @@ fn joined(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted, told: Option<&Told>) 
             changed_state(db, room, wanted, known, &changes, &people, &mut members)?
         }
     };
-    out.required_state = rooms::state_events(db, ctx.viewer, &entries)?;
+    out.required_state = rooms::state_events(&view, &entries)?;
     if known.is_none() {
         facts(db, ctx, room, &mut out)?;
     }
@@ -122,8 +119,8 @@ fn joined(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted, told: Option<&Told>) 
     Ok((out, members, counts))
 }
 
-fn timeline_into(db: &Reader<'_>, ctx: &Ctx<'_>, slice: &Slice, history: &History, out: &mut Room) -> Result<()> {
-    out.timeline = slice.to_json(db, ctx.viewer, history)?;
+fn timeline_into(ctx: &Ctx<'_>, view: &View<'_, '_>, slice: &Slice, out: &mut Room) -> Result<()> {
+    out.timeline = slice.to_json(view)?;
     out.event_ids = slice.events.iter().map(|e| e.event_id.to_string()).collect();
     out.limited = slice.limited;
     if slice.limited || !slice.events.is_empty() {
@@ -237,9 +234,8 @@ fn facts_changed(db: &Reader<'_>, ctx: &Ctx<'_>, room: RoomNid, changes: &[State
 }
 
 fn people_facts(db: &Reader<'_>, ctx: &Ctx<'_>, room: RoomNid, out: &mut Room) -> Result<()> {
-    let counts = sync_rooms::member_counts(db, room)?;
-    out.joined_count = Some(counts.joined);
-    out.invited_count = Some(counts.invited);
+    out.joined_count = Some(members::count(db, room, "join")?);
+    out.invited_count = Some(members::count(db, room, "invite")?);
     if out.name.is_none() {
         let heroes = sync_rooms::heroes(db, room, ctx.viewer.user)?;
         out.heroes = Some(
@@ -255,6 +251,8 @@ fn people_facts(db: &Reader<'_>, ctx: &Ctx<'_>, room: RoomNid, out: &mut Room) -
 /// A room that the user is not in any more: what happened until then, and how it ended.
 fn left(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted, told: Option<&Told>) -> Result<Room> {
     let room = wanted.entry.room;
+    let handle = store_rooms::by_nid(db, room)?;
+    let view = View::new(db, &handle, &ctx.viewer.view).map_err(format::internal)?.for_sync();
     let mut out = Room { initial: told.is_none(), ..Room::default() };
     let mut entries = Vec::new();
     if let Some(known) = told.filter(|told| told.membership == MembershipState::Join) {
@@ -267,14 +265,13 @@ fn left(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted, told: Option<&Told>) ->
             history: &history,
             ignored: ctx.ignored,
         };
-        timeline_into(db, ctx, &Slice::read(db, &request, |_| true)?, &history, &mut out)?;
+        timeline_into(ctx, &view, &Slice::read(db, &request, |_| true)?, &mut out)?;
         if let Some(left_at) = history.left_after(known.pos) {
             entries.extend(sync_rooms::state_changes(db, room, known.pos, left_at)?.into_values().map(|c| c.entry));
             entries.retain(|e| wanted.required.matches(&e.kind, &e.state_key) && e.state_key != ctx.viewer.user_id.as_str());
         }
     }
-    out.required_state = rooms::state_events(db, ctx.viewer, &entries)?;
-    let own = events::by_nid(db, wanted.entry.member_event)?;
-    out.required_state.push(format::event(db, &own, ctx.viewer, None)?);
+    out.required_state = rooms::state_events(&view, &entries)?;
+    out.required_state.push(view.state(wanted.entry.member_event).map_err(format::internal)?);
     Ok(out)
 }

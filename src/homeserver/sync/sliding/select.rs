@@ -5,11 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{
-    api::client::sync::sync_events::v5::request,
-    directory::RoomTypeFilter,
-    events::room::member::MembershipState,
-};
+use ruma::{api::client::sync::sync_events::v5::request, directory::RoomTypeFilter, events::room::member::MembershipState};
 
 use super::{
     connections::{Entry, State},
@@ -219,7 +215,7 @@ fn passes(filters: &request::ListFilters, entry: &Entry, direct: &BTreeSet<Strin
     let of_type = |types: &[RoomTypeFilter]| {
         types.iter().any(|t| match t {
             RoomTypeFilter::Default => entry.room_type.is_none(),
-            other => entry.room_type.as_deref() == Some(other.as_str()),
+            other => entry.room_type.as_deref() == other.as_str(),
         })
     };
     is(filters.is_dm, direct.contains(entry.room_id.as_str()))
