@@ -9,6 +9,7 @@ pub mod events;
 mod key;
 mod listen;
 mod node;
+pub mod push;
 pub mod rooms;
 pub mod store;
 pub mod sync;

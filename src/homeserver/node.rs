@@ -6,7 +6,7 @@ use super::{
     Config, StartError,
     key::SigningKey,
     store::Store,
-    sync::Notifier,
+    sync::{Notifier, Sync},
     users::{Accounts, limits::Limits, uia::UiaSessions},
 };
 use crate::base::{Clock, Randomness, Tasks};
@@ -33,6 +33,8 @@ pub struct Node {
     pub limits: Limits,
     /// Wakes those who wait for news.
     pub notifier: Notifier,
+    /// What sync keeps in memory.
+    pub sync: Sync,
     /// Owns background work.
     pub tasks: Tasks,
 }
@@ -62,6 +64,7 @@ impl Node {
             uia: UiaSessions::new(Arc::clone(&clock), Arc::clone(&randomness)),
             limits: Limits::new(Arc::clone(&clock), config.rate_limits),
             key: Arc::new(key),
+            sync: Sync::new(clock.now_ms(), randomness.as_ref()),
             config,
             store,
             clock,

@@ -7,8 +7,12 @@ mod profile;
 mod rooms;
 #[cfg(test)]
 mod tests;
+mod sliding_sync;
 mod to_device;
 mod uia;
+
+#[cfg(test)]
+mod sync_tests;
 
 use super::call::Routes;
 
@@ -19,5 +23,6 @@ pub(super) fn add(routes: Routes) -> Routes {
     let routes = keys::add(routes);
     let routes = to_device::add(routes);
     let routes = profile::add(routes);
-    rooms::add(routes)
+    let routes = rooms::add(routes);
+    sliding_sync::add(routes)
 }
