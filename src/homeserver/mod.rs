@@ -7,6 +7,7 @@ pub mod api;
 pub mod config;
 mod key;
 mod listen;
+pub mod media;
 mod node;
 pub mod store;
 pub mod sync;

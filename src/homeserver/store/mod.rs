@@ -5,10 +5,12 @@
 //! queries from the last committed state. Each table family has a file of functions on [`Tx`] and [`Reader`].
 
 pub mod accounts;
+pub mod backup;
 mod codec;
 pub mod device_lists;
 pub mod devices;
 pub mod keys;
+pub mod media;
 pub mod meta;
 mod migrate;
 pub mod one_time_keys;
