@@ -2,19 +2,36 @@
 //!
 //! One file per subcommand. Only here may everything be named; nothing names this.
 
+mod account;
 mod completions;
+mod conductor;
 mod config;
 mod context;
 mod control;
+mod demo;
 mod exit;
+mod headless;
+mod login;
+mod logout;
 pub mod manual;
+mod node;
 mod output;
+mod password;
+mod profile;
+mod recovery_key;
+mod role;
+mod rooms;
+mod screen;
+mod send;
+mod serve;
+mod sign_in;
+mod tail;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
-use context::{Context, GlobalArgs};
+use context::{Context, GlobalArgs, Process};
 pub use exit::{Exit, Failure};
 
 /// Chat on Matrix from the terminal, with your own homeserver built in
@@ -32,6 +49,22 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the profile's own node without a screen, until SIGTERM or Ctrl+C
+    Serve(serve::ServeArgs),
+    /// Sign in to a homeserver
+    Login(login::LoginArgs),
+    /// Sign out and delete this device's local data
+    Logout(logout::LogoutArgs),
+    /// Send a message
+    Send(send::SendArgs),
+    /// Print messages as they arrive
+    Tail(tail::TailArgs),
+    /// List the rooms
+    Rooms(rooms::RoomsArgs),
+    /// Show the key that opens encrypted history on another device
+    RecoveryKey(recovery_key::RecoveryKeyArgs),
+    /// Manage accounts on the profile's own node
+    Account(account::AccountArgs),
     /// Print the settings in force and where each comes from
     Config(config::ConfigArgs),
     /// Show a manual page, or write all of them
@@ -41,8 +74,18 @@ enum Command {
 }
 
 impl Command {
+    /// True when failures are wanted as JSON too.
     fn json(&self) -> bool {
-        false
+        match self {
+            Self::Account(args) => args.json(),
+            Self::Login(args) => args.json,
+            Self::Logout(args) => args.json,
+            Self::Send(args) => args.json,
+            Self::Tail(args) => args.json,
+            Self::Rooms(args) => args.json,
+            Self::RecoveryKey(args) => args.json,
+            _ => false,
+        }
     }
 }
 
@@ -86,12 +129,33 @@ fn report(failure: &Failure, json: bool) {
     }
 }
 
+/// Runs a command on a runtime of its own. Threads that are still busy when it is done are left behind after a moment.
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("homeroom").build();
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Failure, format!("the runtime cannot start: {error}")))?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    result
+}
+
 fn run(cli: Cli) -> Result<(), Failure> {
     let context = || Context::new(&cli.globals, Vec::new());
     match &cli.command {
+        Some(Command::Serve(args)) => block_on(serve::run(&Context::new(&cli.globals, args.flags()?)?)),
+        Some(Command::Login(args)) => block_on(login::run(&context()?, args)),
+        Some(Command::Logout(args)) => block_on(logout::run(&context()?, args)),
+        Some(Command::Send(args)) => block_on(send::run(&context()?, args)),
+        Some(Command::Tail(args)) => block_on(tail::run(&context()?, args)),
+        Some(Command::Rooms(args)) => block_on(rooms::run(&context()?, args)),
+        Some(Command::RecoveryKey(args)) => block_on(recovery_key::run(&context()?, args)),
+        Some(Command::Account(args)) => block_on(account::run(&context()?, args)),
         Some(Command::Config(args)) => config::run(&context()?, args),
         Some(Command::Manual(args)) => manual::run(args),
         Some(Command::Completions(args)) => completions::run(args),
-        None => context().and_then(|_| Err(Failure::usage("the screen is not built yet"))),
+        None => {
+            let context = context()?;
+            let _watch = context.watch(Process::Screen)?;
+            block_on(screen::run(&context)).map(|_ending| ())
+        }
     }
 }

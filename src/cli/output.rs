@@ -25,6 +25,15 @@ pub fn line(text: &str) -> Result<(), Failure> {
     print(&format!("{text}\n"))
 }
 
+/// Writes one line of JSON.
+///
+/// # Errors
+/// As `print`.
+pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
+    line(&text)
+}
+
 /// Text that came from elsewhere, for a terminal: control characters, which could move the cursor or set a title, are
 /// shown as what they are.
 #[must_use]

@@ -3,6 +3,27 @@
 //! Talks to the screen through `command` and `update` alone. Knows nothing of terminals, nor of where its homeserver runs:
 //! it is given a base URL and, for the own node, a Unix socket.
 
+pub mod actor;
 pub mod command;
+mod commands;
+mod connect;
+mod context;
+mod convert;
+mod details;
+mod discover;
+mod drafts;
+mod encryption;
+pub mod headless;
+mod incoming;
+mod media;
+mod membership;
+pub mod puppet;
+mod queue;
+mod rooms;
+mod send;
+pub mod session;
+mod sync;
+mod timelines;
 pub mod update;
 pub mod view;
+pub mod words;

@@ -5,10 +5,12 @@
 
 pub mod api;
 pub mod config;
+pub mod events;
 mod key;
 mod listen;
 pub mod media;
 mod node;
+pub mod rooms;
 pub mod store;
 pub mod sync;
 pub mod types;

@@ -4,4 +4,8 @@
 
 mod cli;
 mod generated;
+mod node;
+mod peers;
+mod screens;
+mod support;
 mod walls;

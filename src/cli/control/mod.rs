@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::exit::Failure;
-use crate::base::Secret;
+use crate::{base::Secret, client::headless::SendOptions};
 
 /// Longest line of a request or a reply. The largest event is 64 KiB, and JSON may write a character as six.
 const LINE_BYTES: u64 = 512 * 1024;
@@ -31,6 +31,13 @@ pub enum Request {
         /// May do everything on the node.
         admin: bool,
     },
+    /// A new registration token for the node.
+    CreateToken {
+        /// How many accounts it is good for.
+        uses: Option<u32>,
+        /// For how long.
+        valid_ms: Option<u64>,
+    },
     /// The rooms of the account.
     Rooms,
     /// Send a message and wait until the server has it.
@@ -39,10 +46,8 @@ pub enum Request {
         room: String,
         /// The text.
         text: String,
-        /// Send exactly as it stands, without markdown.
-        literal: bool,
-        /// A notice, which other programs do not answer.
-        notice: bool,
+        /// How to send it.
+        options: SendOptions,
     },
     /// Messages as they arrive, one item each.
     Tail {
@@ -144,7 +149,7 @@ mod tests {
     }
 
     fn send(text: &str) -> Request {
-        Request::Send { room: "r".into(), text: text.into(), literal: false, notice: false }
+        Request::Send { room: "r".into(), text: text.into(), options: SendOptions::default() }
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 pub mod call;
 mod client;
 pub mod error;
+mod event_error;
 #[cfg(test)]
 pub(crate) mod testing;
 

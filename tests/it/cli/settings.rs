@@ -1,6 +1,6 @@
 //! Settings, usage and generated texts, which need neither a server nor a screen.
 
-use super::support::Home;
+use crate::support::Home;
 
 #[test]
 fn settings_say_where_they_come_from() {

@@ -10,7 +10,7 @@ use axum::{
     routing::{get, post, put},
 };
 use futures_util::StreamExt;
-use http::{HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderValue, Method, StatusCode, header, request::Parts};
 use ruma::{
     api::{
         auth_scheme::{AccessToken, AccessTokenOptional},
@@ -28,7 +28,7 @@ use super::super::{
 };
 use crate::homeserver::{
     Node,
-    media::{Description, Download, MediaError, Method, Thumbnail},
+    media::{self as files, Description, Download, MediaError, Thumbnail},
     types::Requester,
     users::limits::{Key, Kind},
 };
@@ -38,6 +38,9 @@ const WAIT: Duration = Duration::from_secs(20);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Chunks that a download is read in.
 const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The configuration before it moved to `/_matrix/client/v1/media/config`.
+const LEGACY_CONFIG: &[&str] = &["/_matrix/media/r0/config", "/_matrix/media/v3/config"];
 
 /// What browsers may show in a page of ours, as far as they open one: nothing that runs.
 const POLICY: &str =
@@ -96,7 +99,7 @@ pub(super) fn add(routes: Routes) -> Routes {
     let node = Arc::clone(routes.node());
     routes
         .add_raw::<media::create_mxc_uri::v1::Request, _, _, _>(create_mxc_uri)
-        .add_raw::<media::get_media_config::v3::Request, _, _, _>(get_media_config)
+        .add_raw_at::<AccessToken, _, _, _>(&Method::GET, LEGACY_CONFIG, get_media_config)
         .add_raw::<authenticated_media::get_media_config::v1::Request, _, _, _>(get_media_config)
         .merge(streams(&node))
 }
@@ -267,8 +270,8 @@ async fn thumbnail(node: Arc<Node>, request: Request, legacy: bool) -> ApiResult
         None => Err(ApiError::missing_param(format!("`{name}` is missing"))),
     };
     let method = match arguments.parameter("method") {
-        None | Some("scale") => Method::Scale,
-        Some("crop") => Method::Crop,
+        None | Some("scale") => files::Method::Scale,
+        Some("crop") => files::Method::Crop,
         Some(_) => return Err(ApiError::invalid_param("`method` is neither `scale` nor `crop`")),
     };
     let wanted = Thumbnail { width: side("width")?, height: side("height")?, method };

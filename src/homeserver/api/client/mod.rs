@@ -9,6 +9,7 @@ mod login;
 mod media;
 mod profile;
 mod register;
+mod rooms;
 #[cfg(test)]
 mod tests;
 mod to_device;
@@ -27,5 +28,6 @@ pub(super) fn add(routes: Routes) -> Routes {
     let routes = keys::add(routes);
     let routes = media::add(routes);
     let routes = to_device::add(routes);
-    profile::add(routes)
+    let routes = profile::add(routes);
+    rooms::add(routes)
 }

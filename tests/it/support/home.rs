@@ -1,7 +1,7 @@
 //! Runs the real binary in a home of its own.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
@@ -28,11 +28,17 @@ impl Home {
                 command.env_remove(&name);
             }
         }
-        command.env("HOME", self.path()).args(args).stdin(Stdio::null());
-        for name in ["CONFIG", "DATA", "STATE", "CACHE"] {
-            command.env(format!("HOMEROOM_{name}_DIR"), self.path().join(name.to_lowercase()));
-        }
+        command.envs(self.environment()).args(args).stdin(Stdio::null());
         command
+    }
+
+    /// The variables that make this directory the program's home.
+    pub fn environment(&self) -> Vec<(String, PathBuf)> {
+        let mut variables = vec![("HOME".to_owned(), self.path().to_path_buf())];
+        for name in ["CONFIG", "DATA", "STATE", "CACHE"] {
+            variables.push((format!("HOMEROOM_{name}_DIR"), self.path().join(name.to_lowercase())));
+        }
+        variables
     }
 
     pub fn run(&self, args: &[&str]) -> Done {

@@ -1,0 +1,136 @@
+//! `homeroom account`: accounts on the own node, for who has no screen.
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::{
+    context::{Context, Process},
+    control::{Request, client},
+    exit::{Exit, Failure},
+    node::{NodeEvent, Plan},
+    output,
+    password::PasswordArgs,
+    profile::{Home, Profile},
+    role::Role,
+};
+
+/// Arguments of `homeroom account`.
+#[derive(Debug, Args)]
+pub struct AccountArgs {
+    #[command(subcommand)]
+    command: AccountCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum AccountCommand {
+    /// Create an account on the profile's own node, whether it runs or not
+    Create(CreateArgs),
+    /// Make a registration token, for a node with `registration = "token"`
+    Token(TokenArgs),
+}
+
+#[derive(Debug, Args)]
+struct CreateArgs {
+    /// User name, the part between @ and the colon
+    name: String,
+    /// Let the account do everything on the node
+    #[arg(long)]
+    admin: bool,
+    #[command(flatten)]
+    password: PasswordArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct TokenArgs {
+    /// How many accounts the token is good for
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    uses: u32,
+    /// For how many days
+    #[arg(long, value_name = "NUMBER", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    days: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl AccountArgs {
+    /// True when the answer is wanted as JSON.
+    #[must_use]
+    pub fn json(&self) -> bool {
+        match &self.command {
+            AccountCommand::Create(args) => args.json,
+            AccountCommand::Token(args) => args.json,
+        }
+    }
+}
+
+/// Asks the node, whether it runs or not.
+///
+/// # Errors
+/// When the node refuses or cannot be opened.
+pub async fn run(context: &Context, args: &AccountArgs) -> Result<(), Failure> {
+    let _watch = context.watch(Process::Command)?;
+    let (request, result) = match &args.command {
+        AccountCommand::Create(args) => {
+            let password = args.password.read("New password: ", true)?;
+            (Request::CreateAccount { name: args.name.clone(), password, admin: args.admin }, "user_id")
+        }
+        AccountCommand::Token(args) => {
+            let valid_ms = u64::from(args.days) * 24 * 60 * 60 * 1000;
+            (Request::CreateToken { uses: Some(args.uses), valid_ms: Some(valid_ms) }, "token")
+        }
+    };
+    let answer = ask(context, &request).await?;
+    let text = answer.get(result).and_then(Value::as_str);
+    let text = text.ok_or_else(|| Failure::new(Exit::Failure, "the running homeroom is of another version"))?;
+    output::line(&if args.json() { answer.to_string() } else { text.to_owned() })
+}
+
+/// Asks the process that runs the node, and for want of one runs it for the moment.
+async fn ask(context: &Context, request: &Request) -> Result<Value, Failure> {
+    let mut profile = Profile::load(context)?;
+    let plan = Plan::new(context, &profile)?;
+    if !plan.exists() && plan.server_name.is_none() {
+        // Its name would be fixed by accident.
+        let message = "there is no node yet; start it once with `homeroom serve --server-name NAME`, or set node.server_name";
+        return Err(Failure::new(Exit::NotFound, message));
+    }
+    let mut own = None;
+    match Role::take(&plan.without_network()).await {
+        Role::Here(node) => {
+            if plan.of_profile {
+                profile.set_home(Home { server_name: node.server_name() }).await?;
+            }
+            own = Some(node);
+        }
+        Role::Down(failure) => return Err(failure),
+        Role::Attached(_) | Role::None => {}
+    }
+    let ended = || Failure::new(Exit::Busy, "the process that ran the node has just ended; try again");
+    let connection = client::connect(&plan.admin_socket()).await.ok_or_else(ended);
+    let answer = match (connection, &mut own) {
+        (Ok(connection), None) => connection.ask(request).await,
+        // Our own node answers through the same socket: one way, tried every time.
+        (Ok(connection), Some(node)) => {
+            let asking = connection.ask(request);
+            tokio::pin!(asking);
+            loop {
+                tokio::select! {
+                    answer = &mut asking => break answer,
+                    event = node.next() => match event {
+                        NodeEvent::Wish(wish) => node.fulfil(wish).await,
+                        NodeEvent::Failed => break Err(Failure::new(Exit::Failure, "a part of the node failed; the log file says more")),
+                    },
+                }
+            }
+        }
+        (Err(failure), _) => Err(failure),
+    };
+    if let Some(node) = own {
+        node.stop().await;
+    }
+    answer
+}

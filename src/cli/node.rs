@@ -1,0 +1,328 @@
+//! The profile's own node in this process: started from the settings, asked for accounts through its admin socket, stopped
+//! in order.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use ruma::OwnedServerName;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    context::Context,
+    control::{
+        self, Request,
+        server::{Handler, Replies},
+    },
+    exit::{Exit, Failure},
+    profile::Profile,
+};
+use crate::{
+    base::{Clock as _, Secret, Shutdown, SystemClock, SystemRandomness, Tasks},
+    config::{Origin, dirs::SOCKET_PATH_MAX, types::Registration},
+    homeserver::{self, AccountError, Homeserver, Listeners, StartError},
+};
+
+/// The name of a node that nobody but its owner talks to. The top-level domain is reserved for private use: no server on
+/// the network can ever have it.
+pub const LOCAL_SERVER_NAME: &str = "home.internal";
+
+/// Requests that may wait for the node's owner.
+const WAITING: usize = 8;
+const STOP_CONTROL: Duration = Duration::from_secs(2);
+
+/// What a node is started with.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where its data is.
+    pub dir: PathBuf,
+    /// The name that somebody decided on; without one the data says it, or it becomes a local node.
+    pub server_name: Option<OwnedServerName>,
+    /// True when the directory is the one that the screen of this profile finds as well.
+    pub of_profile: bool,
+    settings: crate::config::keys::Node,
+}
+
+impl Plan {
+    /// The node of a profile, as the settings have it.
+    ///
+    /// # Errors
+    /// When the path is too long for a socket, or the profile names no server.
+    pub fn new(context: &Context, profile: &Profile) -> Result<Self, Failure> {
+        let settings = context.config().node.clone();
+        let of_profile = !matches!(context.effective.origin("node.data_dir"), Origin::Flag(_));
+        let dir = settings.data_dir.clone().unwrap_or_else(|| profile.dirs().data.join("node"));
+        let remembered = profile.home().filter(|_| of_profile).map(|home| parse_name(&home.server_name)).transpose()?;
+        let server_name = settings.server_name.clone().or(remembered);
+        let plan = Self { dir, server_name, of_profile, settings };
+        let longest = plan.admin_socket().as_os_str().len();
+        if longest > SOCKET_PATH_MAX {
+            let message = format!(
+                "{}: this path is {longest} bytes long and a socket's path may have {SOCKET_PATH_MAX}; choose a shorter directory for \
+                 the node with node.data_dir",
+                plan.admin_socket().display()
+            );
+            return Err(Failure::usage(message));
+        }
+        Ok(plan)
+    }
+
+    /// The node's Unix socket for clients.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("node.sock")
+    }
+
+    /// The socket for the owner's commands.
+    #[must_use]
+    pub fn admin_socket(&self) -> PathBuf {
+        self.dir.join("admin.sock")
+    }
+
+    /// The same node, for its socket alone: a command that opens it for a moment serves nobody else.
+    #[must_use]
+    pub fn without_network(&self) -> Self {
+        let mut plan = self.clone();
+        plan.settings.listen.clear();
+        plan
+    }
+
+    /// True when there is data of a node.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.dir.join("node.db").exists()
+    }
+
+    fn config(&self, server_name: OwnedServerName) -> homeserver::Config {
+        let mut config = homeserver::Config::new(server_name, self.dir.clone());
+        config.registration = match self.settings.registration {
+            Registration::Closed => homeserver::Registration::Closed,
+            Registration::Token => homeserver::Registration::Token,
+            Registration::Open => homeserver::Registration::Open,
+        };
+        config.rate_limits = self.settings.rate_limits;
+        config.max_upload_bytes = self.settings.max_upload.0;
+        config
+    }
+}
+
+/// Checks a server name.
+///
+/// # Errors
+/// `Usage` with what is wrong.
+pub fn parse_name(name: &str) -> Result<OwnedServerName, Failure> {
+    ruma::ServerName::parse(name).map_err(|error| Failure::usage(format!("`{name}` is not a server name: {error}")))
+}
+
+/// What the owner can wish for.
+#[derive(Debug)]
+enum WishFor {
+    Account { name: String, password: Secret, admin: bool },
+    Token { uses: Option<u32>, valid_ms: Option<u64> },
+}
+
+/// A wish of the owner that came through the admin socket.
+#[derive(Debug)]
+pub struct Wish {
+    what: WishFor,
+    answer: oneshot::Sender<Result<Value, Failure>>,
+}
+
+/// What happens with a running node.
+#[derive(Debug)]
+pub enum NodeEvent {
+    /// The owner wishes something; see [`OwnNode::fulfil`].
+    Wish(Wish),
+    /// A part of it failed, so that all of it stops.
+    Failed,
+}
+
+/// The node, running in this process.
+#[derive(Debug)]
+pub struct OwnNode {
+    homeserver: Homeserver,
+    wishes: mpsc::Receiver<Wish>,
+    control: Tasks,
+}
+
+impl OwnNode {
+    /// Starts the node and serves its admin socket. Ready to answer when this returns.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub async fn start(plan: &Plan, shutdown: &Shutdown) -> Result<Self, StartError> {
+        let listeners = Listeners { socket: Some(plan.socket()), tcp: plan.settings.listen.clone() };
+        let start = |name: OwnedServerName| {
+            let (clock, randomness) = (Arc::new(SystemClock), Arc::new(SystemRandomness));
+            Homeserver::start(plan.config(name), listeners.clone(), clock, randomness, shutdown.child())
+        };
+        let homeserver = match &plan.server_name {
+            Some(name) => start(name.clone()).await?,
+            None => match start(local_name()).await {
+                // Nobody asked for a name, so the one that the node has is right.
+                Err(StartError::ServerNameChanged { found, path, wanted }) => match ruma::ServerName::parse(&found) {
+                    Ok(name) => start(name).await?,
+                    Err(_) => return Err(StartError::ServerNameChanged { found, path, wanted }),
+                },
+                other => other?,
+            },
+        };
+        let (sender, wishes) = mpsc::channel(WAITING);
+        let control = Tasks::new(shutdown.child());
+        let about = json!({ "server_name": homeserver.server_name().as_str(), "process": std::process::id() });
+        let handler = Arc::new(Admin { about, wishes: sender });
+        if let Err(error) = control::server::serve(&plan.admin_socket(), handler, &control) {
+            homeserver.stop().await;
+            return Err(StartError::Listen { address: plan.admin_socket().display().to_string(), error });
+        }
+        tracing::info!(server_name = %homeserver.server_name(), "the node runs");
+        Ok(Self { homeserver, wishes, control })
+    }
+
+    /// Its server name.
+    #[must_use]
+    pub fn server_name(&self) -> String {
+        self.homeserver.server_name().to_string()
+    }
+
+    /// Where it listens, for a person: URLs of the TCP addresses, then the socket.
+    #[must_use]
+    pub fn places(&self) -> Vec<String> {
+        let socket = self.homeserver.socket().map(|path| format!("unix:{}", path.display()));
+        self.homeserver.addresses().iter().map(|address| format!("http://{address}")).chain(socket).collect()
+    }
+
+    /// What happens next with the node. Cancel-safe.
+    pub async fn next(&mut self) -> NodeEvent {
+        let Self { homeserver, wishes, .. } = self;
+        tokio::select! {
+            () = homeserver.stopped() => NodeEvent::Failed,
+            Some(wish) = wishes.recv() => NodeEvent::Wish(wish),
+        }
+    }
+
+    /// Fulfils a wish.
+    pub async fn fulfil(&self, wish: Wish) {
+        let result = match wish.what {
+            WishFor::Account { name, password, admin } => {
+                let created = self.create_account(&name, &password, admin).await;
+                created.map(|user_id| json!({ "user_id": user_id })).map_err(|error| account_failure(&error))
+            }
+            WishFor::Token { uses, valid_ms } => self.create_token(uses, valid_ms).await.map(|token| json!({ "token": token })),
+        };
+        // Who hangs up does not want to know.
+        let _ = wish.answer.send(result);
+    }
+
+    /// Makes an account.
+    ///
+    /// # Errors
+    /// When the name is taken or is no name, or the store fails.
+    pub async fn create_account(&self, name: &str, password: &Secret, admin: bool) -> Result<String, AccountError> {
+        self.homeserver.create_account(name, password.expose(), admin).await.map(|user_id| user_id.to_string())
+    }
+
+    /// Makes a registration token, good for so many accounts and so long.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn create_token(&self, uses: Option<u32>, valid_ms: Option<u64>) -> Result<String, Failure> {
+        let expires_ms = valid_ms.map(|valid_ms| SystemClock.now_ms().saturating_add(valid_ms));
+        let made = self.homeserver.node().accounts.create_registration_token(uses, expires_ms).await;
+        made.map_err(|error| Failure::new(Exit::Failure, error.to_string()))
+    }
+
+    /// Stops it: requests in flight end, the store is closed last.
+    pub async fn stop(self) {
+        self.control.shutdown().trigger();
+        if !self.control.finish(STOP_CONTROL).await {
+            tracing::warn!("a control connection did not end in time");
+        }
+        self.homeserver.stop().await;
+        tracing::info!("the node has stopped");
+    }
+}
+
+fn local_name() -> OwnedServerName {
+    ruma::ServerName::parse(LOCAL_SERVER_NAME).expect("the constant is a server name")
+}
+
+/// Serves `admin.sock`.
+#[derive(Debug)]
+struct Admin {
+    about: Value,
+    wishes: mpsc::Sender<Wish>,
+}
+
+impl Admin {
+    async fn wish(&self, what: WishFor) -> Result<Value, Failure> {
+        let (answer, answered) = oneshot::channel();
+        let stopping = || Failure::new(Exit::Busy, "the node is stopping");
+        self.wishes.send(Wish { what, answer }).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())?
+    }
+}
+
+impl Handler for Admin {
+    async fn handle(&self, request: Request, replies: &mut Replies) -> Result<Value, Failure> {
+        match request {
+            Request::Watch => {
+                replies.item(self.about.clone()).await?;
+                // The connection itself is the message: it ends when this process does.
+                std::future::pending().await
+            }
+            Request::CreateAccount { name, password, admin } => self.wish(WishFor::Account { name, password, admin }).await,
+            Request::CreateToken { uses, valid_ms } => self.wish(WishFor::Token { uses, valid_ms }).await,
+            _ => Err(Failure::usage("this socket is for the node's owner; messages go through the profile's control socket")),
+        }
+    }
+}
+
+/// A node that another process runs.
+#[derive(Debug)]
+pub struct Attached {
+    /// Its server name.
+    pub server_name: String,
+    watch: control::client::Answers,
+}
+
+impl Attached {
+    /// Finds the process that runs the node.
+    pub async fn find(admin_socket: &Path) -> Option<Self> {
+        let mut watch = control::client::connect(admin_socket).await?.start(&Request::Watch).await.ok()?;
+        let about = tokio::time::timeout(Duration::from_secs(5), watch.next()).await.ok()?.ok()??;
+        let server_name = about.get("server_name")?.as_str()?.to_owned();
+        Some(Self { server_name, watch })
+    }
+
+    /// Resolves when that process has ended. Cancel-safe as far as it matters: whatever arrives means the end.
+    pub async fn ended(&mut self) {
+        while let Ok(Some(_)) = self.watch.next().await {}
+    }
+}
+
+/// An account error with its exit code.
+#[must_use]
+pub fn account_failure(error: &AccountError) -> Failure {
+    let exit = match error {
+        AccountError::InvalidUsername(_) | AccountError::WeakPassword(_) => Exit::Usage,
+        AccountError::InUse | AccountError::RegistrationToken => Exit::Refused,
+        AccountError::Hash(_) | AccountError::Store(_) => Exit::Failure,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+/// A start error with its exit code.
+#[must_use]
+pub fn failure(error: &StartError) -> Failure {
+    let exit = match error {
+        StartError::InUse(_) => Exit::Busy,
+        StartError::ServerNameChanged { .. } => Exit::Usage,
+        StartError::Listen { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => Exit::Busy,
+        _ => Exit::Failure,
+    };
+    Failure::new(exit, error.to_string())
+}

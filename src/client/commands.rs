@@ -1,0 +1,298 @@
+//! Carries commands out: each in a task of its own, so that none delays another; what goes into one room keeps its order.
+
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+
+use matrix_sdk::room::Receipts;
+use ruma::OwnedRoomId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::{
+    context::{Context, within},
+    drafts, media, membership, send,
+    timelines::{Handles, Timelines},
+    words::Trouble,
+};
+use crate::client::{
+    command::{Command, Ticket},
+    update::Update,
+};
+
+/// Commands under way at the same time; more are refused with words.
+const CONCURRENT: usize = 256;
+/// Longest wait for a small request.
+const SMALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a command without a ticket was about, for the notice when it fails.
+type About = &'static str;
+
+/// Starts commands.
+pub(super) struct Commands {
+    context: Context,
+    timelines: Timelines,
+    drafts: mpsc::Sender<drafts::Change>,
+    slots: Arc<Semaphore>,
+    /// Ends when the last command that went into a room is done.
+    tails: HashMap<OwnedRoomId, oneshot::Receiver<()>>,
+}
+
+impl Commands {
+    pub(super) fn new(context: Context, drafts: mpsc::Sender<drafts::Change>) -> Self {
+        Self {
+            timelines: Timelines::new(context.clone()),
+            context,
+            drafts,
+            slots: Arc::new(Semaphore::new(CONCURRENT)),
+            tails: HashMap::new(),
+        }
+    }
+
+    /// Subscribes the rooms with live timelines anew, after the connection was rebuilt.
+    pub(super) fn resubscribe(&self) {
+        let (context, rooms) = (self.context.clone(), self.timelines.room_ids());
+        if !rooms.is_empty() {
+            self.context.tasks.spawn("subscribe rooms", async move { super::sync::subscribe_rooms(&context, &rooms).await });
+        }
+    }
+
+    /// Starts one command.
+    pub(super) async fn start(&mut self, command: Command) {
+        match command {
+            Command::OpenRoom(room_id) => {
+                self.timelines.open_room(room_id);
+                self.resubscribe();
+            }
+            Command::OpenThread(root) => self.timelines.open_thread(root),
+            Command::LoadOlder { count } => self.timelines.load_older(count),
+            Command::SaveDraft { room_id, text } => {
+                // The writer never waits for anything but the local disk.
+                if self.drafts.send((room_id, text)).await.is_err() {
+                    tracing::warn!("the drafts' writer has ended");
+                }
+            }
+            Command::Reconnect => self.context.poke.notify_one(),
+            Command::MarkRead { room_id } => self.mark_read(room_id),
+            Command::Typing { room_id, typing } => self.typing(room_id, typing),
+            command @ (Command::Send { .. }
+            | Command::SendFile { .. }
+            | Command::Edit { .. }
+            | Command::ToggleReaction { .. }
+            | Command::Redact { .. }
+            | Command::Retry { .. }) => self.within_room(command),
+            command => self.by_itself(command),
+        }
+    }
+
+    /// Commands whose order within a room matters.
+    fn within_room(&mut self, command: Command) {
+        match command {
+            Command::Send { room_id, draft } => {
+                self.ordered(room_id, Answer::About("Your message was not sent"), move |context, room_id, handles| async move {
+                    send::message(&context.room(&room_id)?, &draft, handles).await?;
+                    Ok(None)
+                })
+            }
+            Command::SendFile { ticket, room_id, path, caption } => {
+                self.ordered(room_id, Answer::Ticket(ticket), move |context, room_id, _| async move {
+                    send::file(&context.room(&room_id)?, &path, caption.as_deref()).await?;
+                    Ok(Some(Update::Done(ticket)))
+                })
+            }
+            Command::Edit { room_id, item, draft } => {
+                self.ordered(room_id, Answer::About("Your edit was not sent"), move |context, room_id, handles| async move {
+                    send::edit(&context.room(&room_id)?, &item, &draft, handles).await?;
+                    Ok(None)
+                })
+            }
+            Command::ToggleReaction { room_id, item, key } => {
+                self.ordered(room_id, Answer::About("Your reaction was not sent"), move |_, _, handles| async move {
+                    send::toggle_reaction(&item, &key, handles).await?;
+                    Ok(None)
+                })
+            }
+            Command::Redact { room_id, item, reason } => {
+                self.ordered(room_id, Answer::About("The message was not deleted"), move |context, room_id, handles| async move {
+                    send::redact(&context.room(&room_id)?, &item, reason.as_deref(), handles).await?;
+                    Ok(None)
+                })
+            }
+            Command::Retry { room_id, item } => {
+                self.ordered(room_id, Answer::About("The message cannot be tried again"), move |context, room_id, handles| async move {
+                    send::retry(&context.room(&room_id)?, &item, handles).await?;
+                    Ok(None)
+                })
+            }
+            _ => {}
+        }
+    }
+
+    /// Commands that stand for themselves.
+    fn by_itself(&mut self, command: Command) {
+        match command {
+            Command::CreateRoom { ticket, room } => self.free(Answer::Ticket(ticket), move |context| async move {
+                Ok(Some(Update::RoomReady(ticket, membership::create(&context.client, room).await?)))
+            }),
+            Command::StartDirect { ticket, user_id } => self.free(Answer::Ticket(ticket), move |context| async move {
+                Ok(Some(Update::RoomReady(ticket, membership::direct(&context.client, &user_id).await?)))
+            }),
+            Command::Join { ticket, room } => self.free(Answer::Ticket(ticket), move |context| async move {
+                Ok(Some(Update::RoomReady(ticket, membership::join(&context.client, &room).await?)))
+            }),
+            Command::AcceptInvite { ticket, room_id } => self.free(Answer::Ticket(ticket), move |context| async move {
+                Ok(Some(Update::RoomReady(ticket, membership::accept(&context.room(&room_id)?).await?)))
+            }),
+            Command::Leave { ticket, room_id } => self.free(Answer::Ticket(ticket), move |context| async move {
+                membership::leave(&context.room(&room_id)?).await?;
+                Ok(Some(Update::Done(ticket)))
+            }),
+            Command::Invite { ticket, room_id, user_id } => self.free(Answer::Ticket(ticket), move |context| async move {
+                membership::invite(&context.room(&room_id)?, &user_id).await?;
+                Ok(Some(Update::Done(ticket)))
+            }),
+            Command::SetName { ticket, room_id, name } => self.free(Answer::Ticket(ticket), move |context| async move {
+                membership::set_name(&context.room(&room_id)?, name).await?;
+                Ok(Some(Update::Done(ticket)))
+            }),
+            Command::SetTopic { ticket, room_id, topic } => self.free(Answer::Ticket(ticket), move |context| async move {
+                membership::set_topic(&context.room(&room_id)?, &topic).await?;
+                Ok(Some(Update::Done(ticket)))
+            }),
+            Command::SetDisplayName { ticket, name } => self.free(Answer::Ticket(ticket), move |context| async move {
+                membership::set_display_name(&context, &name).await?;
+                Ok(Some(Update::Done(ticket)))
+            }),
+            Command::Download { ticket, room_id, item, to } => {
+                let handles = self.timelines.handles(&room_id);
+                self.free(Answer::Ticket(ticket), move |context| async move {
+                    let found = send::find(handles, &item).await;
+                    let source = found.and_then(|(_, event)| media::source_of(&event));
+                    let (source, name) = source.ok_or_else(|| Trouble::Other("there is no file in that message".to_owned()))?;
+                    Ok(Some(Update::Saved(ticket, media::download(&context.client, source, &name, to).await?)))
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn mark_read(&mut self, room_id: OwnedRoomId) {
+        let handles = self.timelines.handles(&room_id);
+        self.quiet("mark read", move |context| async move {
+            for timeline in handles.ready().await.into_iter().filter(|timeline| !timeline.is_threaded()) {
+                let Some(event_id) = timeline.latest_event_id().await else {
+                    if context.room(&room_id)?.is_marked_unread() {
+                        within(SMALL_TIMEOUT, context.room(&room_id)?.set_unread_flag(false)).await?;
+                    }
+                    continue;
+                };
+                let receipts = Receipts::new().fully_read_marker(event_id.clone()).public_read_receipt(event_id);
+                let sent = async { timeline.send_multiple_receipts(receipts).await.map_err(Trouble::from) };
+                within(SMALL_TIMEOUT, sent).await?;
+            }
+            Ok(())
+        });
+    }
+
+    fn typing(&mut self, room_id: OwnedRoomId, typing: bool) {
+        self.quiet("typing", move |context| async move { within(SMALL_TIMEOUT, context.room(&room_id)?.typing_notice(typing)).await });
+    }
+
+    /// A command whose failure is not worth telling.
+    fn quiet<F, Fut>(&mut self, what: &'static str, work: F)
+    where
+        F: FnOnce(Context) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), Trouble>> + Send,
+    {
+        let Ok(slot) = self.slots.clone().try_acquire_owned() else { return };
+        let context = self.context.clone();
+        self.context.tasks.spawn(what, async move {
+            let _slot = slot;
+            let shutdown = context.tasks.shutdown().clone();
+            tokio::select! {
+                result = work(context) => if let Err(trouble) = result {
+                    tracing::debug!(%trouble, command = what, "a small command failed");
+                },
+                () = shutdown.wait() => {}
+            }
+        });
+    }
+
+    fn free<F, Fut>(&mut self, answer: Answer, work: F)
+    where
+        F: FnOnce(Context) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Option<Update>, Trouble>> + Send,
+    {
+        let Some(slot) = self.slot(&answer) else { return };
+        let context = self.context.clone();
+        self.context.tasks.spawn("command", async move {
+            let _slot = slot;
+            answer.give(&context, work(context.clone())).await;
+        });
+    }
+
+    fn ordered<F, Fut>(&mut self, room_id: OwnedRoomId, answer: Answer, work: F)
+    where
+        F: FnOnce(Context, OwnedRoomId, Handles) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Option<Update>, Trouble>> + Send,
+    {
+        let Some(slot) = self.slot(&answer) else { return };
+        let (done, tail) = oneshot::channel();
+        let before = self.tails.insert(room_id.clone(), tail);
+        if self.tails.len() > CONCURRENT {
+            self.tails.retain(|_, tail| matches!(tail.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+        }
+        let handles = self.timelines.handles(&room_id);
+        let context = self.context.clone();
+        self.context.tasks.spawn("command", async move {
+            let (_slot, _done) = (slot, done);
+            if let Some(before) = before {
+                // Ends with an error when the one before is done: its sender is dropped, never used.
+                let _ = before.await;
+            }
+            answer.give(&context, work(context.clone(), room_id, handles)).await;
+        });
+    }
+
+    fn slot(&self, answer: &Answer) -> Option<OwnedSemaphorePermit> {
+        match self.slots.clone().try_acquire_owned() {
+            Ok(slot) => Some(slot),
+            Err(_) => {
+                let (context, answer) = (self.context.clone(), answer.clone());
+                self.context.tasks.spawn("refusal", async move {
+                    let busy = async { Err(Trouble::Other("too many things are under way; wait for some to finish".to_owned())) };
+                    answer.give(&context, busy).await;
+                });
+                None
+            }
+        }
+    }
+}
+
+/// To whom the outcome is told.
+#[derive(Debug, Clone)]
+enum Answer {
+    Ticket(Ticket),
+    About(About),
+}
+
+impl Answer {
+    async fn give(&self, context: &Context, work: impl Future<Output = Result<Option<Update>, Trouble>>) {
+        let result = tokio::select! {
+            result = work => result,
+            () = context.tasks.shutdown().wait() => return,
+        };
+        match (self, result) {
+            // Shown by the timeline itself.
+            (_, Ok(None)) => {}
+            (_, Ok(Some(update))) => context.tell(update).await,
+            (Self::Ticket(ticket), Err(trouble)) => context.tell(Update::Failed(*ticket, sentence(&trouble))).await,
+            (Self::About(about), Err(trouble)) => context.tell(Update::Notice { text: format!("{about}: {trouble}.") }).await,
+        }
+    }
+}
+
+/// A reason as a sentence of its own.
+fn sentence(trouble: &Trouble) -> String {
+    let text = trouble.to_string();
+    let mut chars = text.chars();
+    let first: String = chars.next().map(|c| c.to_uppercase().collect()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
+}

@@ -1,0 +1,120 @@
+//! What stands unsent in each room's composer, kept across restarts.
+//!
+//! All drafts live in one value of the SDK's encrypted state store, so that they load with a single read.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use ruma::OwnedRoomId;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use super::context::Context;
+
+/// Key of the value in the store.
+const KEY: &[u8] = b"homeroom.drafts";
+/// Typing is written down at most this often.
+const PACE: Duration = Duration::from_millis(400);
+/// No draft is kept beyond this many bytes; a paste larger than that is cut at a character.
+const MAX_DRAFT_BYTES: usize = 4 * 1024 * 1024;
+
+/// A change of one draft; an empty text forgets it.
+pub(super) type Change = (OwnedRoomId, String);
+
+/// The drafts as they were written last.
+pub(super) async fn load(context: &Context) -> HashMap<OwnedRoomId, String> {
+    match context.client.state_store().get_custom_value(KEY).await {
+        Ok(Some(bytes)) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            tracing::warn!(%error, "saved drafts could not be read");
+            HashMap::new()
+        }),
+        Ok(None) => HashMap::new(),
+        Err(error) => {
+            tracing::warn!(%error, "saved drafts could not be loaded");
+            HashMap::new()
+        }
+    }
+}
+
+/// Publishes the saved drafts, then writes changes until the last sender is gone; what is unwritten then is written before
+/// it ends. The senders, not the shutdown signal, end it: they may have something to say after the signal.
+pub(super) async fn run(context: Context, mut changes: mpsc::Receiver<Change>, ready: oneshot::Sender<()>) {
+    let mut drafts = load(&context).await;
+    context.outlet.drafts.send_replace(Arc::new(drafts.clone()));
+    drop(ready);
+    let mut due: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            biased;
+            change = changes.recv() => {
+                let Some(change) = change else { break };
+                if apply(&mut drafts, change) {
+                    due.get_or_insert_with(|| Instant::now() + PACE);
+                }
+            }
+            () = async { match due { Some(due) => tokio::time::sleep_until(due).await, None => std::future::pending().await } } => {
+                due = None;
+                write(&context, &drafts).await;
+            }
+        }
+    }
+    if due.is_some() {
+        write(&context, &drafts).await;
+    }
+    context.outlet.drafts.send_replace(Arc::new(drafts));
+}
+
+fn apply(drafts: &mut HashMap<OwnedRoomId, String>, (room_id, mut text): Change) -> bool {
+    if text.len() > MAX_DRAFT_BYTES {
+        let mut end = MAX_DRAFT_BYTES;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    if text.is_empty() {
+        return drafts.remove(&room_id).is_some();
+    }
+    let changed = drafts.get(&room_id) != Some(&text);
+    if changed {
+        drafts.insert(room_id, text);
+    }
+    changed
+}
+
+async fn write(context: &Context, drafts: &HashMap<OwnedRoomId, String>) {
+    let Ok(bytes) = serde_json::to_vec(drafts) else { return };
+    if let Err(error) = context.client.state_store().set_custom_value_no_read(KEY, bytes).await {
+        let full = super::words::is_disk_full(&error);
+        tracing::warn!(%error, "drafts could not be saved");
+        let reason = if full { "the disk is full" } else { "the local store cannot be written" };
+        context.tell(crate::client::update::Update::Notice { text: format!("What you are typing could not be saved: {reason}.") }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::owned_room_id;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_text_forgets_and_an_equal_one_changes_nothing() {
+        let mut drafts = HashMap::new();
+        let room = owned_room_id!("!a:x");
+        assert!(apply(&mut drafts, (room.clone(), "hello".to_owned())));
+        assert!(!apply(&mut drafts, (room.clone(), "hello".to_owned())));
+        assert!(apply(&mut drafts, (room.clone(), String::new())));
+        assert!(!apply(&mut drafts, (room, String::new())));
+        assert!(drafts.is_empty());
+    }
+
+    #[test]
+    fn an_enormous_draft_is_cut_at_a_character() {
+        let mut drafts = HashMap::new();
+        let room = owned_room_id!("!a:x");
+        apply(&mut drafts, (room.clone(), "ä".repeat(MAX_DRAFT_BYTES)));
+        assert!(drafts.get(&room).is_some_and(|text| text.len() <= MAX_DRAFT_BYTES));
+    }
+}

@@ -1,0 +1,268 @@
+//! Signing in and out: from a name and a password to a session that can be saved, and back.
+//!
+//! Leaves nothing behind when it fails. Does not know where sessions and secrets are kept: the caller saves them.
+
+use std::{path::PathBuf, time::Duration};
+
+use matrix_sdk::{Client, SessionMeta, SessionTokens, authentication::matrix::MatrixSession, config::RequestConfig};
+use ruma::{
+    OwnedDeviceId, OwnedUserId,
+    api::client::{
+        session::{get_login_types, login},
+        uiaa::UserIdentifier,
+    },
+};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+pub use super::connect::{Store, StoreError};
+use super::{
+    connect,
+    discover::{DiscoverError, discover},
+    encryption,
+    words::Trouble,
+};
+use crate::client::command::Secret;
+
+/// Longest wait for the answer to a sign-in or sign-out request.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where a homeserver is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Endpoint {
+    /// A server somewhere, found through `.well-known`. TLS, except for loopback names and explicit `http://` URLs.
+    Server {
+        /// What the person typed: server name or base URL.
+        name_or_url: String,
+    },
+    /// The own node, over its Unix socket.
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// The node's server name.
+        server_name: String,
+    },
+}
+
+/// A session as it is saved between runs. Holds the access token: keep it where secrets are kept.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SavedSession {
+    /// Where the homeserver is.
+    pub endpoint: Endpoint,
+    /// Base URL that discovery found.
+    pub base_url: Url,
+    /// The user.
+    pub user_id: OwnedUserId,
+    /// Our device.
+    pub device_id: OwnedDeviceId,
+    access_token: String,
+}
+
+impl std::fmt::Debug for SavedSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SavedSession")
+            .field("endpoint", &self.endpoint)
+            .field("base_url", &self.base_url.as_str())
+            .field("user_id", &self.user_id)
+            .field("device_id", &self.device_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SavedSession {
+    pub(super) fn to_sdk(&self) -> MatrixSession {
+        MatrixSession {
+            meta: SessionMeta { user_id: self.user_id.clone(), device_id: self.device_id.clone() },
+            tokens: SessionTokens { access_token: self.access_token.clone(), refresh_token: None },
+        }
+    }
+}
+
+/// What signing in gave.
+#[derive(Debug)]
+pub struct LoginOutcome {
+    /// The session, to be saved.
+    pub session: SavedSession,
+    /// The key that restores encrypted history on another device. New, known to nobody else: keep it and show it.
+    /// Absent where the account had recovery already, or the server has no key backup.
+    pub recovery_key: Option<Secret>,
+    /// Things that did not work and do not stand in the way, in words for a person.
+    pub notes: Vec<String>,
+}
+
+/// Why signing in failed. `Display` is meant for people.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// The server does not accept this user name with this password.
+    #[error("wrong user name or password")]
+    WrongPassword,
+    /// The account exists no more.
+    #[error("this account has been deactivated")]
+    Deactivated,
+    /// The server name leads nowhere, or is no server name.
+    #[error("there is no server called {0}; check the spelling and your network")]
+    UnknownServer(String),
+    /// Nothing answers there.
+    #[error("{0} cannot be reached; is it running, and are you online?")]
+    Unreachable(String),
+    /// TLS failed.
+    #[error("no safe connection to {0}: its certificate is not valid for that name, or it does not speak TLS")]
+    Tls(String),
+    /// Something answers, but not a Matrix server.
+    #[error("{0} does not answer like a Matrix server")]
+    NotMatrix(String),
+    /// No answer in time.
+    #[error("{0} does not answer in time; try again later")]
+    Timeout(String),
+    /// Too many attempts.
+    #[error("too many attempts; try again in {} s", retry_after.map_or(60, |wait| wait.as_secs().max(1)))]
+    RateLimited {
+        /// How long to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The server has no password sign-in.
+    #[error("this server does not offer sign-in with a password (it offers {})", if .0.is_empty() { "nothing we know".to_owned() } else { .0.join(", ") })]
+    Unsupported(Vec<String>),
+    /// The local store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The profile has a session already.
+    #[error("{0} holds the data of another sign-in; sign out first, or use another profile")]
+    Occupied(PathBuf),
+    /// Anything else.
+    #[error("signing in failed: {0}")]
+    Other(String),
+}
+
+impl LoginError {
+    fn from_trouble(server: &str, trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::UnknownHost => Self::UnknownServer(server.to_owned()),
+            Trouble::Unreachable => Self::Unreachable(server.to_owned()),
+            Trouble::Tls => Self::Tls(server.to_owned()),
+            Trouble::Timeout => Self::Timeout(server.to_owned()),
+            Trouble::NotMatrix => Self::NotMatrix(server.to_owned()),
+            Trouble::RateLimited { retry_after } => Self::RateLimited { retry_after },
+            Trouble::Refused { code, .. } if code == "M_USER_DEACTIVATED" => Self::Deactivated,
+            Trouble::Refused { status: 403, .. } => Self::WrongPassword,
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+impl From<DiscoverError> for LoginError {
+    fn from(error: DiscoverError) -> Self {
+        match error {
+            DiscoverError::BadName(name) => Self::UnknownServer(name),
+            DiscoverError::Trouble { server, trouble } => Self::from_trouble(&server, trouble),
+        }
+    }
+}
+
+/// Signs in with a password, makes the store, and sets up encryption (cross-signing, key backup, recovery) where the account
+/// has none. Nothing is left behind on failure: no store, no device.
+pub async fn login(
+    endpoint: &Endpoint,
+    user: &str,
+    password: &Secret,
+    store: &Store,
+    progress: impl Fn(&str),
+) -> Result<LoginOutcome, LoginError> {
+    if store.exists() {
+        return Err(LoginError::Occupied(store.dir.clone()));
+    }
+    let lock = store.lock()?;
+    let session = request_login(endpoint, user, password, None, &progress).await?;
+    progress("Preparing this device");
+    let set_up = async {
+        let client = connect::open(&session.endpoint, &session.base_url, store).await?;
+        let restored = client.restore_session(session.to_sdk()).await;
+        restored.map_err(|error| LoginError::Other(Trouble::of(&error).to_string()))?;
+        Ok::<Client, LoginError>(client)
+    };
+    let client = match set_up.await {
+        Ok(client) => client,
+        Err(error) => {
+            if let Err(error) = logout(&session).await {
+                tracing::warn!(%error, "a device could not be signed out after a failed sign-in");
+            }
+            if let Err(error) = store.delete() {
+                tracing::warn!(%error, "the store of a failed sign-in could not be deleted");
+            }
+            return Err(error);
+        }
+    };
+    progress("Setting up encryption");
+    let encryption = encryption::set_up(&client, user, password).await;
+    drop(client);
+    drop(lock);
+    Ok(LoginOutcome { session, recovery_key: encryption.recovery_key, notes: encryption.notes })
+}
+
+/// Signs in again as the same device after the server ended the session. The store stays as it is.
+pub async fn renew(saved: &SavedSession, password: &Secret, progress: impl Fn(&str)) -> Result<SavedSession, LoginError> {
+    request_login(&saved.endpoint, saved.user_id.as_str(), password, Some(&saved.device_id), &progress).await
+}
+
+/// Ends the session on the server. The caller deletes the store. A session that the server has ended already is fine.
+pub async fn logout(saved: &SavedSession) -> Result<(), Trouble> {
+    let client = connect::open_in_memory(&saved.endpoint, &saved.base_url).await?;
+    client.restore_session(saved.to_sdk()).await?;
+    let request = ruma::api::client::session::logout::v3::Request::new();
+    let sent = client.send(request).with_request_config(RequestConfig::new().disable_retry().timeout(ANSWER_TIMEOUT));
+    match sent.await.map_err(Trouble::from) {
+        Ok(_) | Err(Trouble::Expired { .. }) => Ok(()),
+        Err(trouble) => Err(trouble),
+    }
+}
+
+pub(super) async fn request_login(
+    endpoint: &Endpoint,
+    user: &str,
+    password: &Secret,
+    device_id: Option<&OwnedDeviceId>,
+    progress: &impl Fn(&str),
+) -> Result<SavedSession, LoginError> {
+    let (server, base_url) = match endpoint {
+        Endpoint::Server { name_or_url } => {
+            progress(&format!("Looking up {name_or_url}"));
+            let http = connect::http(endpoint).map_err(|trouble| LoginError::Other(trouble.to_string()))?;
+            (name_or_url.clone(), discover(&http, name_or_url).await?.base_url)
+        }
+        Endpoint::Socket { server_name, .. } => {
+            let base_url = Url::parse("http://localhost/").map_err(|error| LoginError::Other(error.to_string()))?;
+            (server_name.clone(), base_url)
+        }
+    };
+    let failed = |trouble: Trouble| LoginError::from_trouble(&server, trouble);
+    let client = connect::open_in_memory(endpoint, &base_url).await.map_err(failed)?;
+    let config = RequestConfig::new().disable_retry().timeout(ANSWER_TIMEOUT);
+    progress(&format!("Signing in to {server}"));
+    let flows = client.send(get_login_types::v3::Request::new()).with_request_config(config).await;
+    let flows = flows.map_err(|error| failed(error.into()))?.flows;
+    if !flows.iter().any(|flow| matches!(flow, get_login_types::v3::LoginType::Password(_))) {
+        return Err(LoginError::Unsupported(flows.iter().map(|flow| plain_flow(flow.login_type())).collect()));
+    }
+    let identifier = UserIdentifier::Matrix(ruma::api::client::uiaa::MatrixUserIdentifier::new(user.to_owned()));
+    let password = login::v3::Password::new(identifier, password.expose().to_owned());
+    let mut request = login::v3::Request::new(login::v3::LoginInfo::Password(password));
+    request.device_id = device_id.cloned();
+    request.initial_device_display_name = Some("homeroom".to_owned());
+    let answer = client.send(request).with_request_config(config).await.map_err(|error| failed(error.into()))?;
+    Ok(SavedSession {
+        endpoint: endpoint.clone(),
+        base_url,
+        user_id: answer.user_id,
+        device_id: answer.device_id,
+        access_token: answer.access_token,
+    })
+}
+
+fn plain_flow(flow: &str) -> String {
+    match flow {
+        "m.login.sso" => "sign-in through a web page".to_owned(),
+        "m.login.token" => "sign-in with a token".to_owned(),
+        other => super::words::one_line(other, 40),
+    }
+}

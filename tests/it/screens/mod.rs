@@ -1,0 +1,3 @@
+//! The program as a person sees it: the real binary in a pseudo-terminal.
+
+mod harness;

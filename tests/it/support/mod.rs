@@ -1,0 +1,17 @@
+//! What the tests and the benches stand on: a home, a pseudo-terminal, a node, a plain HTTP client, broken servers.
+//!
+//! Nothing in here sleeps: whoever waits, waits for a condition with a deadline.
+
+pub mod fake;
+pub mod home;
+pub mod http;
+pub mod node;
+pub mod proc;
+pub mod pty;
+pub mod wait;
+
+pub use home::Home;
+pub use http::{Http, Person};
+pub use node::{LocalNode, ServedNode};
+pub use pty::Terminal;
+pub use wait::eventually;
