@@ -12,7 +12,7 @@ use std::{
 };
 
 use crossterm::event::{Event, EventStream, KeyEventKind};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use ratatui::Terminal;
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
@@ -127,6 +127,16 @@ async fn changed<T>(receiver: &mut watch::Receiver<T>, alive: &mut bool) {
     std::future::pending().await
 }
 
+/// The next event if it is there already. Polled with our own waker: the stream wakes the first one that it was given and
+/// forgets all others, so a poll with a waker that does nothing would silence the keyboard.
+async fn waiting(events: &mut EventStream) -> Option<Option<io::Result<Event>>> {
+    std::future::poll_fn(|context| match events.poll_next_unpin(context) {
+        std::task::Poll::Ready(event) => std::task::Poll::Ready(Some(event)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
+
 /// Waits until then; for ever when there is no then.
 async fn until(deadline: Option<Instant>) {
     match deadline {
@@ -197,7 +207,7 @@ impl Loop {
                 self.apply(Msg::Update(update)).await;
             } else if let Ok(report) = self.reports.try_recv() {
                 self.report(report).await;
-            } else if let Some(event) = events.next().now_or_never() {
+            } else if let Some(event) = waiting(events).await {
                 self.event(event.transpose()?).await;
             } else {
                 break;
