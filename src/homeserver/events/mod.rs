@@ -9,6 +9,7 @@ mod hook;
 pub mod membership;
 mod persist;
 mod redaction;
+pub mod rounds;
 mod sanity;
 pub mod snapshot;
 pub mod view;

@@ -10,6 +10,7 @@ pub mod backup;
 mod codec;
 pub mod device_lists;
 pub mod devices;
+pub mod directory;
 pub mod events;
 pub mod keys;
 pub mod media;

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::homeserver::{
     Node,
+    events::{Ctx, rounds},
     types::Requester,
     users::{Accounts, uia::Stage},
 };
@@ -55,7 +56,9 @@ async fn deactivate(node: Arc<Node>, call: RawCall<Option<Requester>>) -> ApiRes
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_BAD_JSON", "`erase` is not a boolean"));
     }
     uia::authenticate(&node, "account/deactivate", Some(&who), body, &[&[Stage::Password]]).await?;
+    // Closed first: nobody joins while the rooms are left.
     node.accounts.deactivate(who.user).await?;
+    rounds::leave_all(&node.store, &Ctx::of(&node), who.user, who.user_id.clone()).await?;
     tracing::info!(user_id = %who.user_id, "account deactivated");
     // There is no identity server to unbind addresses from.
     Ok(Json(json!({ "id_server_unbind_result": "no-support" })))

@@ -14,6 +14,7 @@ mod rooms;
 mod tests;
 mod to_device;
 mod uia;
+mod user_directory;
 
 use super::call::Routes;
 
@@ -28,6 +29,7 @@ pub(super) fn add(routes: Routes) -> Routes {
     let routes = keys::add(routes);
     let routes = media::add(routes);
     let routes = to_device::add(routes);
+    let routes = user_directory::add(routes);
     let routes = profile::add(routes);
     rooms::add(routes)
 }
