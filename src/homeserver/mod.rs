@@ -10,6 +10,7 @@ mod key;
 mod listen;
 pub mod media;
 mod node;
+pub mod push;
 pub mod rooms;
 pub mod store;
 pub mod sync;

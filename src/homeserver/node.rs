@@ -7,7 +7,7 @@ use super::{
     key::SigningKey,
     media::Media,
     store::Store,
-    sync::Notifier,
+    sync::{Notifier, Sync},
     users::{Accounts, limits::Limits, uia::UiaSessions},
 };
 use crate::base::{Clock, Randomness, Tasks};
@@ -36,6 +36,8 @@ pub struct Node {
     pub media: Media,
     /// Wakes those who wait for news.
     pub notifier: Notifier,
+    /// What sync keeps in memory.
+    pub sync: Sync,
     /// Owns background work.
     pub tasks: Tasks,
 }
@@ -68,6 +70,7 @@ impl Node {
             uia: UiaSessions::new(Arc::clone(&clock), Arc::clone(&randomness)),
             limits: Limits::new(Arc::clone(&clock), config.rate_limits),
             key: Arc::new(key),
+            sync: Sync::new(clock.now_ms(), randomness.as_ref()),
             media,
             config,
             store,

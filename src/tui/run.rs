@@ -8,11 +8,12 @@ use std::{
     io::{self, Stdout},
     path::{Path, PathBuf},
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use crossterm::event::{Event, EventStream, KeyEventKind};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use ratatui::Terminal;
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
@@ -127,6 +128,16 @@ async fn changed<T>(receiver: &mut watch::Receiver<T>, alive: &mut bool) {
     std::future::pending().await
 }
 
+/// The next event if there is one now. The stream keeps the first waker that it is shown, so it must be this task's own:
+/// polling it aside (`now_or_never`) would leave the loop asleep for good.
+async fn ready(events: &mut EventStream) -> Option<Option<io::Result<Event>>> {
+    std::future::poll_fn(|cx| match events.poll_next_unpin(cx) {
+        Poll::Ready(event) => Poll::Ready(Some(event)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
 /// Waits until then; for ever when there is no then.
 async fn until(deadline: Option<Instant>) {
     match deadline {
@@ -197,7 +208,7 @@ impl Loop {
                 self.apply(Msg::Update(update)).await;
             } else if let Ok(report) = self.reports.try_recv() {
                 self.report(report).await;
-            } else if let Some(event) = events.next().now_or_never() {
+            } else if let Some(event) = ready(events).await {
                 self.event(event.transpose()?).await;
             } else {
                 break;

@@ -12,9 +12,13 @@ mod register;
 mod rooms;
 #[cfg(test)]
 mod tests;
+mod sliding_sync;
 mod to_device;
 mod uia;
 mod user_directory;
+
+#[cfg(test)]
+mod sync_tests;
 
 use super::call::Routes;
 
@@ -31,5 +35,6 @@ pub(super) fn add(routes: Routes) -> Routes {
     let routes = to_device::add(routes);
     let routes = user_directory::add(routes);
     let routes = profile::add(routes);
-    rooms::add(routes)
+    let routes = rooms::add(routes);
+    sliding_sync::add(routes)
 }
