@@ -41,7 +41,7 @@ pub async fn run(context: &Context) -> Result<Ending, Failure> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         return Err(Failure::usage("the screen needs a terminal; `homeroom --help` lists what works without one"));
     }
-    let _lock = ClientLock::take(&context.dirs, "homeroom's screen")?;
+    let _lock = ClientLock::take(&context.dirs, "a screen")?;
     let profile = Profile::load(context)?;
     let start = if profile.user_id().is_some() { Start::Main } else { Start::Welcome };
     let options = options(context, start)?;
