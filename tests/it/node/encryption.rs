@@ -1,6 +1,10 @@
 //! Encryption between real clients over the node: conversation, cross-signing, key backup, a second device.
 
-use std::{future::{Future, IntoFuture}, sync::Arc, time::Duration};
+use std::{
+    future::{Future, IntoFuture},
+    sync::Arc,
+    time::Duration,
+};
 
 use matrix_sdk::{
     Client, Room,
