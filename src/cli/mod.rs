@@ -14,6 +14,7 @@ mod headless;
 mod login;
 mod logout;
 pub mod manual;
+mod manual_keys;
 mod node;
 mod output;
 mod password;
@@ -21,6 +22,7 @@ mod profile;
 mod recovery_key;
 mod role;
 mod rooms;
+mod screen;
 mod send;
 mod serve;
 mod sign_in;
@@ -30,7 +32,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
-use context::{Context, GlobalArgs};
+use context::{Context, GlobalArgs, Process};
 pub use exit::{Exit, Failure};
 
 /// Chat on Matrix from the terminal, with your own homeserver built in
@@ -129,7 +131,7 @@ fn report(failure: &Failure, json: bool) {
 }
 
 /// Runs a command on a runtime of its own. Threads that are still busy when it is done are left behind after a moment.
-fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("homeroom").build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Failure, format!("the runtime cannot start: {error}")))?;
     let result = runtime.block_on(future);
@@ -151,6 +153,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Config(args)) => config::run(&context()?, args),
         Some(Command::Manual(args)) => manual::run(args),
         Some(Command::Completions(args)) => completions::run(args),
-        None => context().and_then(|_| Err(Failure::usage("the screen is not built yet"))),
+        None => {
+            let context = context()?;
+            let _watch = context.watch(Process::Screen)?;
+            block_on(screen::run(&context)).map(|_ending| ())
+        }
     }
 }

@@ -15,6 +15,7 @@ use super::{
 use crate::client::{
     command::{Command, Ticket},
     update::Update,
+    view::Connection,
 };
 
 /// Commands under way at the same time; more are refused with words.
@@ -77,13 +78,13 @@ impl Commands {
             | Command::Edit { .. }
             | Command::ToggleReaction { .. }
             | Command::Redact { .. }
-            | Command::Retry { .. }) => self.into_room(command),
+            | Command::Retry { .. }) => self.within_room(command),
             command => self.by_itself(command),
         }
     }
 
     /// Commands whose order within a room matters.
-    fn into_room(&mut self, command: Command) {
+    fn within_room(&mut self, command: Command) {
         match command {
             Command::Send { room_id, draft } => {
                 self.ordered(room_id, Answer::About("Your message was not sent"), move |context, room_id, handles| async move {
@@ -93,7 +94,8 @@ impl Commands {
             }
             Command::SendFile { ticket, room_id, path, caption } => {
                 self.ordered(room_id, Answer::Ticket(ticket), move |context, room_id, _| async move {
-                    send::file(&context.room(&room_id)?, &path, caption.as_deref()).await?;
+                    let online = context.outlet.session.borrow().connection == Connection::Online;
+                    send::file(&context.room(&room_id)?, &path, caption.as_deref(), online).await?;
                     Ok(Some(Update::Done(ticket)))
                 })
             }

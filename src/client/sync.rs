@@ -11,7 +11,6 @@ use matrix_sdk_ui::{
     room_list_service::{self, State as ListState},
     sync_service::{self, State, SyncService},
 };
-use rand::Rng;
 use ruma::api::{FeatureFlag, client::filter::FilterDefinition};
 use tokio::{sync::broadcast, time::Instant};
 
@@ -19,12 +18,17 @@ use super::{
     context::{Context, within},
     words::Trouble,
 };
-use crate::client::view::{Connection, SyncPhase};
+use crate::{
+    base::{Randomness, SystemRandomness},
+    client::view::{Connection, SyncPhase},
+};
 
 /// Pauses between attempts to reach the server, in milliseconds; the last one repeats.
 const PAUSES_MS: [u64; 5] = [500, 1_000, 2_000, 5_000, 12_000];
 /// Pauses before the send queue tries again while the server answers, in milliseconds; the last one repeats.
 const QUEUE_PAUSES_MS: [u64; 5] = [1_000, 3_000, 10_000, 30_000, 60_000];
+/// After this long without trouble the send queue's pauses start over.
+const QUEUE_CALM: Duration = Duration::from_secs(180);
 /// Long poll of `/v3/sync`.
 const POLL: Duration = Duration::from_secs(30);
 /// Events per room in the first list answers. Enough for a last message and honest small counts.
@@ -115,7 +119,10 @@ fn expired(context: &Context, soft: bool) {
 /// The pause after this many failures, spread by a fifth so that clients do not knock in step.
 fn pause(steps: &[u64], failures: usize) -> Duration {
     let base = steps.get(failures).or(steps.last()).copied().unwrap_or(1_000);
-    Duration::from_millis(base.saturating_mul(rand::rng().random_range(80..=120)) / 100)
+    let mut chance = [0_u8; 1];
+    SystemRandomness.fill(&mut chance);
+    let percent = 80 + u64::from(chance[0]) * 40 / 255;
+    Duration::from_millis(base.saturating_mul(percent) / 100)
 }
 
 async fn has_sliding_sync(context: &Context) -> Result<bool, Trouble> {
@@ -272,11 +279,12 @@ struct QueueRetry {
     errors: broadcast::Receiver<matrix_sdk::send_queue::SendQueueRoomError>,
     due: Option<Instant>,
     failures: usize,
+    last: Option<Instant>,
 }
 
 impl QueueRetry {
     fn new(context: &Context) -> Self {
-        Self { errors: context.client.send_queue().subscribe_errors(), due: None, failures: 0 }
+        Self { errors: context.client.send_queue().subscribe_errors(), due: None, failures: 0, last: None }
     }
 
     /// Ends when a retry is due. Cancel-safe: what was received is kept in `due`.
@@ -287,6 +295,9 @@ impl QueueRetry {
                 () = async { match due { Some(due) => tokio::time::sleep_until(due).await, None => std::future::pending().await } } => return,
                 error = self.errors.recv() => match error {
                     Ok(error) if error.is_recoverable && self.due.is_none() => {
+                        if self.last.replace(Instant::now()).is_none_or(|last| last.elapsed() > QUEUE_CALM) {
+                            self.failures = 0;
+                        }
                         self.due = Some(Instant::now() + pause(&QUEUE_PAUSES_MS, self.failures));
                         self.failures = self.failures.saturating_add(1);
                     }

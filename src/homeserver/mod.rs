@@ -8,6 +8,7 @@ pub mod config;
 pub mod events;
 mod key;
 mod listen;
+pub mod media;
 mod node;
 pub mod push;
 pub mod rooms;

@@ -7,12 +7,15 @@
 pub mod account_data;
 pub mod accounts;
 pub mod aliases;
+pub mod backup;
 mod codec;
 pub mod device_lists;
 pub mod devices;
+pub mod directory;
 pub mod events;
 pub mod filters;
 pub mod keys;
+pub mod media;
 pub mod members;
 pub mod meta;
 mod migrate;

@@ -1,22 +1,30 @@
 //! The Client-Server API: one file per section of the specification, each with an `add` that registers its endpoints.
 
+mod account;
 mod account_data;
+mod backup;
+mod devices;
 mod discovery;
 mod filters;
 mod keys;
 mod login;
+mod media;
 mod presence;
 mod profile;
 mod push_rules;
 mod receipts;
+mod register;
 mod rooms;
 mod sliding_sync;
 mod sync;
 mod to_device;
 mod uia;
+mod user_directory;
 
 #[cfg(test)]
 mod sync_tests;
+#[cfg(test)]
+mod tests;
 
 use super::call::Routes;
 
@@ -24,8 +32,14 @@ use super::call::Routes;
 pub(super) fn add(routes: Routes) -> Routes {
     let routes = discovery::add(routes);
     let routes = login::add(routes);
+    let routes = register::add(routes);
+    let routes = account::add(routes);
+    let routes = devices::add(routes);
+    let routes = backup::add(routes);
     let routes = keys::add(routes);
+    let routes = media::add(routes);
     let routes = to_device::add(routes);
+    let routes = user_directory::add(routes);
     let routes = profile::add(routes);
     let routes = rooms::add(routes);
     let routes = sliding_sync::add(routes);

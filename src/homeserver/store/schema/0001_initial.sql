@@ -383,3 +383,4 @@ CREATE TABLE media (
     size_bytes   INTEGER,                      -- NULL: created, not yet uploaded
     created_ms   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX media_pending ON media (user_nid, created_ms) WHERE size_bytes IS NULL;

@@ -1,0 +1,139 @@
+//! `homeroom` without a command: the screen, and the session behind it.
+
+use std::{
+    io::{self, IsTerminal as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use ruma::OwnedRoomId;
+use tokio::sync::oneshot;
+
+use super::{
+    conductor::{Conductor, Ending},
+    context::Context,
+    exit::{Exit, Failure},
+    profile::{ClientLock, Profile},
+};
+use crate::{
+    base::{
+        Shutdown, SystemClock, Tasks, private,
+        signals::{HangUp, shut_down_on_signal},
+    },
+    client::update::link,
+    config::types::Colour,
+    tui::{
+        self, Options, Start,
+        keymap::Keymap,
+        theme::{ColourDepth, Theme},
+    },
+};
+
+/// How long the screen may take to leave the terminal.
+const SCREEN: Duration = Duration::from_secs(5);
+/// How long everything behind the screen may take to stop once the screen has gone.
+const STOP: Duration = Duration::from_secs(20);
+
+/// Runs the screen until it is left. The log is running already.
+///
+/// # Errors
+/// When the profile is open elsewhere, the terminal or the settings are no good, or a part of the program failed.
+pub async fn run(context: &Context) -> Result<Ending, Failure> {
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        return Err(Failure::usage("the screen needs a terminal; `homeroom --help` lists what works without one"));
+    }
+    let _lock = ClientLock::take(&context.dirs, "a screen")?;
+    let profile = Profile::load(context)?;
+    let start = if profile.user_id().is_some() { Start::Main } else { Start::Welcome };
+    let options = options(context, start)?;
+    let (link, port) = link();
+    // Two signals, for the order of the end: first the screen, whose last drafts the client still takes.
+    let (leave, stop) = (Shutdown::new(), Shutdown::new());
+    let tasks = Tasks::new(leave.clone());
+    shut_down_on_signal(&tasks, HangUp::Ends).map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
+    let (ended, ending) = oneshot::channel();
+    let conductor = Conductor::new(context.clone(), profile, port, stop.clone());
+    let screen = leave.clone();
+    tasks.spawn("conductor", async move {
+        // Nobody waits for the answer any more only when the deadline below has passed.
+        let _ = ended.send(conductor.run().await);
+        screen.trigger();
+    });
+    tasks.spawn("last resort", last_resort(leave.clone(), stop.clone()));
+    let finished = tui::run(link, options, leave.clone()).await;
+    stop.trigger();
+    leave.trigger();
+    let ending = tokio::time::timeout(STOP, ending).await;
+    if !tasks.finish(Duration::from_secs(1)).await {
+        tracing::warn!("a task did not end in time");
+    }
+    let finished = finished.map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
+    remember_room(&context.dirs.state, finished.open_room.as_ref());
+    match ending {
+        Ok(Ok(ending)) => ending,
+        Ok(Err(_)) => Err(Failure::new(Exit::Failure, "a part of homeroom failed; the log file says more")),
+        Err(_) => Err(Failure::new(Exit::Failure, "homeroom did not stop in time; the log file says more")),
+    }
+}
+
+/// A screen that does not come back (its terminal is gone in the middle of a read, say) must not keep the process, and with it
+/// the node, from ending.
+async fn last_resort(leave: Shutdown, stop: Shutdown) {
+    leave.wait().await;
+    if tokio::time::timeout(SCREEN, stop.wait()).await.is_ok() {
+        return;
+    }
+    tracing::error!("the screen did not end; stopping without it");
+    stop.trigger();
+    tokio::time::sleep(STOP).await;
+    #[expect(clippy::disallowed_methods, reason = "the thread that would return from main is the one that hangs")]
+    std::process::exit(i32::from(Exit::Failure.code()));
+}
+
+fn options(context: &Context, start: Start) -> Result<Options, Failure> {
+    let ui = &context.config().ui;
+    let (theme_dir, keymap_file) = (context.dirs.config.join("themes"), context.dirs.config.join("keymap.toml"));
+    let own_keys = match std::fs::read_to_string(&keymap_file) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(Failure::file(&keymap_file, &error)),
+    };
+    let own_keys = own_keys.as_deref().map(|text| (keymap_file.as_path(), text));
+    let keymap = Keymap::load(&ui.keymap, own_keys).map_err(Failure::usage)?;
+    let theme = Theme::load(&ui.theme, Some(&theme_dir)).map_err(Failure::usage)?;
+    let paste_dir = context.dirs.cache.join("paste");
+    private::create_dir(&paste_dir).map_err(|error| Failure::file(&paste_dir, &error))?;
+    Ok(Options {
+        start,
+        keymap,
+        theme,
+        colour: match ui.colour {
+            Colour::Auto => ColourDepth::detect(|name| std::env::var(name).ok()),
+            Colour::TrueColour => ColourDepth::TrueColour,
+            Colour::Ansi256 => ColourDepth::Ansi256,
+            Colour::Ansi16 => ColourDepth::Ansi16,
+            Colour::None => ColourDepth::None,
+        },
+        utc_offset: context.utc_offset,
+        clock: Arc::new(SystemClock),
+        bell: ui.bell,
+        mouse: ui.mouse,
+        open_room: remembered_room(&context.dirs.state),
+        theme_dir: Some(theme_dir),
+        keymap_file: Some(keymap_file),
+        paste_dir,
+    })
+}
+
+/// The room that was open last. Whatever else is in the file is as good as nothing.
+fn remembered_room(state: &Path) -> Option<OwnedRoomId> {
+    std::fs::read_to_string(state.join("open-room")).ok()?.trim().try_into().ok()
+}
+
+fn remember_room(state: &Path, room: Option<&OwnedRoomId>) {
+    let Some(room) = room else { return };
+    if let Err(error) = private::write(&state.join("open-room"), room.as_bytes()) {
+        tracing::warn!(%error, "the open room could not be remembered");
+    }
+}
