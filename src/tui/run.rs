@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    io::{self, Stdout},
+    io::{self, IsTerminal, Stdout},
     path::{Path, PathBuf},
     sync::Arc,
     task::Poll,
@@ -128,14 +128,20 @@ async fn changed<T>(receiver: &mut watch::Receiver<T>, alive: &mut bool) {
     std::future::pending().await
 }
 
-/// The next event if there is one now. The stream keeps the first waker that it is shown, so it must be this task's own:
-/// polling it aside (`now_or_never`) would leave the loop asleep for good.
-async fn ready(events: &mut EventStream) -> Option<Option<io::Result<Event>>> {
-    std::future::poll_fn(|cx| match events.poll_next_unpin(cx) {
+/// The next event if it is there already. Polled with our own waker: the stream wakes the first one that it was given and
+/// forgets all others, so a poll with a waker that does nothing would silence the keyboard.
+async fn waiting(events: &mut EventStream) -> Option<Option<io::Result<Event>>> {
+    std::future::poll_fn(|context| match poll_event(events, context) {
         Poll::Ready(event) => Poll::Ready(Some(event)),
         Poll::Pending => Poll::Ready(None),
     })
     .await
+}
+
+/// The stream's next event, or its end when the terminal is gone: crossterm would read the end of a terminal that has hung up
+/// over and over without coming back.
+fn poll_event(events: &mut EventStream, context: &mut std::task::Context<'_>) -> Poll<Option<io::Result<Event>>> {
+    if io::stdin().is_terminal() { events.poll_next_unpin(context) } else { Poll::Ready(None) }
 }
 
 /// Waits until then; for ever when there is no then.
@@ -174,7 +180,7 @@ impl Loop {
             let next = [frame, due].into_iter().flatten().min();
             // Every branch only waits for something that stays there when another is taken; `drain` collects it.
             tokio::select! {
-                event = events.next() => self.event(event.transpose()?).await,
+                event = std::future::poll_fn(|context| poll_event(&mut events, context)) => self.event(event.transpose()?).await,
                 update = self.link.updates.recv() => match update {
                     Some(update) => self.apply(Msg::Update(update)).await,
                     None => self.done = true,
@@ -208,7 +214,7 @@ impl Loop {
                 self.apply(Msg::Update(update)).await;
             } else if let Ok(report) = self.reports.try_recv() {
                 self.report(report).await;
-            } else if let Some(event) = ready(events).await {
+            } else if let Some(event) = waiting(events).await {
                 self.event(event.transpose()?).await;
             } else {
                 break;
