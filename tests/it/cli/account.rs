@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use super::support::Home;
+use crate::support::Home;
 
 #[test]
 fn without_an_account_commands_say_so() {
