@@ -1,0 +1,342 @@
+//! The main screen: room list, header, timeline, composer, status bar.
+
+use ratatui::{buffer::Buffer, layout::Rect};
+
+use crate::{
+    client::view::{Pagination, Timeline},
+    tui::{
+        action::Action,
+        keymap::Context,
+        model::{Focus, Level, Model, TimelineView},
+        text::{self, Paragraph},
+        theme::Scope,
+        widgets::{self, composer, put, put_right, room_list, status, timeline},
+    },
+};
+
+/// Below this many columns there is one pane at a time.
+const ONE_PANE: u16 = 64;
+/// From this many columns on a thread stands beside the timeline.
+const TWO_TIMELINES: u16 = 120;
+
+/// Where things are on the screen; the mouse asks the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Areas {
+    /// The room list, where it is shown.
+    pub rooms: Option<Rect>,
+    /// Header, timeline and composer, where they are shown.
+    pub room: Option<Rect>,
+    /// Notices.
+    pub notice: Rect,
+    /// The status bar.
+    pub status: Rect,
+}
+
+/// Divides the screen.
+#[must_use]
+pub fn areas(model: &Model, area: Rect) -> Areas {
+    let status = Rect { y: area.bottom().saturating_sub(1), height: area.height.min(1), ..area };
+    let notices = u16::from(!model.notices.is_empty() && area.height >= 5);
+    let notice = Rect { y: status.y - notices.min(status.y - area.y), height: notices, ..area };
+    let body = Rect { height: notice.y.saturating_sub(area.y), ..area };
+    if body.width < ONE_PANE {
+        let rooms_only = model.focus == Focus::Rooms;
+        return Areas { rooms: rooms_only.then_some(body), room: (!rooms_only).then_some(body), notice, status };
+    }
+    if model.pane.hidden && model.focus != Focus::Rooms {
+        return Areas { rooms: None, room: Some(body), notice, status };
+    }
+    let width = (body.width / 3).clamp(22, 34);
+    let rooms = Rect { width, ..body };
+    let room = Rect { x: body.x + width + 1, width: body.width - width - 1, ..body };
+    Areas { rooms: Some(rooms), room: Some(room), notice, status }
+}
+
+/// Draws it.
+pub fn draw(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
+    let areas = areas(model, area);
+    let mut cursor = None;
+    if let Some(place) = areas.rooms {
+        cursor = room_list::draw(model, place, buf);
+        if areas.room.is_some() {
+            let scope = if model.focus == Focus::Rooms { Scope::BorderFocus } else { Scope::Border };
+            for y in place.top()..place.bottom() {
+                put(buf, place.right(), y, 1, "│", model.theme.style(scope));
+            }
+        }
+    }
+    if let Some(place) = areas.room {
+        let placed = room(model, place, buf);
+        if model.focus != Focus::Rooms {
+            cursor = placed;
+        }
+    }
+    notice(model, areas.notice, buf);
+    status::draw(model, areas.status, buf);
+    cursor
+}
+
+fn notice(model: &Model, area: Rect, buf: &mut Buffer) {
+    let Some(notice) = model.notices.last().filter(|_| area.height > 0) else { return };
+    let (mark, scope) = match notice.level {
+        Level::Info => ("·", Scope::Info),
+        Level::Error => ("✗", Scope::Error),
+    };
+    let more = model.notices.len() - 1;
+    let hint = if more > 0 {
+        format!(" ({more} more) {} closes", model.key(Action::Dismiss))
+    } else {
+        format!(" {} closes", model.key(Action::Dismiss))
+    };
+    let taken = put_right(buf, area, area.y, &hint, model.theme.style(Scope::Dim));
+    let words = format!("{mark} {}", text::one_line(&notice.text));
+    put(buf, area.x, area.y, area.width.saturating_sub(taken + 1), &words, model.theme.style(scope));
+}
+
+fn room(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
+    if area.width < 4 || area.height == 0 {
+        return None;
+    }
+    if model.invitation_open() {
+        invitation(model, area, buf);
+        return None;
+    }
+    let tall = composer::height(model.composer(), area.width, area.height).min(area.height);
+    let place = Rect { y: area.bottom() - tall, height: tall, ..area };
+    // Header, line, timeline, line, composer; the lines go first when there is no room.
+    let above = Rect { height: area.height - tall, ..area };
+    let lines = u16::from(above.height >= 4);
+    if above.height > 0 {
+        header(model, widgets::row(above, 0), buf);
+    }
+    let body = Rect { y: above.y + (1 + lines).min(above.height), height: above.height.saturating_sub(1 + 2 * lines), ..above };
+    if lines > 0 {
+        upper_line(model, Rect { y: above.y + 1, height: 1, ..above }, buf);
+        lower_line(model, Rect { y: above.bottom() - 1, height: 1, ..above }, buf);
+    }
+    timelines(model, body, buf);
+    let theme = std::sync::Arc::clone(&model.theme);
+    let placeholder = placeholder(model);
+    let leave = key_in(model, Action::Cancel, Context::Composer);
+    let clear = key_in(model, Action::ClearPaste, Context::Composer);
+    let focused = model.focus == Focus::Composer;
+    let cursor = composer::draw(model.composer_mut(), &theme, (&placeholder, &leave, &clear), place, buf);
+    if focused && let Some(completion) = &model.composer().completion {
+        composer::draw_completion(completion, &theme, place, area, buf);
+    }
+    cursor.filter(|_| focused)
+}
+
+fn key_in(model: &Model, action: Action, context: Context) -> String {
+    model.keymap.keys_of(action, &[context, Context::Global]).unwrap_or_default()
+}
+
+fn placeholder(model: &Model) -> String {
+    if model.open.is_none() {
+        return format!("open a room with {}, or type /help", model.key(Action::SwitchRoom));
+    }
+    if model.details.as_ref().is_some_and(|details| Some(&details.id) == model.open.as_ref() && !details.can_send) {
+        return "you may not write in this room".to_owned();
+    }
+    if model.thread_root.is_some() {
+        return "reply in this thread".to_owned();
+    }
+    if model.open_row().is_some_and(|row| row.encrypted) { "write an encrypted message".to_owned() } else { "write a message".to_owned() }
+}
+
+fn header(model: &Model, area: Rect, buf: &mut Buffer) {
+    let theme = &model.theme;
+    let Some(open) = &model.open else {
+        put(buf, area.x + 1, area.y, area.width - 1, "homeroom", theme.style(Scope::Title));
+        return;
+    };
+    let details = model.details.as_ref().filter(|details| details.id == *open);
+    let row = model.row(open);
+    let name = details.map(|d| d.name.as_str()).or(row.map(|r| r.name.as_str())).unwrap_or(open.as_str());
+    let mark = row.map_or("#", |row| room_list::mark(row));
+    let x = put(buf, area.x + 1, area.y, area.width - 1, &format!("{mark} {}", text::one_line(name)), theme.style(Scope::Title));
+    let encrypted = details.map_or_else(|| row.is_some_and(|r| r.encrypted), |d| d.encrypted);
+    let mut right = 0;
+    if let Some(details) = details.filter(|_| area.width >= 60) {
+        right = put_right(buf, area, area.y, &format!("{} members", details.joined_count), theme.style(Scope::Dim)) + 2;
+    }
+    let left = area.right().saturating_sub(x + right);
+    let x = put(
+        buf,
+        x,
+        area.y,
+        left,
+        if encrypted { " ⚿ encrypted" } else { " not encrypted" },
+        theme.style(if encrypted { Scope::Ok } else { Scope::Dim }),
+    );
+    if let Some(topic) = details.and_then(|details| details.topic.as_ref()) {
+        let left = area.right().saturating_sub(x + 2 + right);
+        if left > 8 {
+            put(buf, x + 2, area.y, left, &text::one_line(topic), theme.style(Scope::Dim));
+        }
+    }
+}
+
+/// A line across with words in it: no place is taken when they come and go, so nothing jumps.
+fn rule(model: &Model, area: Rect, words: &str, scope: Scope, focused: bool, buf: &mut Buffer) {
+    let line = model.theme.style(if focused { Scope::BorderFocus } else { Scope::Border });
+    for x in area.left()..area.right() {
+        put(buf, x, area.y, 1, "─", line);
+    }
+    if !words.is_empty() && area.width > 6 {
+        put(buf, area.x + 2, area.y, area.width - 4, &format!(" {words} "), model.theme.style(scope));
+    }
+}
+
+fn upper_line(model: &Model, area: Rect, buf: &mut Buffer) {
+    let (words, scope) = match model.open_timeline().map(|timeline| &timeline.back) {
+        Some(Pagination::Loading) if model.view.near_top || model.view.to_start || model.view.seek.is_some() => {
+            ("loading older messages…".to_owned(), Scope::Accent)
+        }
+        Some(Pagination::Failed { reason }) => {
+            let key = key_in(model, Action::LoadOlder, Context::Timeline);
+            (format!("✗ older messages: {} ({key} tries again)", text::one_line(reason)), Scope::Error)
+        }
+        _ => (String::new(), Scope::Dim),
+    };
+    rule(model, area, &words, scope, model.focus == Focus::Timeline, buf);
+}
+
+fn lower_line(model: &Model, area: Rect, buf: &mut Buffer) {
+    let view = model.active_view();
+    let (words, scope) = if view.new_below > 0 {
+        (format!("{} new below ({})", view.new_below, model.key(Action::Bottom)), Scope::Marker)
+    } else if let Some(typing) = typing(model.open_timeline()) {
+        (typing, Scope::Accent)
+    } else if !view.at_bottom && model.open.is_some() && view.height > 0 {
+        (format!("scrolled up ({} to the newest)", model.key(Action::Bottom)), Scope::Dim)
+    } else if model.focus == Focus::Timeline && view.selected.is_some() {
+        (selection_hint(model), Scope::Dim)
+    } else {
+        (String::new(), Scope::Dim)
+    };
+    rule(model, area, &words, scope, model.focus == Focus::Composer, buf);
+}
+
+fn selection_hint(model: &Model) -> String {
+    let hints =
+        [(Action::Reply, "reply"), (Action::React, "react"), (Action::Edit, "edit"), (Action::Copy, "copy"), (Action::Redact, "remove")];
+    let parts: Vec<String> = hints
+        .iter()
+        .filter_map(|(action, word)| model.keymap.keys_of(*action, &[Context::Timeline]).map(|key| format!("{key} {word}")))
+        .collect();
+    parts.join("  ")
+}
+
+fn typing(timeline: Option<&Timeline>) -> Option<String> {
+    let names: Vec<String> = timeline?.typing.iter().map(|name| text::one_line(name)).collect();
+    match names.as_slice() {
+        [] => None,
+        [one] => Some(format!("{one} is typing…")),
+        [one, two] => Some(format!("{one} and {two} are typing…")),
+        [one, ..] => Some(format!("{one} and {} others are typing…", names.len() - 1)),
+    }
+}
+
+fn timelines(model: &mut Model, area: Rect, buf: &mut Buffer) {
+    let Some(open) = model.open.clone() else {
+        start_page(model, area, buf);
+        return;
+    };
+    if model.thread_root.is_none() {
+        one_timeline(model, false, area, buf);
+    } else if area.width >= TWO_TIMELINES - 34 {
+        let half = area.width / 2;
+        one_timeline(model, false, Rect { width: half, ..area }, buf);
+        for y in area.top()..area.bottom() {
+            put(buf, area.x + half, y, 1, "│", model.theme.style(Scope::Border));
+        }
+        thread(model, Rect { x: area.x + half + 1, width: area.width - half - 1, ..area }, buf);
+    } else {
+        thread(model, area, buf);
+    }
+    debug_assert!(model.open.as_ref() == Some(&open), "drawing opens no rooms");
+}
+
+fn thread(model: &mut Model, area: Rect, buf: &mut Buffer) {
+    if area.height == 0 {
+        return;
+    }
+    let close = key_in(model, Action::CloseThread, Context::Timeline);
+    put(buf, area.x + 1, area.y, area.width.saturating_sub(1), &format!("thread ({close} closes)"), model.theme.style(Scope::Heading));
+    one_timeline(model, true, Rect { y: area.y + 1, height: area.height - 1, ..area }, buf);
+}
+
+fn one_timeline(model: &mut Model, in_thread: bool, area: Rect, buf: &mut Buffer) {
+    let timeline = if in_thread { model.open_thread().cloned() } else { model.open_timeline().cloned() };
+    let Some(timeline) = timeline else {
+        put(buf, area.x + 1, area.y + area.height / 2, area.width.saturating_sub(1), "loading messages…", model.theme.style(Scope::Dim));
+        return;
+    };
+    if timeline.items.is_empty() {
+        let words = if timeline.back == Pagination::AtStart { "no messages yet: write the first one" } else { "loading messages…" };
+        put(buf, area.x + 1, area.y + area.height / 2, area.width.saturating_sub(1), words, model.theme.style(Scope::Dim));
+    }
+    let theme = std::sync::Arc::clone(&model.theme);
+    let (retry, discard) = (key_in(model, Action::Retry, Context::Timeline), key_in(model, Action::Discard, Context::Timeline));
+    let look = timeline::Look {
+        theme: &theme,
+        generation: model.theme_generation,
+        offset: model.utc_offset,
+        focused: model.focus == Focus::Timeline && model.layers.is_empty(),
+        keys: (&retry, &discard),
+    };
+    let view: &mut TimelineView = if in_thread { &mut model.thread_view } else { &mut model.view };
+    timeline::draw(&timeline, view, &mut model.layouts, look, area, buf);
+}
+
+fn start_page(model: &Model, area: Rect, buf: &mut Buffer) {
+    let theme = &model.theme;
+    let rows = [
+        (Action::SwitchRoom, "go to a room or person"),
+        (Action::NextUnread, "go to what is unread"),
+        (Action::FocusRooms, "choose from the room list"),
+        (Action::CreateRoom, "create a room"),
+        (Action::StartDirect, "start a direct chat"),
+        (Action::JoinRoom, "join a room by name"),
+        (Action::Palette, "find any action"),
+        (Action::Help, "every key and command"),
+        (Action::Quit, "leave"),
+    ];
+    let tall = u16::try_from(rows.len()).unwrap_or(0);
+    let top = area.y + area.height.saturating_sub(tall) / 2;
+    for ((action, words), y) in rows.iter().zip(top..area.bottom()) {
+        put(buf, area.x + 2, y, area.width.saturating_sub(2).min(12), &model.key(*action), theme.style(Scope::Key));
+        put(buf, area.x + 15, y, area.width.saturating_sub(15), words, theme.style(Scope::Dim));
+    }
+}
+
+fn invitation(model: &Model, area: Rect, buf: &mut Buffer) {
+    let theme = &model.theme;
+    let Some(row) = model.open_row() else { return };
+    let Some(invite) = &row.invite else { return };
+    let who = format!("{} ({})", text::one_line(&invite.inviter_name), invite.inviter);
+    let what = if invite.is_direct { format!("{who} wants to chat with you.") } else { format!("{who} invites you to this room.") };
+    let mut paragraphs = vec![
+        Paragraph::plain(format!("✉ {}", text::one_line(&row.name)), theme.style(Scope::Title)),
+        Paragraph::plain("", theme.style(Scope::Text)),
+        Paragraph::plain(what, theme.style(Scope::Text)),
+    ];
+    if let Some(alias) = &row.alias {
+        paragraphs.push(Paragraph::plain(format!("Address: {alias}"), theme.style(Scope::Dim)));
+    }
+    if let Some(reason) = &invite.reason {
+        paragraphs.push(Paragraph::plain(format!("“{}”", text::one_line(reason)), theme.style(Scope::Quote)));
+    }
+    let encrypted = if row.encrypted { "The room is encrypted." } else { "The room is not known to be encrypted." };
+    paragraphs.push(Paragraph::plain(encrypted, theme.style(Scope::Dim)));
+    paragraphs.push(Paragraph::plain("", theme.style(Scope::Text)));
+    let key = |action| model.keymap.keys_of(action, &[Context::Rooms]).unwrap_or_default();
+    let keys = format!("{} accepts, {} declines. Nobody sees that you looked.", key(Action::AcceptInvite), key(Action::DeclineInvite));
+    paragraphs.push(Paragraph::plain(keys, theme.style(Scope::Accent)));
+    let place = widgets::inset(area, 2, u16::from(area.height > 10));
+    let lines = paragraphs.iter().flat_map(|p| text::wrap(p, usize::from(place.width.max(1))));
+    for (line, y) in lines.zip(place.top()..place.bottom()) {
+        buf.set_line(place.x, y, &line, place.width);
+    }
+}

@@ -1,0 +1,29 @@
+//! What fills the terminal. Drawing reads the model and writes cells; besides that it only notes what it found out
+//! (scroll positions, whether the end is visible).
+
+pub mod help;
+pub mod layer;
+pub mod main;
+pub mod welcome;
+
+use ratatui::{buffer::Buffer, layout::Rect};
+
+use super::model::{Model, Screen};
+
+/// Draws everything. Gives the cursor's place, when it is to be seen.
+pub fn draw(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
+    model.screen_area = area;
+    if area.width == 0 || area.height == 0 {
+        return None;
+    }
+    let mut cursor = match model.screen {
+        Screen::Welcome => welcome::draw(model, area, buf),
+        Screen::Main => main::draw(model, area, buf),
+    };
+    let mut layers = std::mem::take(&mut model.layers);
+    for layer in &mut layers {
+        cursor = layer::draw(model, layer, area, buf);
+    }
+    model.layers = layers;
+    cursor.filter(|(x, y)| *x < area.right() && *y < area.bottom())
+}

@@ -1,0 +1,201 @@
+//! Running / commands.
+
+use ruma::{OwnedUserId, RoomOrAliasId, UserId};
+
+use super::{Effects, actions, ask, composer, dialogs, error, info, quit, rooms, ticket, timeline};
+use crate::{
+    client::command::Command,
+    tui::{
+        action::Action,
+        effect::Effect,
+        model::{Awaiting, Model, selectable},
+        slash::Slash,
+    },
+};
+
+/// Runs a command. What is typed stays when the command is wrong.
+pub(super) fn run(model: &mut Model, command: Slash, argument: &str, fx: &mut Effects) {
+    let ok = match command {
+        Slash::Me | Slash::Plain | Slash::Shrug => return say(model, command, argument, fx),
+        Slash::Topic | Slash::Name | Slash::Invite | Slash::Leave | Slash::Members if !actions::in_room(model) => {
+            Err("open a room first".to_owned())
+        }
+        Slash::Topic | Slash::Name => describe(model, command, argument, fx),
+        Slash::Invite => invite(model, argument, fx),
+        Slash::Join => join(model, argument, fx),
+        Slash::Dm => direct(model, argument, fx),
+        Slash::Nick => nick(model, argument, fx),
+        Slash::React | Slash::Reply | Slash::Redact | Slash::Download => on_message(model, command, argument, fx),
+        Slash::Upload => upload(model, argument, fx),
+        Slash::Go => go(model, argument, fx),
+        Slash::Create => done(dialogs::create_room(model, argument)),
+        Slash::Leave => done(dialogs::leave(model)),
+        Slash::Members => done(dialogs::members(model)),
+        Slash::SignOut => done(dialogs::sign_out(model)),
+        Slash::Help => done(actions::run(model, Action::Help, fx)),
+        Slash::Retry => done(timeline::retry_all(model, fx)),
+        Slash::Theme if !argument.is_empty() => done(fx.push(Effect::LoadTheme(argument.to_owned()))),
+        Slash::Keymap if !argument.is_empty() => done(fx.push(Effect::LoadKeymap(argument.to_owned()))),
+        Slash::Theme => Err("name a theme: /theme dark".to_owned()),
+        Slash::Keymap => Err("name a keymap: /keymap vim".to_owned()),
+        Slash::Edit => {
+            // The command itself must not become the stashed text.
+            composer::clear(model, fx);
+            return timeline::edit_last(model, fx);
+        }
+        Slash::Quit => {
+            composer::clear(model, fx);
+            return quit(model, fx);
+        }
+    };
+    match ok {
+        Ok(()) if command == Slash::Reply => {}
+        Ok(()) => composer::clear(model, fx),
+        Err(why) => error(model, why),
+    }
+}
+
+fn done((): ()) -> Result<(), String> {
+    Ok(())
+}
+
+fn say(model: &mut Model, command: Slash, argument: &str, fx: &mut Effects) {
+    match command {
+        Slash::Shrug => composer::send_text(model, format!(r"{argument} ¯\_(ツ)_/¯").trim_start(), false, true, fx),
+        _ if argument.is_empty() => error(model, "write what to say behind the command"),
+        _ => composer::send_text(model, argument, command == Slash::Me, command == Slash::Plain, fx),
+    }
+}
+
+fn describe(model: &mut Model, command: Slash, argument: &str, fx: &mut Effects) -> Result<(), String> {
+    let room_id = model.open.clone().ok_or("open a room first")?;
+    let topic = command == Slash::Topic;
+    if argument.is_empty() {
+        return done(if topic { dialogs::set_topic(model) } else { dialogs::set_name(model) });
+    }
+    let what = if topic { "topic" } else { "name" };
+    let ticket = ticket(
+        model,
+        Awaiting::Action { failure: format!("could not set the {what}"), done: Some(format!("the {what} is set")), open: false },
+    );
+    let value = argument.to_owned();
+    ask(fx, if topic { Command::SetTopic { ticket, room_id, topic: value } } else { Command::SetName { ticket, room_id, name: value } });
+    Ok(())
+}
+
+/// User IDs in a list of words.
+pub(super) fn user_ids(text: &str) -> Result<Vec<OwnedUserId>, String> {
+    text.split([' ', ',', '\n'])
+        .filter(|word| !word.is_empty())
+        .map(|word| UserId::parse(word).map_err(|_| format!("{word:?} is no user ID; it looks like @name:server")))
+        .collect()
+}
+
+fn invite(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), String> {
+    if argument.is_empty() {
+        return done(dialogs::invite(model));
+    }
+    let room_id = model.open.clone().ok_or("open a room first")?;
+    for user_id in user_ids(argument)? {
+        let ticket = ticket(
+            model,
+            Awaiting::Action { failure: format!("could not invite {user_id}"), done: Some(format!("{user_id} is invited")), open: false },
+        );
+        ask(fx, Command::Invite { ticket, room_id: room_id.clone(), user_id });
+    }
+    Ok(())
+}
+
+fn join(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), String> {
+    if argument.is_empty() {
+        return done(dialogs::join(model, ""));
+    }
+    let room = RoomOrAliasId::parse(argument)
+        .map_err(|_| format!("{argument:?} is neither an alias (#room:server) nor a room ID (!id:server)"))?;
+    info(model, format!("joining {room}…"));
+    let ticket = ticket(model, Awaiting::Action { failure: format!("could not join {room}"), done: None, open: true });
+    ask(fx, Command::Join { ticket, room });
+    Ok(())
+}
+
+fn direct(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), String> {
+    if argument.is_empty() {
+        return done(dialogs::start_direct(model, ""));
+    }
+    let user_id = UserId::parse(argument).map_err(|_| format!("{argument:?} is no user ID; it looks like @name:server"))?;
+    dialogs::direct(model, user_id, fx);
+    Ok(())
+}
+
+fn nick(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), String> {
+    if argument.is_empty() {
+        return done(dialogs::display_name(model));
+    }
+    let awaiting =
+        Awaiting::Action { failure: "could not change your name".into(), done: Some(format!("you are {argument} now")), open: false };
+    let ticket = ticket(model, awaiting);
+    ask(fx, Command::SetDisplayName { ticket, name: argument.to_owned() });
+    Ok(())
+}
+
+fn on_message(model: &mut Model, command: Slash, argument: &str, fx: &mut Effects) -> Result<(), String> {
+    let room_id = model.open.clone().filter(|_| actions::in_room(model)).ok_or("open a room first")?;
+    let item = model.selected_item().cloned().or_else(|| timeline::newest(model, selectable)).ok_or("there is no message here")?;
+    let id = item.id.clone().ok_or("that message cannot be meant")?;
+    match command {
+        Slash::React if argument.is_empty() => dialogs::react(model, room_id, id),
+        Slash::React => {
+            let key =
+                crate::tui::emoji::EMOJI.iter().find(|(code, _)| *code == argument.trim_matches(':')).map_or(argument, |(_, emoji)| emoji);
+            ask(fx, Command::ToggleReaction { room_id, item: id, key: key.to_owned() });
+        }
+        Slash::Reply => {
+            composer::clear(model, fx);
+            timeline::reply(model, &item, fx);
+            if !argument.is_empty() {
+                composer::send_text(model, argument, false, false, fx);
+            }
+        }
+        Slash::Redact if argument.is_empty() => dialogs::redact(model, room_id, id, item.is_own),
+        Slash::Redact => ask(fx, Command::Redact { room_id, item: id, reason: Some(argument.to_owned()) }),
+        _ => {
+            let to = Some(argument).filter(|to| !to.is_empty()).map(path);
+            timeline::download(model, room_id, &item, to, fx);
+        }
+    }
+    Ok(())
+}
+
+/// A path as typed: `~/` is the home directory.
+fn path(typed: &str) -> std::path::PathBuf {
+    match (typed.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => typed.into(),
+    }
+}
+
+fn upload(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), String> {
+    let room_id = model.open.clone().filter(|_| actions::in_room(model)).ok_or("open a room first")?;
+    let (file, caption) =
+        argument.split_once('|').map_or((argument, None), |(file, caption)| (file.trim(), Some(caption.trim().to_owned())));
+    if file.is_empty() {
+        return Err("name a file: /upload ~/picture.png".to_owned());
+    }
+    info(model, format!("sending {file}…"));
+    let ticket =
+        ticket(model, Awaiting::Action { failure: format!("could not send {file}"), done: Some(format!("sent {file}")), open: false });
+    ask(fx, Command::SendFile { ticket, room_id, path: path(file), caption });
+    Ok(())
+}
+
+fn go(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), String> {
+    let wanted = argument.to_lowercase();
+    let exact =
+        model.rooms.rows.iter().find(|row| row.name.to_lowercase() == wanted || row.alias.as_ref().is_some_and(|a| a.as_str() == argument));
+    let found = exact.or_else(|| model.rooms.rows.iter().find(|row| row.name.to_lowercase().contains(&wanted)));
+    let room_id = found.map(|row| row.id.clone()).filter(|_| !wanted.is_empty()).ok_or_else(|| format!("no room is named {argument:?}"))?;
+    // The composer that is cleared afterwards must be the one the command was typed in.
+    composer::clear(model, fx);
+    rooms::open(model, room_id, fx);
+    Ok(())
+}

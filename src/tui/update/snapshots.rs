@@ -1,0 +1,133 @@
+//! Snapshots from the client half, and what drawing found out.
+
+use std::{collections::HashMap, sync::Arc};
+
+use ruma::OwnedRoomId;
+
+use super::{Effects, ask, info, rooms as open_rooms};
+use crate::{
+    client::{
+        command::Command,
+        view::{Item, ItemId, Membership, Pagination, RoomList, SessionView, Timeline},
+    },
+    tui::{
+        composer::Composer,
+        model::{Focus, Model, Motion, Screen, TimelineView},
+    },
+};
+
+/// Older history per request, and while going to the beginning.
+const OLDER: u16 = 50;
+const OLDER_FAST: u16 = 500;
+
+pub(super) fn session(model: &mut Model, session: SessionView) {
+    model.session = session;
+}
+
+pub(super) fn rooms(model: &mut Model, rooms: RoomList, fx: &mut Effects) {
+    let before = model.open_row().map(|row| row.membership);
+    model.rooms = rooms;
+    // An accepted invitation becomes a room while it is open, also when another device accepted it.
+    if before == Some(Membership::Invited)
+        && let Some(row) = model.open_row().filter(|row| row.membership == Membership::Joined)
+    {
+        let room_id = row.id.clone();
+        model.open = None;
+        open_rooms::open(model, room_id, fx);
+    }
+    if let Some(wanted) = model.wanted.clone().filter(|wanted| model.row(wanted).is_some()) {
+        open_rooms::open(model, wanted, fx);
+    }
+    if model.pane.selected.is_none() {
+        model.pane.selected = model.rooms.rows.first().map(|row| row.id.clone());
+    }
+}
+
+pub(super) fn drafts(model: &mut Model, drafts: &Arc<HashMap<OwnedRoomId, String>>) {
+    for (room_id, text) in drafts.iter() {
+        // What was typed meanwhile is newer than what was stored.
+        let keep = model.composers.get(room_id).is_some_and(|composer| !composer.is_idle());
+        if !keep && !text.is_empty() {
+            model.composers.insert(room_id.clone(), Composer::with_draft(text));
+        }
+    }
+}
+
+pub(super) fn timeline(model: &mut Model, timeline: Option<Timeline>) {
+    model.timeline = timeline;
+    if let Some(timeline) = model.open_timeline().cloned() {
+        seek(model, &timeline);
+    }
+}
+
+/// Goes to an event that was asked for as soon as it is loaded.
+fn seek(model: &mut Model, timeline: &Timeline) {
+    let Some(wanted) = model.view.seek.clone() else { return };
+    if let Some(item) = find(timeline, &wanted.event_id) {
+        let unique = item.unique;
+        model.view.seek = None;
+        model.view.selected = Some(unique);
+        model.focus = Focus::Timeline;
+        model.view.motions.push(Motion::At(unique));
+        return;
+    }
+    let over = wanted.attempts == 0 || timeline.back == Pagination::AtStart;
+    if over && timeline.back != Pagination::Loading {
+        model.view.seek = None;
+        info(model, "that message is not in the history that can be loaded");
+    }
+}
+
+/// The item of an event.
+pub(super) fn find<'a>(timeline: &'a Timeline, event_id: &ruma::EventId) -> Option<&'a Arc<Item>> {
+    timeline.items.iter().rev().find(|item| matches!(&item.id, Some(ItemId::Event(id)) if id == event_id))
+}
+
+/// What was drawn calls for something: older history near the top, a read receipt at the end.
+pub(super) fn drawn(model: &mut Model, fx: &mut Effects) {
+    if model.screen != Screen::Main {
+        return;
+    }
+    let Some(timeline) = model.open_timeline().cloned() else { return };
+    older(&mut model.view, &timeline, fx);
+    read(model, &timeline, fx);
+}
+
+fn older(view: &mut TimelineView, timeline: &Timeline, fx: &mut Effects) {
+    if timeline.back == Pagination::AtStart {
+        view.to_start = false;
+    }
+    let wanted = view.near_top || view.to_start || view.seek.is_some();
+    if !wanted || timeline.back != Pagination::Idle {
+        return;
+    }
+    // Asked once per state of the timeline: the answer changes it, or sets the pagination to failed.
+    let state = (timeline.items.first().map_or(0, |item| item.unique), timeline.items.len());
+    if view.asked == Some(state) {
+        return;
+    }
+    view.asked = Some(state);
+    if view.to_start {
+        view.motions.push(Motion::Top);
+    }
+    let fast = view.to_start || view.seek.is_some();
+    if let Some(seek) = &mut view.seek {
+        seek.attempts = seek.attempts.saturating_sub(1);
+    }
+    ask(fx, Command::LoadOlder { count: if fast { OLDER_FAST } else { OLDER } });
+}
+
+/// The end of the conversation is on screen, in a window that has the focus: it is read.
+fn read(model: &mut Model, timeline: &Timeline, fx: &mut Effects) {
+    let Some(newest) = timeline.items.last() else { return };
+    let covered = !model.layers.is_empty();
+    if !model.view.at_bottom || !model.focused || covered || model.view.height == 0 {
+        return;
+    }
+    let state = (timeline.room_id.clone(), newest.unique);
+    if model.marked.as_ref() == Some(&state) {
+        return;
+    }
+    model.marked = Some(state);
+    ask(fx, Command::MarkRead { room_id: timeline.room_id.clone() });
+}

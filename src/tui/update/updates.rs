@@ -1,0 +1,98 @@
+//! Things that happened once in the client half.
+
+use super::{Effects, dialogs, error, info, rooms, welcome};
+use crate::{
+    client::{command::Ticket, update::Update},
+    tui::{
+        effect::Effect,
+        layers::Layer,
+        model::{Awaiting, Model, Screen},
+    },
+};
+
+pub(super) fn update(model: &mut Model, update: Update, fx: &mut Effects) {
+    match update {
+        Update::SignedIn => welcome::signed_in(model),
+        Update::SignedOut => welcome::signed_out(model),
+        Update::SetupFailed { reason } => welcome::failed(model, reason),
+        Update::SetupProgress { text } => welcome::progress(model, text),
+        Update::Done(ticket) => done(model, ticket, fx),
+        Update::RoomReady(ticket, room_id) => {
+            let open = matches!(model.awaiting.remove(&ticket), Some(Awaiting::Action { open: true, .. }));
+            dialogs::close_for(model, ticket);
+            if open {
+                // The list may learn of it a moment later; the room opens at once all the same.
+                if model.invitation_open() && model.open.as_ref() == Some(&room_id) {
+                    model.open = None;
+                }
+                rooms::open(model, room_id, fx);
+            }
+        }
+        Update::Saved(ticket, path) => {
+            model.awaiting.remove(&ticket);
+            info(model, format!("saved as {}", path.display()));
+        }
+        Update::Failed(ticket, reason) => failed(model, ticket, &reason, fx),
+        Update::RoomClosed(room_id, reason) => {
+            if model.open.as_ref() == Some(&room_id) {
+                rooms::close(model, fx);
+            }
+            error(model, reason);
+        }
+        Update::Notify { room_name, text, highlight, .. } => {
+            if model.bell {
+                fx.push(Effect::Bell);
+            }
+            if highlight {
+                info(model, format!("{room_name}: {text}"));
+            }
+        }
+        Update::Notice { text } => error(model, text),
+    }
+}
+
+fn done(model: &mut Model, ticket: Ticket, fx: &mut Effects) {
+    match model.awaiting.remove(&ticket) {
+        Some(Awaiting::Action { done: Some(words), .. }) => info(model, words),
+        Some(Awaiting::Paste { .. }) => fx.push(Effect::DropFile(ticket)),
+        Some(Awaiting::Action { .. }) | None => {}
+    }
+    dialogs::close_for(model, ticket);
+}
+
+/// A command failed. Where a dialog waits for it, the dialog says so; otherwise a notice does, and the focus stays.
+pub(super) fn failed(model: &mut Model, ticket: Ticket, reason: &str, fx: &mut Effects) {
+    match model.awaiting.remove(&ticket) {
+        Some(Awaiting::Paste { room_id, text, caption }) => {
+            fx.push(Effect::DropFile(ticket));
+            let composer = model.composers.entry(room_id).or_default();
+            if composer.is_empty() {
+                composer.set_text(&caption);
+            } else if !caption.is_empty() {
+                composer.paste(&format!("\n{caption}"));
+            }
+            let text = match composer.paste.take() {
+                Some(newer) => format!("{text}\n{}", newer.text),
+                None => text.to_string(),
+            };
+            composer.paste(&text);
+            error(model, format!("the pasted text was not sent and is back in the composer: {reason}"));
+        }
+        Some(Awaiting::Action { failure, .. }) => {
+            let waits = model.layers.iter_mut().find_map(|layer| match layer {
+                Layer::Form(form) if form.ticket == Some(ticket) => Some(form),
+                _ => None,
+            });
+            match waits {
+                Some(layer) => {
+                    layer.ticket = None;
+                    layer.form.busy = None;
+                    layer.form.error = Some(reason.to_owned());
+                }
+                None => error(model, format!("{failure}: {reason}")),
+            }
+        }
+        None => error(model, reason.to_owned()),
+    }
+    debug_assert!(model.screen == Screen::Main || model.screen == Screen::Welcome);
+}
