@@ -57,8 +57,10 @@ struct Said {
 #[derive(Debug, Default)]
 struct Progress {
     labels: BTreeMap<String, Said>,
-    /// The newest event.
+    /// The newest message.
     last: Option<OwnedEventId>,
+    /// What the guest has read last, where the plan says so.
+    read: Option<Option<OwnedEventId>>,
 }
 
 /// The stage.
@@ -72,8 +74,8 @@ pub struct Stage {
 pub struct Made {
     /// The room.
     pub room_id: OwnedRoomId,
-    /// The newest event of the written history.
-    pub last: Option<OwnedEventId>,
+    /// What the guest has read last.
+    pub read: Option<OwnedEventId>,
 }
 
 impl Stage {
@@ -121,9 +123,9 @@ impl Stage {
     ///
     /// # Errors
     /// [`StageError`].
-    pub async fn room(&self, planned: &PlannedRoom, made: &BTreeMap<String, Made>, hands: &BTreeMap<&str, Hand>) -> Result<Made, StageError> {
+    pub async fn room(&self, planned: &PlannedRoom, made: &BTreeMap<String, Made>, hand: &Hand) -> Result<Made, StageError> {
         let room = self.open(planned, made).await?;
-        let pictures = upload(&planned.steps, hands).await?;
+        let pictures = upload(&planned.steps, hand).await?;
         let mut progress = Progress::default();
         for steps in planned.steps.chunks(STEPS) {
             let (ctx, room, steps, pictures) = (Ctx::of(&self.node), room.clone(), steps.to_vec(), pictures.clone());
@@ -135,7 +137,7 @@ impl Stage {
             };
             progress = self.node.store.write(job).await?;
         }
-        Ok(Made { room_id: room.room_id.clone(), last: progress.last })
+        Ok(Made { room_id: room.room_id.clone(), read: progress.read.unwrap_or(progress.last) })
     }
 
     async fn open(&self, planned: &PlannedRoom, made: &BTreeMap<String, Made>) -> Result<RoomHandle, StageError> {
@@ -211,7 +213,8 @@ impl Stage {
     /// # Errors
     /// [`StageError`].
     pub async fn say(&self, room: &OwnedRoomId, who: &str, text: &str) -> Result<OwnedEventId, StageError> {
-        let content = message(text, false, who != GUEST)?;
+        let guest = self.user(GUEST)?;
+        let content = message(text, false, (who != GUEST).then_some(guest.as_str()))?;
         self.post(room, who, "m.room.message", content).await
     }
 
@@ -236,13 +239,13 @@ fn initial(kind: &str, state_key: &str, content: Value) -> crate::homeserver::ro
 }
 
 /// Content of a message in markdown. Whoever writes "robin" means the guest.
-fn message(text: &str, emote: bool, may_mention: bool) -> Result<Map<String, Value>, StageError> {
+fn message(text: &str, emote: bool, guest: Option<&str>) -> Result<Map<String, Value>, StageError> {
     let content = if emote { RoomMessageEventContent::emote_markdown(text) } else { RoomMessageEventContent::text_markdown(text) };
     let value = serde_json::to_value(content).map_err(|error| StageError::Ours(error.to_string()))?;
     let Value::Object(mut content) = value else { return Err(StageError::Ours("a message is an object".into())) };
-    if may_mention && text.to_lowercase().split(|c: char| !c.is_alphanumeric()).any(|word| word == GUEST) {
-        content.insert("m.mentions".into(), json!({ "user_ids": [] }));
-    }
+    let named = text.to_lowercase().split(|c: char| !c.is_alphanumeric()).any(|word| word == GUEST);
+    let mentioned: Vec<&str> = guest.filter(|_| named).into_iter().collect();
+    content.insert("m.mentions".into(), if mentioned.is_empty() { json!({}) } else { json!({ "user_ids": mentioned }) });
     Ok(content)
 }
 
@@ -255,6 +258,10 @@ fn take(
     pictures: &BTreeMap<String, Value>,
     progress: &mut Progress,
 ) -> Result<(), EventError> {
+    if step.act == Deed::Read {
+        progress.read = Some(progress.last.clone());
+        return Ok(());
+    }
     let who = UserId::parse(format!("@{}:{}", step.who, ctx.server_name)).map_err(|error| EventError::Internal(error.to_string()))?;
     let deed = deed(ctx, step, pictures, progress)?;
     let draft = Draft {
@@ -289,16 +296,12 @@ fn deed(ctx: &Ctx, step: &Step, pictures: &BTreeMap<String, Value>, progress: &P
     let said = |label: &str| progress.labels.get(label).ok_or_else(|| EventError::Internal(format!("no line is called {label}")));
     let object = |value: Value| if let Value::Object(object) = value { object } else { Map::new() };
     let event = |kind, content| AsEvent { kind, content, redacts: None };
-    let mentioning = |text: &str, emote: bool| {
-        let mut content = message(text, emote, step.who != GUEST).map_err(ours)?;
-        if content.contains_key("m.mentions") {
-            content.insert("m.mentions".into(), json!({ "user_ids": [format!("@{GUEST}:{}", ctx.server_name)] }));
-        }
-        Ok::<_, EventError>(content)
-    };
+    let guest = format!("@{GUEST}:{}", ctx.server_name);
+    let others = (step.who != GUEST).then_some(guest.as_str());
+    let message = |text: &str, emote: bool| message(text, emote, others).map_err(ours);
     Ok(match &step.act {
         Deed::Say { text, emote, reply_to, thread } => {
-            let mut content = mentioning(text, *emote)?;
+            let mut content = message(text, *emote)?;
             if let Some(root) = thread {
                 let said = said(root)?;
                 let relation = json!({
@@ -311,8 +314,8 @@ fn deed(ctx: &Ctx, step: &Step, pictures: &BTreeMap<String, Value>, progress: &P
             event("m.room.message", content)
         }
         Deed::Edit { of, text } => {
-            let new = mentioning(text, false)?;
-            let mut content = message(&format!("* {text}"), false, false).map_err(ours)?;
+            let new = message(text, false)?;
+            let mut content = message(&format!("* {text}"), false)?;
             content.insert("m.new_content".into(), Value::Object(new));
             content.insert("m.relates_to".into(), json!({ "rel_type": "m.replace", "event_id": said(of)?.event_id }));
             event("m.room.message", content)
@@ -330,15 +333,15 @@ fn deed(ctx: &Ctx, step: &Step, pictures: &BTreeMap<String, Value>, progress: &P
             content.insert("body".into(), json!(caption));
             event("m.room.message", content)
         }
+        Deed::Read => return Err(EventError::Internal("reading is no event".into())),
     })
 }
 
 /// Paints and uploads the pictures of these steps; the content of their messages by name.
-async fn upload(steps: &[Step], hands: &BTreeMap<&str, Hand>) -> Result<BTreeMap<String, Value>, StageError> {
+async fn upload(steps: &[Step], hand: &Hand) -> Result<BTreeMap<String, Value>, StageError> {
     let mut uploaded = BTreeMap::new();
     for step in steps {
         let Deed::Picture { name, .. } = &step.act else { continue };
-        let hand = hands.get(step.who.as_str()).ok_or_else(|| StageError::Ours(format!("{} cannot upload", step.who)))?;
         let wanted = name.clone();
         let painted = tokio::task::spawn_blocking(move || picture::paint(&wanted)).await;
         let painted = painted.map_err(|error| StageError::Ours(error.to_string()))??;
