@@ -5,9 +5,11 @@
 
 pub mod api;
 pub mod config;
+pub mod events;
 mod key;
 mod listen;
 mod node;
+pub mod rooms;
 pub mod store;
 pub mod sync;
 pub mod types;

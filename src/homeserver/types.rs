@@ -285,3 +285,48 @@ pub struct RoomHandle {
 
 /// A state map as the store gives it: (type, state key) to event.
 pub type StateMap = BTreeMap<(String, String), EventNid>;
+
+/// A place in a room's timeline as clients hold it: `s` and the stream position after which it lies.
+///
+/// Going backwards from it gives events at that position and before, going forwards those after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub StreamPos);
+
+/// Text that is no [`Token`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a pagination token")]
+pub struct InvalidToken;
+
+impl std::fmt::Display for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "s{}", self.0.0)
+    }
+}
+
+impl std::str::FromStr for Token {
+    type Err = InvalidToken;
+
+    fn from_str(text: &str) -> Result<Self, InvalidToken> {
+        let digits = text.strip_prefix('s').ok_or(InvalidToken)?;
+        // One spelling per token: no plus sign, no leading zeros.
+        let position = digits.parse().map_err(|_| InvalidToken)?;
+        let token = Self(StreamPos(position));
+        if token.to_string() == text { Ok(token) } else { Err(InvalidToken) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_have_one_spelling() {
+        for position in [0, 1, -1, i64::MAX, i64::MIN] {
+            let token = Token(StreamPos(position));
+            assert_eq!(token.to_string().parse(), Ok(token));
+        }
+        for wrong in ["", "s", "1", "s+1", "s01", "s1 ", "t1", "s99999999999999999999"] {
+            assert_eq!(wrong.parse::<Token>(), Err(InvalidToken), "{wrong}");
+        }
+    }
+}

@@ -182,7 +182,21 @@ impl Routes {
 
     /// Adds an endpoint.
     #[must_use]
-    pub fn add<T, H, F>(mut self, handler: H) -> Self
+    pub fn add<T, H, F>(self, handler: H) -> Self
+    where
+        T: IncomingRequest + Send + 'static,
+        T::Authentication: Scheme,
+        T::OutgoingResponse: Send,
+        H: Fn(Arc<Node>, Call<T, <T::Authentication as Scheme>::Who>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ApiResult<T::OutgoingResponse>> + Send,
+    {
+        let paths: Vec<&str> = T::PATH_BUILDER.all_paths().collect();
+        self.add_at::<T, H, F>(&paths, handler)
+    }
+
+    /// Adds an endpoint under paths that ruma does not list.
+    #[must_use]
+    pub fn add_at<T, H, F>(mut self, paths: &[&str], handler: H) -> Self
     where
         T: IncomingRequest + Send + 'static,
         T::Authentication: Scheme,
@@ -191,7 +205,7 @@ impl Routes {
         F: Future<Output = ApiResult<T::OutgoingResponse>> + Send,
     {
         let method = filter(&T::METHOD);
-        for path in T::PATH_BUILDER.all_paths() {
+        for path in paths {
             let (node, handler, limit) = (Arc::clone(&self.node), handler.clone(), self.limit);
             let endpoint = move |request: Request| {
                 let (node, handler) = (Arc::clone(&node), handler.clone());

@@ -5,6 +5,7 @@
 pub mod call;
 mod client;
 pub mod error;
+mod event_error;
 
 use std::sync::Arc;
 

@@ -5,15 +5,21 @@
 //! queries from the last committed state. Each table family has a file of functions on [`Tx`] and [`Reader`].
 
 pub mod accounts;
+pub mod aliases;
 mod codec;
 pub mod device_lists;
 pub mod devices;
+pub mod events;
 pub mod keys;
+pub mod members;
 pub mod meta;
 mod migrate;
 pub mod one_time_keys;
 pub mod profiles;
 mod readers;
+pub mod relations;
+pub mod rooms;
+pub mod state;
 pub mod to_device;
 pub mod tokens;
 pub mod transactions;

@@ -4,6 +4,7 @@ mod discovery;
 mod keys;
 mod login;
 mod profile;
+mod rooms;
 mod to_device;
 mod uia;
 
@@ -15,5 +16,6 @@ pub(super) fn add(routes: Routes) -> Routes {
     let routes = login::add(routes);
     let routes = keys::add(routes);
     let routes = to_device::add(routes);
-    profile::add(routes)
+    let routes = profile::add(routes);
+    rooms::add(routes)
 }

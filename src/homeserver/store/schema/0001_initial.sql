@@ -267,7 +267,8 @@ CREATE TABLE forward_extremities (
     PRIMARY KEY (room_nid, event_nid)
 ) STRICT, WITHOUT ROWID;
 
--- State as delta chains: a group holds what differs from its parent; `chain` counts the hops to the last full group.
+-- State as deltas: a group holds what differs from its parent. `chain` is the group's number in its line of succession; the
+-- parent of number n is not n-1 but n without its lowest set bit, so that any state is read in at most log2(n) hops.
 CREATE TABLE state_groups (
     group_id INTEGER PRIMARY KEY,
     room_nid INTEGER NOT NULL REFERENCES rooms,

@@ -1,0 +1,44 @@
+//! Rooms and their events: one file per section of the specification.
+
+mod create_room;
+mod membership;
+mod redaction;
+mod room_state;
+mod send;
+
+use std::sync::Arc;
+
+use super::super::{call::Routes, error::ApiResult};
+use crate::homeserver::{
+    Node,
+    events::{Ctx, EventError},
+    store::{Reader, Tx},
+};
+
+/// Registers all of it.
+pub(super) fn add(routes: Routes) -> Routes {
+    let routes = create_room::add(routes);
+    let routes = membership::add(routes);
+    let routes = redaction::add(routes);
+    let routes = room_state::add(routes);
+    send::add(routes)
+}
+
+/// Changes rooms in one job of the writer.
+async fn change<T, F>(node: &Arc<Node>, job: F) -> ApiResult<T>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Tx<'_>, &Ctx) -> Result<T, EventError> + Send + 'static,
+{
+    let ctx = Ctx::of(node);
+    Ok(node.store.write(move |tx| job(tx, &ctx)).await?)
+}
+
+/// Reads rooms.
+async fn look<T, F>(node: &Arc<Node>, query: F) -> ApiResult<T>
+where
+    T: Send + 'static,
+    F: FnOnce(&Reader<'_>) -> Result<T, EventError> + Send + 'static,
+{
+    Ok(node.store.read(query).await?)
+}

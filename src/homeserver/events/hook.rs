@@ -1,0 +1,32 @@
+//! The one place where other parts of the node look at each new event, inside the transaction that stores it.
+
+use super::{Ctx, Result};
+use crate::homeserver::{
+    store::Tx,
+    types::{EventNid, Pdu, RoomHandle, StreamPos, UserNid},
+};
+
+/// A new event, as those who act on it see it.
+#[derive(Debug)]
+pub struct NewEvent<'a> {
+    /// Its room.
+    pub room: &'a RoomHandle,
+    /// The event.
+    pub pdu: &'a Pdu,
+    /// In the store.
+    pub nid: EventNid,
+    /// Its place.
+    pub pos: StreamPos,
+    /// Its sender.
+    pub sender: UserNid,
+    /// Local users who are joined to the room once it has been applied, and the local user whom it invites.
+    pub audience: &'a [UserNid],
+}
+
+/// Wakes those concerned. Push rules (`push::on_event(tx, event)`) belong here as well.
+pub(super) fn after_append(tx: &mut Tx<'_>, _ctx: &Ctx, event: &NewEvent<'_>) -> Result<()> {
+    for user in event.audience {
+        tx.touch(*user);
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! What we ask of our own users beyond the authorisation rules, which other servers cannot hold them to.
+
+use ruma::{OwnedRoomAliasId, RoomAliasId};
+
+use super::{Ctx, Draft, EventError, Result, append::Known, redaction::power_levels};
+use crate::homeserver::{
+    rooms::{redact::client_may, relation},
+    store::{Reader, aliases, events, relations, users},
+    types::{RoomHandle, UserNid},
+};
+
+/// Checks a draft.
+pub(super) fn check(db: &Reader<'_>, ctx: &Ctx, room: &RoomHandle, sender: UserNid, draft: &Draft, known: &Known) -> Result<()> {
+    match (draft.kind.as_str(), &draft.state_key) {
+        ("m.room.redaction", None) => redaction(db, room, draft),
+        ("m.room.canonical_alias", Some(key)) if key.is_empty() => canonical_alias(db, ctx, room, draft, known),
+        (_, None) => annotation(db, sender, draft),
+        _ => Ok(()),
+    }
+}
+
+/// Users redact what they sent, and whatever the room's redact level lets them; the event must be known and in this room.
+fn redaction(db: &Reader<'_>, room: &RoomHandle, draft: &Draft) -> Result<()> {
+    let in_content = draft.content.get("redacts").and_then(|id| id.as_str()).and_then(|id| ruma::EventId::parse(id).ok());
+    let Some(target) = draft.redacts.clone().or(in_content) else {
+        return Err(EventError::InvalidParam("A redaction names the event that it redacts".into()));
+    };
+    let target = events::by_id(db, &target)?.filter(|target| target.room == room.nid);
+    let target = target.ok_or_else(|| EventError::NotFound("There is no such event in this room".into()))?;
+    if matches!(target.kind.as_str(), "m.room.create" | "m.room.server_acl") {
+        return Err(EventError::Forbidden(format!("An {} event cannot be redacted", target.kind)));
+    }
+    let target_sender = users::user_id(db, target.sender)?;
+    if client_may(&power_levels(db, room)?, &draft.sender, &target_sender).map_err(EventError::Forbidden)? {
+        Ok(())
+    } else {
+        Err(EventError::Forbidden("You may not redact other people's messages in this room".into()))
+    }
+}
+
+/// One reaction of a kind per person.
+fn annotation(db: &Reader<'_>, sender: UserNid, draft: &Draft) -> Result<()> {
+    let Some(relation) = relation::of(&draft.content).filter(|relation| relation.rel_type == "m.annotation") else { return Ok(()) };
+    let Some(key) = &relation.key else { return Ok(()) };
+    if relations::annotated(db, &relation.parent, sender, &draft.kind, key)? {
+        return Err(EventError::DuplicateAnnotation("You have reacted with this already".into()));
+    }
+    Ok(())
+}
+
+/// Aliases that are new in the event must point to the room.
+fn canonical_alias(db: &Reader<'_>, ctx: &Ctx, room: &RoomHandle, draft: &Draft, known: &Known) -> Result<()> {
+    let before = match known.replaced().and_then(|pdu| pdu.json().get("content")).and_then(|content| content.as_object()) {
+        Some(content) => named(content).unwrap_or_default(),
+        None => Vec::new(),
+    };
+    for alias in named(&draft.content)? {
+        if before.contains(&alias) {
+            continue;
+        }
+        let ours = alias.server_name() == ctx.server_name;
+        let points_here = ours && aliases::get(db, &alias)?.is_some_and(|(to, _)| to == room.nid);
+        if !points_here {
+            return Err(EventError::BadAlias(format!("{alias} does not point to this room")));
+        }
+    }
+    Ok(())
+}
+
+/// The aliases in the content of an `m.room.canonical_alias`.
+fn named(content: &ruma::CanonicalJsonObject) -> Result<Vec<OwnedRoomAliasId>> {
+    let invalid = || EventError::InvalidParam("This is not a room alias".into());
+    let main = content.get("alias").filter(|value| !matches!(value, ruma::CanonicalJsonValue::Null));
+    let others = match content.get("alt_aliases") {
+        None | Some(ruma::CanonicalJsonValue::Null) => &[],
+        Some(value) => value.as_array().ok_or_else(invalid)?,
+    };
+    main.into_iter()
+        .chain(others)
+        .map(|value| value.as_str().filter(|text| text.len() <= 255).and_then(|text| RoomAliasId::parse(text).ok()).ok_or_else(invalid))
+        .collect()
+}

@@ -1,0 +1,179 @@
+//! Stored events as one viewer is shown them, with what the server adds.
+
+use ruma::RoomId;
+use serde_json::value::RawValue;
+
+use super::{EventError, Result};
+use crate::homeserver::{
+    rooms::format::{self, Reference, References, Relations, Thread, Unsigned},
+    store::{
+        Reader,
+        events::{self, StoredEvent},
+        members::{self, Change},
+        relations, state, users,
+    },
+    types::{EventNid, Requester, RoomHandle, StreamPos, UserNid},
+};
+
+/// References that one event's aggregation lists at most.
+const MAX_REFERENCES: usize = 100;
+
+/// Who looks.
+#[derive(Debug, Clone)]
+pub struct Viewer {
+    /// The user.
+    pub user: UserNid,
+    /// Their device: it alone is told its transaction IDs.
+    pub device_id: String,
+    /// Now, in milliseconds since the Unix epoch.
+    pub now_ms: u64,
+}
+
+impl Viewer {
+    /// Who makes a request.
+    #[must_use]
+    pub fn of(requester: &Requester, now_ms: u64) -> Self {
+        Self { user: requester.user, device_id: requester.device_id.to_string(), now_ms }
+    }
+}
+
+/// Which aggregations to add.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bundle {
+    All,
+    Edit,
+    None,
+}
+
+/// Shows events of one room to one viewer. Whether they may see them at all is decided elsewhere.
+#[derive(Debug)]
+pub struct View<'a, 'db> {
+    db: &'a Reader<'db>,
+    room: &'a RoomHandle,
+    viewer: &'a Viewer,
+    changes: Vec<Change>,
+    room_id: Option<&'a RoomId>,
+}
+
+impl<'a, 'db> View<'a, 'db> {
+    /// Events with their room ID.
+    ///
+    /// # Errors
+    ///
+    /// Store errors.
+    pub fn new(db: &'a Reader<'db>, room: &'a RoomHandle, viewer: &'a Viewer) -> Result<Self> {
+        Ok(Self { db, room, viewer, changes: members::changes(db, room.nid, viewer.user)?, room_id: Some(&room.room_id) })
+    }
+
+    /// Events without their room ID, as `/sync` has them.
+    #[must_use]
+    pub fn for_sync(mut self) -> Self {
+        self.room_id = None;
+        self
+    }
+
+    /// An event with everything that belongs to it.
+    ///
+    /// # Errors
+    ///
+    /// Store errors.
+    pub fn event(&self, event: &StoredEvent) -> Result<Box<RawValue>> {
+        self.render(event, Bundle::All)
+    }
+
+    /// The same, by integer id.
+    ///
+    /// # Errors
+    ///
+    /// Store errors.
+    pub fn by_nid(&self, event: EventNid) -> Result<Box<RawValue>> {
+        self.event(&events::by_nid(self.db, event)?)
+    }
+
+    /// A state event without aggregations: for lists of state.
+    ///
+    /// # Errors
+    ///
+    /// Store errors.
+    pub fn state(&self, event: EventNid) -> Result<Box<RawValue>> {
+        self.render(&events::by_nid(self.db, event)?, Bundle::None)
+    }
+
+    /// The viewer's membership at a place in the stream, that place included.
+    #[must_use]
+    pub fn membership_at(&self, pos: StreamPos) -> &str {
+        self.changes.iter().rev().find(|change| change.pos <= pos).map_or("leave", |change| &change.membership)
+    }
+
+    fn render(&self, event: &StoredEvent, bundle: Bundle) -> Result<Box<RawValue>> {
+        let mut unsigned = Unsigned { age: self.age(event), ..Unsigned::default() };
+        if let Some(pos) = event.pos {
+            unsigned.membership = Some(self.membership_at(pos).to_owned());
+            self.add_replaced(event, pos, &mut unsigned)?;
+        }
+        if let Some((txn_id, device_id)) = &event.txn
+            && event.sender == self.viewer.user
+            && *device_id == self.viewer.device_id
+        {
+            unsigned.transaction_id = Some(txn_id.clone());
+        }
+        if let Some(by) = event.redacted_by {
+            unsigned.redacted_because = Some(self.render(&events::by_nid(self.db, by)?, Bundle::None)?);
+        }
+        unsigned.relations = self.relations(event, bundle)?;
+        format::client_event(&event.event_id, self.room_id, &event.json, &unsigned).map_err(|e| bad(event, &e))
+    }
+
+    fn age(&self, event: &StoredEvent) -> Option<i64> {
+        i64::try_from(self.viewer.now_ms).ok().map(|now| now.saturating_sub(event.origin_server_ts))
+    }
+
+    fn add_replaced(&self, event: &StoredEvent, pos: StreamPos, unsigned: &mut Unsigned) -> Result<()> {
+        let Some(key) = event.state_key else { return Ok(()) };
+        let Some(before) = state::replaced_at(self.db, self.room.nid, pos, key)? else { return Ok(()) };
+        let before = events::by_nid(self.db, before)?;
+        unsigned.prev_content = Some(format::content(&before.json).map_err(|e| bad(&before, &e))?);
+        unsigned.prev_sender = Some(users::user_id(self.db, before.sender)?.into());
+        unsigned.replaces_state = Some(before.event_id.into());
+        Ok(())
+    }
+
+    fn relations(&self, event: &StoredEvent, bundle: Bundle) -> Result<Option<Relations>> {
+        if bundle == Bundle::None {
+            return Ok(None);
+        }
+        let counts = relations::counts(self.db, &event.event_id)?;
+        let has = |rel_type: &str| counts.iter().any(|(found, _)| found == rel_type);
+        let mut bundled = Relations::default();
+        // Neither state nor redacted events nor edits can be edited.
+        let editable = event.state_key.is_none() && event.redacted_by.is_none();
+        if has("m.replace")
+            && editable
+            && let Some(edit) = relations::newest_edit(self.db, &event.event_id, event.sender, &event.kind)?
+        {
+            bundled.replace = Some(self.render(&events::by_nid(self.db, edit)?, Bundle::None)?);
+        }
+        if bundle == Bundle::All && has("m.thread") {
+            bundled.thread = self.thread(event)?;
+        }
+        if bundle == Bundle::All && has("m.reference") {
+            let ids = relations::references(self.db, &event.event_id, MAX_REFERENCES)?;
+            let chunk = ids.into_iter().map(|event_id| Reference { event_id }).collect();
+            bundled.references = Some(References { chunk });
+        }
+        Ok((!bundled.is_empty()).then_some(bundled))
+    }
+
+    fn thread(&self, root: &StoredEvent) -> Result<Option<Thread>> {
+        let Some((count, newest, takes_part)) = relations::thread(self.db, &root.event_id, self.viewer.user)? else { return Ok(None) };
+        Ok(Some(Thread {
+            latest_event: self.render(&events::by_nid(self.db, newest)?, Bundle::Edit)?,
+            count,
+            current_user_participated: takes_part || root.sender == self.viewer.user,
+        }))
+    }
+}
+
+fn bad(event: &StoredEvent, error: &serde_json::Error) -> EventError {
+    EventError::Internal(format!("event {}: {error}", event.event_id))
+}

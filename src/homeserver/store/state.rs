@@ -1,0 +1,214 @@
+//! Room state: the current state, how it changed, and the state at any event through state groups.
+//!
+//! A group holds what differs from its parent. Groups of one line of succession are numbered; the parent of number n is n
+//! without its lowest set bit (as in a Fenwick tree), so a state is read in at most log2(n) hops, a change costs about log2(n)/2
+//! rows, and no full copy is ever written.
+
+use std::collections::BTreeMap;
+
+use rusqlite::OptionalExtension;
+
+use super::{Reader, Result, StoreError, Tx};
+use crate::homeserver::types::{EventNid, RoomNid, StateGroupId, StateKeyNid, StreamPos};
+
+/// The integer id of a (type, state key) pair, given out on first use.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn intern_key(tx: &Tx<'_>, kind: &str, state_key: &str) -> Result<StateKeyNid> {
+    if let Some(found) = find_key(&tx.reader(), kind, state_key)? {
+        return Ok(found);
+    }
+    tx.prepare_cached("INSERT INTO state_keys (type, state_key) VALUES (?1, ?2)")?.execute([kind, state_key])?;
+    Ok(StateKeyNid(tx.last_insert_rowid()))
+}
+
+/// The integer id of a (type, state key) pair that some room has had.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn find_key(db: &Reader<'_>, kind: &str, state_key: &str) -> Result<Option<StateKeyNid>> {
+    let mut query = db.prepare_cached("SELECT statekey_nid FROM state_keys WHERE type = ?1 AND state_key = ?2")?;
+    Ok(query.query_row([kind, state_key], |row| row.get(0).map(StateKeyNid)).optional()?)
+}
+
+/// The (type, state key) pair behind an integer id.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn key(db: &Reader<'_>, key: StateKeyNid) -> Result<(String, String)> {
+    let mut query = db.prepare_cached("SELECT type, state_key FROM state_keys WHERE statekey_nid = ?1")?;
+    Ok(query.query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?)))?)
+}
+
+/// The current state event of a (type, state key) pair.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn current(db: &Reader<'_>, room: RoomNid, kind: &str, state_key: &str) -> Result<Option<EventNid>> {
+    let mut query = db.prepare_cached(
+        "SELECT c.event_nid FROM current_state c JOIN state_keys k USING (statekey_nid)
+         WHERE c.room_nid = ?1 AND k.type = ?2 AND k.state_key = ?3",
+    )?;
+    Ok(query.query_row((room.0, kind, state_key), |row| row.get(0).map(EventNid)).optional()?)
+}
+
+/// The whole current state, in no particular order.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn current_all(db: &Reader<'_>, room: RoomNid) -> Result<Vec<(StateKeyNid, EventNid)>> {
+    let mut query = db.prepare_cached("SELECT statekey_nid, event_nid FROM current_state WHERE room_nid = ?1")?;
+    let rows = query.query_map([room.0], |row| Ok((StateKeyNid(row.get(0)?), EventNid(row.get(1)?))))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The current state events of one type, with their state keys.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn current_of_type(db: &Reader<'_>, room: RoomNid, kind: &str) -> Result<Vec<(String, EventNid)>> {
+    let mut query = db.prepare_cached(
+        "SELECT k.state_key, c.event_nid FROM current_state c JOIN state_keys k USING (statekey_nid)
+         WHERE c.room_nid = ?1 AND k.type = ?2 ORDER BY c.event_nid",
+    )?;
+    let rows = query.query_map((room.0, kind), |row| Ok((row.get(0)?, EventNid(row.get(1)?))))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Points a pair of the current state to an event and notes the change for sync. Returns what it pointed to before.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn set_current(tx: &Tx<'_>, room: RoomNid, key: StateKeyNid, event: EventNid, pos: StreamPos) -> Result<Option<EventNid>> {
+    let mut query = tx.prepare_cached("SELECT event_nid FROM current_state WHERE room_nid = ?1 AND statekey_nid = ?2")?;
+    let before: Option<i64> = query.query_row((room.0, key.0), |row| row.get(0)).optional()?;
+    tx.prepare_cached(
+        "INSERT INTO current_state (room_nid, statekey_nid, event_nid) VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET event_nid = ?3",
+    )?
+    .execute((room.0, key.0, event.0))?;
+    tx.prepare_cached(
+        "INSERT INTO state_changes (room_nid, stream_pos, statekey_nid, event_nid, prev_event_nid) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute((room.0, pos.0, key.0, event.0, before))?;
+    Ok(before.map(EventNid))
+}
+
+/// What a state key pointed to before the change at this position (which an event of ours made).
+///
+/// # Errors
+///
+/// Database errors.
+pub fn replaced_at(db: &Reader<'_>, room: RoomNid, pos: StreamPos, key: StateKeyNid) -> Result<Option<EventNid>> {
+    let mut query =
+        db.prepare_cached("SELECT prev_event_nid FROM state_changes WHERE room_nid = ?1 AND stream_pos = ?2 AND statekey_nid = ?3")?;
+    let found: Option<Option<i64>> = query.query_row((room.0, pos.0, key.0), |row| row.get(0)).optional()?;
+    Ok(found.flatten().map(EventNid))
+}
+
+/// A new line of succession that starts with this state.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn root_group(tx: &Tx<'_>, room: RoomNid, state: impl IntoIterator<Item = (StateKeyNid, EventNid)>) -> Result<StateGroupId> {
+    let group = insert_group(tx, room, None, 0)?;
+    for (key, event) in state {
+        insert_entry(tx, group, key, event)?;
+    }
+    Ok(group)
+}
+
+/// The group that follows `base` when one key changes.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn next_group(tx: &Tx<'_>, room: RoomNid, base: StateGroupId, key: StateKeyNid, event: EventNid) -> Result<StateGroupId> {
+    let db = tx.reader();
+    let (mut parent, mut at) = link(&db, base)?;
+    let number = at + 1;
+    let wanted = number & (number - 1);
+    // What happened between the new group's parent and here: the newest value of each key wins.
+    let mut changed = BTreeMap::from([(key, event)]);
+    let mut here = base;
+    while at != wanted {
+        for (key, event) in entries(&db, here)? {
+            changed.entry(key).or_insert(event);
+        }
+        here = parent.ok_or_else(|| StoreError::Data(format!("state group {} has no parent", here.0)))?;
+        (parent, at) = link(&db, here)?;
+    }
+    let group = insert_group(tx, room, Some(here), number)?;
+    for (key, event) in changed {
+        insert_entry(tx, group, key, event)?;
+    }
+    Ok(group)
+}
+
+fn link(db: &Reader<'_>, group: StateGroupId) -> Result<(Option<StateGroupId>, i64)> {
+    let mut query = db.prepare_cached("SELECT parent, chain FROM state_groups WHERE group_id = ?1")?;
+    Ok(query.query_row([group.0], |row| Ok((row.get::<_, Option<i64>>(0)?.map(StateGroupId), row.get(1)?)))?)
+}
+
+fn entries(db: &Reader<'_>, group: StateGroupId) -> Result<Vec<(StateKeyNid, EventNid)>> {
+    let mut query = db.prepare_cached("SELECT statekey_nid, event_nid FROM state_group_entries WHERE group_id = ?1")?;
+    let rows = query.query_map([group.0], |row| Ok((StateKeyNid(row.get(0)?), EventNid(row.get(1)?))))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn insert_group(tx: &Tx<'_>, room: RoomNid, parent: Option<StateGroupId>, chain: i64) -> Result<StateGroupId> {
+    tx.prepare_cached("INSERT INTO state_groups (room_nid, parent, chain) VALUES (?1, ?2, ?3)")?.execute((
+        room.0,
+        parent.map(|p| p.0),
+        chain,
+    ))?;
+    Ok(StateGroupId(tx.last_insert_rowid()))
+}
+
+fn insert_entry(tx: &Tx<'_>, group: StateGroupId, key: StateKeyNid, event: EventNid) -> Result<()> {
+    tx.prepare_cached("INSERT INTO state_group_entries (group_id, statekey_nid, event_nid) VALUES (?1, ?2, ?3)")?
+        .execute((group.0, key.0, event.0))?;
+    Ok(())
+}
+
+/// The whole state of a group.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn of_group(db: &Reader<'_>, group: StateGroupId) -> Result<BTreeMap<StateKeyNid, EventNid>> {
+    let mut state = BTreeMap::new();
+    let mut next = Some(group);
+    while let Some(group) = next {
+        for (key, event) in entries(db, group)? {
+            state.entry(key).or_insert(event);
+        }
+        next = link(db, group)?.0;
+    }
+    Ok(state)
+}
+
+/// One key of a group's state.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn key_of_group(db: &Reader<'_>, group: StateGroupId, key: StateKeyNid) -> Result<Option<EventNid>> {
+    let mut query = db.prepare_cached(
+        "WITH RECURSIVE line (group_id, parent, hop) AS (
+             SELECT group_id, parent, 0 FROM state_groups WHERE group_id = ?1
+             UNION ALL SELECT g.group_id, g.parent, line.hop + 1 FROM line JOIN state_groups g ON g.group_id = line.parent)
+         SELECT e.event_nid FROM line JOIN state_group_entries e ON e.group_id = line.group_id AND e.statekey_nid = ?2
+         ORDER BY line.hop LIMIT 1",
+    )?;
+    Ok(query.query_row((group.0, key.0), |row| row.get(0).map(EventNid)).optional()?)
+}
