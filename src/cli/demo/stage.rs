@@ -104,7 +104,7 @@ impl Stage {
     /// # Errors
     /// When the store fails.
     pub async fn extras(&self, people: &[Person]) -> Result<(), StageError> {
-        let now_ms = self.node.clock.now_ms();
+        let now_ms = i64::try_from(self.node.clock.now_ms()).map_err(|error| StageError::Ours(error.to_string()))?;
         let people = people.iter().map(|person| Ok((self.user(person.key)?, person.name))).collect::<Result<Vec<_>, StageError>>()?;
         self.node
             .store
