@@ -21,6 +21,7 @@ mod profile;
 mod recovery_key;
 mod role;
 mod rooms;
+mod screen;
 mod send;
 mod serve;
 mod sign_in;
@@ -48,6 +49,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Look around: a throw-away node with people, rooms and a past
+    Demo(demo::DemoArgs),
     /// Run the profile's own node without a screen, until SIGTERM or Ctrl+C
     Serve(serve::ServeArgs),
     /// Sign in to a homeserver
@@ -137,6 +140,11 @@ fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
     result
 }
 
+/// Found out before there are threads: afterwards the system cannot be asked safely.
+fn local_offset() -> time::UtcOffset {
+    time::UtcOffset::current_local_offset().unwrap_or(time::UtcOffset::UTC)
+}
+
 fn run(cli: Cli) -> Result<(), Failure> {
     let context = || Context::new(&cli.globals, Vec::new());
     match &cli.command {
@@ -151,6 +159,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Config(args)) => config::run(&context()?, args),
         Some(Command::Manual(args)) => manual::run(args),
         Some(Command::Completions(args)) => completions::run(args),
-        None => context().and_then(|_| Err(Failure::usage("the screen is not built yet"))),
+        Some(Command::Demo(args)) => {
+            let offset = local_offset();
+            block_on(demo::run(&context()?, args, offset))
+        }
+        None => {
+            let offset = local_offset();
+            block_on(screen::run(&context()?, offset))
+        }
     }
 }

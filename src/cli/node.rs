@@ -177,6 +177,12 @@ impl OwnNode {
         Ok(Self { homeserver, wishes, control })
     }
 
+    /// Its services, for what runs in the same process.
+    #[must_use]
+    pub fn node(&self) -> &Arc<homeserver::Node> {
+        self.homeserver.node()
+    }
+
     /// Its server name.
     #[must_use]
     pub fn server_name(&self) -> String {
@@ -211,8 +217,8 @@ impl OwnNode {
     /// # Errors
     /// When the name is taken or is no name, or the store fails.
     pub async fn create_account(&self, name: &str, password: &Secret, admin: bool) -> Result<String, Failure> {
-        let _ = (name, password, admin);
-        Err(Failure::new(Exit::Failure, "accounts are not wired yet"))
+        let made = self.homeserver.create_account(name, password.expose(), admin).await;
+        made.map(|user_id| user_id.to_string()).map_err(|error| Failure::new(Exit::Failure, error.to_string()))
     }
 
     /// Stops it: requests in flight end, the store is closed last.

@@ -71,7 +71,11 @@ impl Hand {
         let status = response.status();
         let bytes = axum::body::to_bytes(response.into_body(), ANSWER_BYTES).await.map_err(|error| failed(&error))?;
         let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        if status.is_success() { Ok(answer) } else { Err(failed(&format_args!("{status} {}", answer.get("error").unwrap_or(&Value::Null)))) }
+        if status.is_success() {
+            Ok(answer)
+        } else {
+            Err(failed(&format_args!("{status} {}", answer.get("error").unwrap_or(&Value::Null))))
+        }
     }
 }
 

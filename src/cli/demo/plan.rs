@@ -294,19 +294,28 @@ fn spare_room(number: usize, people: &[&str], exchanges: &Exchanges, now_ms: u64
 }
 
 /// This many lines of small talk: who says what.
-pub fn small_talk(people: &[&str], exchanges: &Exchanges, count: usize, random: &mut StdRng) -> Vec<(String, String)> {
+fn small_talk(people: &[&str], exchanges: &Exchanges, count: usize, random: &mut StdRng) -> Vec<(String, String)> {
     let mut lines = Vec::with_capacity(count);
     while lines.len() < count {
-        let Some(exchange) = exchanges.exchanges.choose(random) else { break };
-        let speakers: Vec<&&str> = people.choose_multiple(random, 3).collect();
-        if speakers.is_empty() {
+        let said = exchange(people, exchanges, random);
+        if said.is_empty() {
             break;
         }
-        let mut chosen = std::collections::BTreeMap::new();
-        for (speaker, text) in exchange.iter().take(count - lines.len()) {
-            let Some(who) = speakers.get(speaker % speakers.len()) else { continue };
-            lines.push(((**who).to_owned(), filled(text, exchanges, &mut chosen, random)));
-        }
+        lines.extend(said);
+    }
+    lines.truncate(count);
+    lines
+}
+
+/// One exchange: who says what. Empty when there is nobody to say it.
+pub fn exchange(people: &[&str], exchanges: &Exchanges, random: &mut StdRng) -> Vec<(String, String)> {
+    let Some(exchange) = exchanges.exchanges.choose(random) else { return Vec::new() };
+    let speakers: Vec<&&str> = people.choose_multiple(random, 3).collect();
+    let mut chosen = std::collections::BTreeMap::new();
+    let mut lines = Vec::with_capacity(exchange.len());
+    for (speaker, text) in exchange {
+        let Some(who) = speaker.checked_rem(speakers.len()).and_then(|index| speakers.get(index)) else { break };
+        lines.push(((**who).to_owned(), filled(text, exchanges, &mut chosen, random)));
     }
     lines
 }

@@ -99,6 +99,19 @@ impl Stage {
         UserId::parse(format!("@{key}:{}", self.node.config.server_name)).map_err(|error| StageError::Ours(error.to_string()))
     }
 
+    /// Gives somebody a display name.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn rename(&self, key: &str, name: &'static str) -> Result<(), StageError> {
+        let user_id = self.user(key)?;
+        let job = move |tx: &mut Tx<'_>| {
+            let user = store::users::intern(tx, &user_id)?;
+            store::profiles::set(tx, user, "displayname", &json!(name))
+        };
+        Ok(self.node.store.write(job).await?)
+    }
+
     /// Accounts that nobody can sign in to: they act from within.
     ///
     /// # Errors
@@ -264,11 +277,8 @@ fn take(
     }
     let who = UserId::parse(format!("@{}:{}", step.who, ctx.server_name)).map_err(|error| EventError::Internal(error.to_string()))?;
     let deed = deed(ctx, step, pictures, progress)?;
-    let draft = Draft {
-        redacts: deed.redacts,
-        timestamp_ms: Some(step.at_ms),
-        ..Draft::message(who, deed.kind, content_from_map(deed.content)?)
-    };
+    let draft =
+        Draft { redacts: deed.redacts, timestamp_ms: Some(step.at_ms), ..Draft::message(who, deed.kind, content_from_map(deed.content)?) };
     let event_id = append(tx, ctx, room, draft)?.event_id;
     if let Deed::Say { thread: Some(root), .. } = &step.act
         && let Some(said) = progress.labels.get_mut(root)
@@ -352,4 +362,47 @@ async fn upload(steps: &[Step], hand: &Hand) -> Result<BTreeMap<String, Value>, 
         uploaded.insert(name.clone(), content);
     }
     Ok(uploaded)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test stops where its set-up fails")]
+    use super::*;
+    use crate::{
+        base::{Secret, Shutdown, SystemClock, SystemRandomness},
+        cli::demo::{now_ms, plan},
+        homeserver::{Config, Homeserver, Listeners},
+    };
+
+    #[tokio::test]
+    async fn all_that_is_planned_can_happen() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::new("tannery.example".try_into().unwrap(), dir.path().to_path_buf());
+        config.rate_limits = false;
+        let (clock, randomness) = (Arc::new(SystemClock), Arc::new(SystemRandomness));
+        let server = Homeserver::start(config, Listeners::default(), clock, randomness, Shutdown::new()).await.unwrap();
+        let plan = plan::plan(1, plan::Size { rooms: 20, messages: 400 }, now_ms(), 0).unwrap();
+        let stage = Stage::new(Arc::clone(server.node()));
+        for name in [GUEST, "wren"] {
+            server.create_account(name, "secret", false).await.unwrap();
+        }
+        stage.extras(&plan.people).await.unwrap();
+        let hand = Hand::login(server.node(), "wren", &Secret::new("secret".into())).await.unwrap();
+        let mut made = BTreeMap::new();
+        for room in &plan.rooms {
+            // Encrypted ones get theirs from a client.
+            let steps = if room.encrypted { Vec::new() } else { room.steps.clone() };
+            let room = PlannedRoom { steps, ..room.clone() };
+            let done = stage.room(&room, &made, &hand).await.unwrap_or_else(|error| panic!("{}: {error}", room.key));
+            made.insert(room.key.clone(), done);
+        }
+        assert_eq!(made.len(), 20);
+        let long = &made[plan::LONG_ROOM];
+        let path = format!("/_matrix/client/v3/rooms/{}/messages?dir=b&limit=100", super::super::hand::encoded(long.room_id.as_str()));
+        let page = hand.call(http::Method::GET, &path, &Value::Null).await.unwrap();
+        let times: Vec<u64> = page["chunk"].as_array().unwrap().iter().map(|event| event["origin_server_ts"].as_u64().unwrap()).collect();
+        assert_eq!(times.len(), 100);
+        assert!(times.iter().rev().is_sorted(), "history is told in order");
+        server.stop().await;
+    }
 }
