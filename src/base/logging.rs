@@ -10,7 +10,12 @@ use std::{
 };
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, Layer as _, filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer as _,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 /// Size at which a log file is set aside.
 const MAX_SIZE_BYTES: u64 = 4 * 1024 * 1024;
@@ -66,8 +71,8 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
     EnvFilter::builder().parse(filter).map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// Starts logging into `directory/NAME.log`. With `errors_to_stderr`, lines of level error also go to standard error,
-/// for programs without a screen.
+/// Starts logging into `directory/NAME.log`. With `errors_to_stderr`, our own lines of level error also go to standard
+/// error, for a program that runs without a screen for long.
 ///
 /// # Errors
 /// When the filter is wrong or the file cannot be opened.
@@ -81,9 +86,14 @@ pub fn start(directory: &Path, name: &str, filter: &str, errors_to_stderr: bool)
         NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).lossy(true).thread_name("log writer").finish(file);
     let to_file = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer).with_filter(filter);
     let to_stderr =
-        errors_to_stderr.then(|| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(io::stderr).with_filter(LevelFilter::ERROR));
+        errors_to_stderr.then(|| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(io::stderr).with_filter(own_errors()));
     tracing_subscriber::registry().with(to_file).with(to_stderr).try_init().map_err(|_| LoggingError::Twice)?;
     Ok(Logging { path, _worker: worker })
+}
+
+/// What a library takes for an error is often dealt with by us, and then nothing that somebody should act on.
+fn own_errors() -> Targets {
+    Targets::new().with_target("homeroom", LevelFilter::ERROR)
 }
 
 /// A file that is set aside when it reaches its size.

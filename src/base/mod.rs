@@ -13,7 +13,6 @@ pub mod signals;
 pub mod tasks;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use panics::Panics;
 pub use random::{Randomness, SystemRandomness};
 pub use secret::Secret;
 pub use shutdown::Shutdown;

@@ -1,20 +1,17 @@
 //! `homeroom account`: accounts on the own node, for who has no screen.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
-    context::Context,
+    context::{Context, Process},
     control::{Request, client},
     exit::{Exit, Failure},
-    node::{self, OwnNode, Plan},
+    node::{NodeEvent, Plan},
     output,
     password::PasswordArgs,
     profile::{Home, Profile},
-};
-use crate::{
-    base::{Secret, Shutdown},
-    homeserver::StartError,
+    role::Role,
 };
 
 /// Arguments of `homeroom account`.
@@ -28,6 +25,8 @@ pub struct AccountArgs {
 enum AccountCommand {
     /// Create an account on the profile's own node, whether it runs or not
     Create(CreateArgs),
+    /// Make a registration token, for a node with `registration = "token"`
+    Token(TokenArgs),
 }
 
 #[derive(Debug, Args)]
@@ -44,54 +43,94 @@ struct CreateArgs {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct TokenArgs {
+    /// How many accounts the token is good for
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    uses: u32,
+    /// For how many days
+    #[arg(long, value_name = "NUMBER", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    days: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 impl AccountArgs {
     /// True when the answer is wanted as JSON.
     #[must_use]
     pub fn json(&self) -> bool {
-        let AccountCommand::Create(args) = &self.command;
-        args.json
+        match &self.command {
+            AccountCommand::Create(args) => args.json,
+            AccountCommand::Token(args) => args.json,
+        }
     }
 }
 
-/// Creates an account.
+/// Asks the node, whether it runs or not.
 ///
 /// # Errors
 /// When the node refuses or cannot be opened.
 pub async fn run(context: &Context, args: &AccountArgs) -> Result<(), Failure> {
-    let AccountCommand::Create(args) = &args.command;
-    let _watch = context.watch("command", false)?;
-    let password = args.password.read("New password: ", true)?;
-    let mut profile = Profile::load(context)?;
-    let plan = Plan::new(context, &profile)?;
-    let created = match through_running(&plan, args, &password).await? {
-        Some(created) => created,
-        None => match OwnNode::start(&plan.without_network(), &Shutdown::new()).await {
-            Ok(node) => {
-                let created = node.create_account(&args.name, &password, args.admin).await;
-                let server_name = node.server_name();
-                node.stop().await;
-                if plan.of_profile {
-                    profile.set_home(Home { server_name }).await?;
-                }
-                json!({ "user_id": created? })
-            }
-            // It was started between the two looks.
-            Err(StartError::InUse(path)) => {
-                through_running(&plan, args, &password).await?.ok_or_else(|| node::failure(&StartError::InUse(path)))?
-            }
-            Err(error) => return Err(node::failure(&error)),
-        },
+    let _watch = context.watch(Process::Command)?;
+    let (request, result) = match &args.command {
+        AccountCommand::Create(args) => {
+            let password = args.password.read("New password: ", true)?;
+            (Request::CreateAccount { name: args.name.clone(), password, admin: args.admin }, "user_id")
+        }
+        AccountCommand::Token(args) => {
+            let valid_ms = u64::from(args.days) * 24 * 60 * 60 * 1000;
+            (Request::CreateToken { uses: Some(args.uses), valid_ms: Some(valid_ms) }, "token")
+        }
     };
-    let user_id = created.get("user_id").and_then(Value::as_str).unwrap_or_default();
-    output::line(&if args.json { created.to_string() } else { user_id.to_owned() })
+    let answer = ask(context, &request).await?;
+    let text = answer.get(result).and_then(Value::as_str);
+    let text = text.ok_or_else(|| Failure::new(Exit::Failure, "the running homeroom is of another version"))?;
+    output::line(&if args.json() { answer.to_string() } else { text.to_owned() })
 }
 
-async fn through_running(plan: &Plan, args: &CreateArgs, password: &Secret) -> Result<Option<Value>, Failure> {
-    let Some(connection) = client::connect(&plan.admin_socket()).await else { return Ok(None) };
-    let request = Request::CreateAccount { name: args.name.clone(), password: password.clone(), admin: args.admin };
-    let answer = connection.ask(&request).await?;
-    if answer.get("user_id").is_none() {
-        return Err(Failure::new(Exit::Failure, "the running node gave no answer"));
+/// Asks the process that runs the node, and for want of one runs it for the moment.
+async fn ask(context: &Context, request: &Request) -> Result<Value, Failure> {
+    let mut profile = Profile::load(context)?;
+    let plan = Plan::new(context, &profile)?;
+    if !plan.exists() && plan.server_name.is_none() {
+        // Its name would be fixed by accident.
+        let message = "there is no node yet; start it once with `homeroom serve --server-name NAME`, or set node.server_name";
+        return Err(Failure::new(Exit::NotFound, message));
     }
-    Ok(Some(answer))
+    let mut own = None;
+    match Role::take(&plan.without_network()).await {
+        Role::Here(node) => {
+            if plan.of_profile {
+                profile.set_home(Home { server_name: node.server_name() }).await?;
+            }
+            own = Some(node);
+        }
+        Role::Down(failure) => return Err(failure),
+        Role::Attached(_) | Role::None => {}
+    }
+    let ended = || Failure::new(Exit::Busy, "the process that ran the node has just ended; try again");
+    let connection = client::connect(&plan.admin_socket()).await.ok_or_else(ended);
+    let answer = match (connection, &mut own) {
+        (Ok(connection), None) => connection.ask(request).await,
+        // Our own node answers through the same socket: one way, tried every time.
+        (Ok(connection), Some(node)) => {
+            let asking = connection.ask(request);
+            tokio::pin!(asking);
+            loop {
+                tokio::select! {
+                    answer = &mut asking => break answer,
+                    event = node.next() => match event {
+                        NodeEvent::Wish(wish) => node.fulfil(wish).await,
+                        NodeEvent::Failed => break Err(Failure::new(Exit::Failure, "a part of the node failed; the log file says more")),
+                    },
+                }
+            }
+        }
+        (Err(failure), _) => Err(failure),
+    };
+    if let Some(node) = own {
+        node.stop().await;
+    }
+    answer
 }

@@ -23,6 +23,7 @@ use crate::{
         session::Endpoint,
         update::{Feed, Outlet, Port, Update},
     },
+    homeserver::AccountError,
 };
 
 /// How long what stands beside the actor may take to end.
@@ -41,6 +42,15 @@ enum Client {
     },
     /// Between the two.
     Changing,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// By the shutdown signal, or because the screen was left.
+    Asked,
+    /// The person wants to see the demonstration.
+    LookAround,
 }
 
 /// A session with a screen.
@@ -64,24 +74,23 @@ impl Conductor {
         Self { context, profile, setup, outlet, client: Client::Idle(feed), role: Role::None, shutdown }
     }
 
-    /// Runs until the shutdown signal. Afterwards nothing of the session is left running.
+    /// Runs until the shutdown signal, or until what it returns is known. Afterwards nothing of the session is left running.
     ///
     /// # Errors
-    /// When a part of the program failed; the shutdown signal has then been given.
-    pub async fn run(mut self) -> Result<(), Failure> {
+    /// When a part of the program failed.
+    pub async fn run(mut self) -> Result<Ending, Failure> {
         let shutdown = self.shutdown.clone();
         let result = tokio::select! {
-            // Cancelled where it waits; `stop` then puts an end to whatever runs.
-            () = shutdown.wait() => Ok(()),
+            // Cancelled where it waits; what follows puts an end to whatever runs.
+            () = shutdown.wait() => Ok(Ending::Asked),
             result = self.conduct() => result,
         };
-        shutdown.trigger();
         self.stop_client().await;
         self.role.stop().await;
         result
     }
 
-    async fn conduct(&mut self) -> Result<(), Failure> {
+    async fn conduct(&mut self) -> Result<Ending, Failure> {
         self.begin().await;
         loop {
             let failed = match &self.client {
@@ -94,9 +103,10 @@ impl Conductor {
                 }
                 event = self.role.next() => self.on_role(event).await,
                 setup = self.setup.recv() => match setup {
+                    Some(Setup::LookAround) => return Ok(Ending::LookAround),
                     Some(setup) => self.on_setup(setup).await,
                     // The screen is gone; so is the reason to be here.
-                    None => return Ok(()),
+                    None => return Ok(Ending::Asked),
                 },
             }
         }
@@ -171,7 +181,8 @@ impl Conductor {
         let result = match setup {
             Setup::CreateHome { username, password, server_name } => self.create_home(&username, &password, server_name).await,
             Setup::SignIn { user, server, password } => self.sign_in(&user, server.as_deref(), &password).await,
-            Setup::LookAround => Err(Failure::usage("leave homeroom and run `homeroom demo`")),
+            // Ends the session: see `conduct`.
+            Setup::LookAround => Ok(()),
             Setup::SignOut => self.sign_out().await,
         };
         if let Err(failure) = result {
@@ -201,10 +212,9 @@ impl Conductor {
                 self.progress("Creating your account");
                 let created = node.create_account(username, password, true).await;
                 // A name that is taken here was made by an earlier try that did not get to its end; the password decides.
-                if let Err(failure) = created
-                    && failure.exit != Exit::Busy
-                {
-                    return Err(failure);
+                match created {
+                    Ok(_) | Err(AccountError::InUse) => {}
+                    Err(error) => return Err(node::account_failure(&error)),
                 }
             }
             Role::Attached(attached) => {

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
+use time::UtcOffset;
 
 use super::exit::{Exit, Failure};
 use crate::{
-    base::{Panics, logging},
+    base::{logging, panics},
     config::{Config, Dirs, Effective, Profile, Sources, value::Value},
 };
 
@@ -37,15 +38,25 @@ pub struct Context {
     pub dirs: Dirs,
     /// The settings with their origins.
     pub effective: Effective,
+    /// Local time, which can only be found out while there is one thread.
+    pub utc_offset: UtcOffset,
+}
+
+/// The kinds of process, each with a log file of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Process {
+    /// The screen: `homeroom.log`.
+    Screen,
+    /// The node alone: `serve.log`, errors on standard error as well.
+    Serve,
+    /// Anything that is done soon: `command.log`.
+    Command,
 }
 
 /// Logging and panic reports, for as long as the value lives.
 #[derive(Debug)]
 pub struct Watch {
-    /// Where a screen registers how to give the terminal back.
-    pub panics: Panics,
-    /// The log.
-    pub logging: logging::Logging,
+    _logging: logging::Logging,
 }
 
 impl Context {
@@ -68,7 +79,8 @@ impl Context {
             flags,
         };
         let effective = Effective::load(&sources).map_err(Failure::usage)?;
-        Ok(Self { profile, dirs, effective })
+        let utc_offset = UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC);
+        Ok(Self { profile, dirs, effective, utc_offset })
     }
 
     /// The settings.
@@ -77,19 +89,24 @@ impl Context {
         &self.effective.config
     }
 
-    /// Creates the profile's directories and starts the log `NAME.log` in the state directory. Without a screen, errors
-    /// also go to standard error.
+    /// Creates the profile's directories and starts the log of this kind of process in the state directory.
     ///
     /// # Errors
     /// When a directory or the file cannot be created.
-    pub fn watch(&self, name: &str, screen: bool) -> Result<Watch, Failure> {
+    pub fn watch(&self, process: Process) -> Result<Watch, Failure> {
         // Whatever this process creates from here on is its owner's alone.
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         self.dirs.create().map_err(|(path, error)| Failure::file(&path, &error))?;
-        let logging = logging::start(&self.dirs.state, name, &self.config().log.level.0, !screen)
+        let (name, errors_to_stderr) = match process {
+            Process::Screen => ("homeroom", false),
+            Process::Serve => ("serve", true),
+            // A command reports its failure itself.
+            Process::Command => ("command", false),
+        };
+        let logging = logging::start(&self.dirs.state, name, &self.config().log.level.0, errors_to_stderr)
             .map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
-        let panics = Panics::install(logging.path().to_path_buf());
+        panics::install(logging.path().to_path_buf());
         tracing::info!(version = env!("CARGO_PKG_VERSION"), profile = self.profile.as_str(), "homeroom starts");
-        Ok(Watch { panics, logging })
+        Ok(Watch { _logging: logging })
     }
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    context::Context,
+    context::{Context, Process},
     exit::{Exit, Failure},
     node::Plan,
     output,
@@ -35,7 +35,7 @@ pub struct LoginArgs {
 /// # Errors
 /// When the server refuses or cannot be reached, or the profile is in use.
 pub async fn run(context: &Context, args: &LoginArgs) -> Result<(), Failure> {
-    let _watch = context.watch("command", false)?;
+    let _watch = context.watch(Process::Command)?;
     let _lock = ClientLock::take(&context.dirs, "homeroom login")?;
     let mut profile = Profile::load(context)?;
     let plan = Plan::new(context, &profile)?;

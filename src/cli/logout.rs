@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{
-    context::Context,
+    context::{Context, Process},
     exit::{Exit, Failure},
     node::Plan,
     output,
@@ -29,7 +29,7 @@ pub struct LogoutArgs {
 /// # Errors
 /// When nobody is signed in, the profile is open, or the server cannot be told.
 pub async fn run(context: &Context, args: &LogoutArgs) -> Result<(), Failure> {
-    let _watch = context.watch("command", false)?;
+    let _watch = context.watch(Process::Command)?;
     let _lock = ClientLock::take(&context.dirs, "homeroom logout")?;
     let mut profile = Profile::load(context)?;
     let user_id = profile.user_id().map(str::to_owned).ok_or_else(|| Failure::new(Exit::NotSignedIn, "nobody is signed in"))?;

@@ -31,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
-use context::{Context, GlobalArgs};
+use context::{Context, GlobalArgs, Process};
 pub use exit::{Exit, Failure};
 
 /// Chat on Matrix from the terminal, with your own homeserver built in
@@ -132,17 +132,12 @@ fn report(failure: &Failure, json: bool) {
 }
 
 /// Runs a command on a runtime of its own. Threads that are still busy when it is done are left behind after a moment.
-fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("homeroom").build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Failure, format!("the runtime cannot start: {error}")))?;
     let result = runtime.block_on(future);
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     result
-}
-
-/// Found out before there are threads: afterwards the system cannot be asked safely.
-fn local_offset() -> time::UtcOffset {
-    time::UtcOffset::current_local_offset().unwrap_or(time::UtcOffset::UTC)
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
@@ -159,13 +154,17 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Config(args)) => config::run(&context()?, args),
         Some(Command::Manual(args)) => manual::run(args),
         Some(Command::Completions(args)) => completions::run(args),
-        Some(Command::Demo(args)) => {
-            let offset = local_offset();
-            block_on(demo::run(&context()?, args, offset))
-        }
+        Some(Command::Demo(args)) => block_on(demo::run(&context()?, args, demo::Log::Own)),
         None => {
-            let offset = local_offset();
-            block_on(screen::run(&context()?, offset))
+            let context = context()?;
+            let _watch = context.watch(Process::Screen)?;
+            block_on(async {
+                // Whoever has looked around is back at the welcome afterwards.
+                while screen::run(&context).await? == conductor::Ending::LookAround {
+                    demo::run(&context, &demo::DemoArgs::default(), demo::Log::Running).await?;
+                }
+                Ok(())
+            })
         }
     }
 }

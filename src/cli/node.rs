@@ -21,9 +21,9 @@ use super::{
     profile::Profile,
 };
 use crate::{
-    base::{Secret, Shutdown, SystemClock, SystemRandomness, Tasks},
+    base::{Clock as _, Secret, Shutdown, SystemClock, SystemRandomness, Tasks},
     config::{Origin, dirs::SOCKET_PATH_MAX, types::Registration},
-    homeserver::{self, Homeserver, Listeners, StartError},
+    homeserver::{self, AccountError, Homeserver, Listeners, StartError},
 };
 
 /// The name of a node that nobody but its owner talks to. The top-level domain is reserved for private use: no server on
@@ -117,12 +117,17 @@ pub fn parse_name(name: &str) -> Result<OwnedServerName, Failure> {
     ruma::ServerName::parse(name).map_err(|error| Failure::usage(format!("`{name}` is not a server name: {error}")))
 }
 
+/// What the owner can wish for.
+#[derive(Debug)]
+enum WishFor {
+    Account { name: String, password: Secret, admin: bool },
+    Token { uses: Option<u32>, valid_ms: Option<u64> },
+}
+
 /// A wish of the owner that came through the admin socket.
 #[derive(Debug)]
 pub struct Wish {
-    name: String,
-    password: Secret,
-    admin: bool,
+    what: WishFor,
     answer: oneshot::Sender<Result<Value, Failure>>,
 }
 
@@ -207,18 +212,33 @@ impl OwnNode {
 
     /// Fulfils a wish.
     pub async fn fulfil(&self, wish: Wish) {
-        let result = self.create_account(&wish.name, &wish.password, wish.admin).await;
+        let result = match wish.what {
+            WishFor::Account { name, password, admin } => {
+                let created = self.create_account(&name, &password, admin).await;
+                created.map(|user_id| json!({ "user_id": user_id })).map_err(|error| account_failure(&error))
+            }
+            WishFor::Token { uses, valid_ms } => self.create_token(uses, valid_ms).await.map(|token| json!({ "token": token })),
+        };
         // Who hangs up does not want to know.
-        let _ = wish.answer.send(result.map(|user_id| json!({ "user_id": user_id })));
+        let _ = wish.answer.send(result);
     }
 
     /// Makes an account.
     ///
     /// # Errors
     /// When the name is taken or is no name, or the store fails.
-    pub async fn create_account(&self, name: &str, password: &Secret, admin: bool) -> Result<String, Failure> {
-        let made = self.homeserver.create_account(name, password.expose(), admin).await;
-        made.map(|user_id| user_id.to_string()).map_err(|error| Failure::new(Exit::Failure, error.to_string()))
+    pub async fn create_account(&self, name: &str, password: &Secret, admin: bool) -> Result<String, AccountError> {
+        self.homeserver.create_account(name, password.expose(), admin).await.map(|user_id| user_id.to_string())
+    }
+
+    /// Makes a registration token, good for so many accounts and so long.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn create_token(&self, uses: Option<u32>, valid_ms: Option<u64>) -> Result<String, Failure> {
+        let expires_ms = valid_ms.map(|valid_ms| SystemClock.now_ms().saturating_add(valid_ms));
+        let made = self.homeserver.node().accounts.create_registration_token(uses, expires_ms).await;
+        made.map_err(|error| Failure::new(Exit::Failure, error.to_string()))
     }
 
     /// Stops it: requests in flight end, the store is closed last.
@@ -243,6 +263,15 @@ struct Admin {
     wishes: mpsc::Sender<Wish>,
 }
 
+impl Admin {
+    async fn wish(&self, what: WishFor) -> Result<Value, Failure> {
+        let (answer, answered) = oneshot::channel();
+        let stopping = || Failure::new(Exit::Busy, "the node is stopping");
+        self.wishes.send(Wish { what, answer }).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())?
+    }
+}
+
 impl Handler for Admin {
     async fn handle(&self, request: Request, replies: &mut Replies) -> Result<Value, Failure> {
         match request {
@@ -251,12 +280,8 @@ impl Handler for Admin {
                 // The connection itself is the message: it ends when this process does.
                 std::future::pending().await
             }
-            Request::CreateAccount { name, password, admin } => {
-                let (answer, answered) = oneshot::channel();
-                let stopping = || Failure::new(Exit::Busy, "the node is stopping");
-                self.wishes.send(Wish { name, password, admin, answer }).await.map_err(|_| stopping())?;
-                answered.await.map_err(|_| stopping())?
-            }
+            Request::CreateAccount { name, password, admin } => self.wish(WishFor::Account { name, password, admin }).await,
+            Request::CreateToken { uses, valid_ms } => self.wish(WishFor::Token { uses, valid_ms }).await,
             _ => Err(Failure::usage("this socket is for the node's owner; messages go through the profile's control socket")),
         }
     }
@@ -283,6 +308,17 @@ impl Attached {
     pub async fn ended(&mut self) {
         while let Ok(Some(_)) = self.watch.next().await {}
     }
+}
+
+/// An account error with its exit code.
+#[must_use]
+pub fn account_failure(error: &AccountError) -> Failure {
+    let exit = match error {
+        AccountError::InvalidUsername(_) | AccountError::WeakPassword(_) => Exit::Usage,
+        AccountError::InUse | AccountError::RegistrationToken => Exit::Refused,
+        AccountError::Hash(_) | AccountError::Store(_) => Exit::Failure,
+    };
+    Failure::new(exit, error.to_string())
 }
 
 /// A start error with its exit code.

@@ -2,7 +2,12 @@
 
 use clap::Args;
 
-use super::{context::Context, exit::Failure, headless::Desk, output};
+use super::{
+    context::{Context, Process},
+    exit::Failure,
+    headless::Desk,
+    output,
+};
 use crate::client::headless::RoomLine;
 
 /// Arguments of `homeroom rooms`.
@@ -21,7 +26,7 @@ pub struct RoomsArgs {
 /// # Errors
 /// When the server cannot be reached.
 pub async fn run(context: &Context, args: &RoomsArgs) -> Result<(), Failure> {
-    let _watch = context.watch("command", false)?;
+    let _watch = context.watch(Process::Command)?;
     let rooms = Desk::open(context, "homeroom rooms").await?.rooms().await?;
     for room in rooms.iter().filter(|room| !args.unread || room.unread > 0 || room.mentions > 0 || room.membership == "invited") {
         if args.json {

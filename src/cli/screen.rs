@@ -1,91 +1,147 @@
-//! The screen: what `homeroom` without a command opens.
+//! `homeroom` without a command: the screen, and the session behind it.
 
-use time::UtcOffset;
+use std::{
+    io::{self, IsTerminal as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use ruma::OwnedRoomId;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    conductor::Conductor,
+    conductor::{Conductor, Ending},
     context::Context,
     exit::{Exit, Failure},
     profile::{ClientLock, Profile},
 };
 use crate::{
     base::{
-        Shutdown, Tasks,
+        Shutdown, SystemClock, Tasks, private,
         signals::{HangUp, shut_down_on_signal},
     },
-    client::update,
+    client::{
+        command::Setup,
+        update::{Update, link},
+    },
     config::types::Colour,
-    tui::{self, Options, Start, keymap::Keymap, theme::ColourDepth, theme::Theme},
+    tui::{
+        self, Options, Start,
+        keymap::Keymap,
+        theme::{ColourDepth, Theme},
+    },
 };
 
-/// How long what runs beside the screen may take to end.
-const STOP: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long everything behind the screen may take to stop once the screen has gone.
+const STOP: Duration = Duration::from_secs(20);
 
-/// Opens the screen of the profile and runs until it is left.
-///
-/// # Errors
-/// When the profile is open elsewhere, or a part of the program fails.
-pub async fn run(context: &Context, offset: UtcOffset) -> Result<(), Failure> {
-    let options = options(context, offset)?;
-    let _watch = context.watch("screen", true)?;
-    let profile = Profile::load(context)?;
-    let _lock = ClientLock::take(&context.dirs, "the screen")?;
-    let (link, port) = update::link();
-    play(context, profile, options, link, port, &Tasks::new(Shutdown::new())).await
+/// What is done in the place of the person at the keyboard when the screen opens.
+#[derive(Debug)]
+pub struct Opening {
+    /// The first step.
+    pub setup: Setup,
+    /// Is given the way by which notices reach the screen.
+    pub notices: oneshot::Sender<mpsc::Sender<Update>>,
 }
 
-/// What the settings make of the screen.
+/// Runs the screen until it is left. The log is running already.
 ///
 /// # Errors
-/// When keymap or theme are wrong.
-pub fn options(context: &Context, offset: UtcOffset) -> Result<Options, Failure> {
+/// When the profile is open elsewhere, the terminal or the settings are no good, or a part of the program failed.
+pub async fn run(context: &Context) -> Result<Ending, Failure> {
+    run_with(context, None).await
+}
+
+/// The same, with something done at the start; the main screen then opens at once.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(context: &Context, opening: Option<Opening>) -> Result<Ending, Failure> {
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        return Err(Failure::usage("the screen needs a terminal; `homeroom --help` lists what works without one"));
+    }
+    let _lock = ClientLock::take(&context.dirs, "homeroom's screen")?;
+    let profile = Profile::load(context)?;
+    let start = if profile.user_id().is_some() || opening.is_some() { Start::Main } else { Start::Welcome };
+    let options = options(context, start)?;
+    let (link, port) = link();
+    if let Some(opening) = opening {
+        // The channel is new, so there is room; a demonstration that has ended needs no notices.
+        let _ = link.setup.try_send(opening.setup);
+        let _ = opening.notices.send(port.feed.outlet.updates.clone());
+    }
+    // Two signals, for the order of the end: first the screen, whose last drafts the client still takes.
+    let (leave, stop) = (Shutdown::new(), Shutdown::new());
+    let tasks = Tasks::new(leave.clone());
+    shut_down_on_signal(&tasks, HangUp::Ends).map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
+    let (ended, ending) = oneshot::channel();
+    let conductor = Conductor::new(context.clone(), profile, port, stop.clone());
+    let screen = leave.clone();
+    tasks.spawn("conductor", async move {
+        // Nobody waits for the answer any more only when the deadline below has passed.
+        let _ = ended.send(conductor.run().await);
+        screen.trigger();
+    });
+    let finished = tui::run(link, options, leave.clone()).await;
+    stop.trigger();
+    leave.trigger();
+    let ending = tokio::time::timeout(STOP, ending).await;
+    if !tasks.finish(Duration::from_secs(1)).await {
+        tracing::warn!("a task did not end in time");
+    }
+    let finished = finished.map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
+    remember_room(&context.dirs.state, finished.open_room.as_ref());
+    match ending {
+        Ok(Ok(ending)) => ending,
+        Ok(Err(_)) => Err(Failure::new(Exit::Failure, "a part of homeroom failed; the log file says more")),
+        Err(_) => Err(Failure::new(Exit::Failure, "homeroom did not stop in time; the log file says more")),
+    }
+}
+
+fn options(context: &Context, start: Start) -> Result<Options, Failure> {
     let ui = &context.config().ui;
-    let keymap_file = context.dirs.config.join("keymap.toml");
-    let user = match std::fs::read_to_string(&keymap_file) {
+    let (theme_dir, keymap_file) = (context.dirs.config.join("themes"), context.dirs.config.join("keymap.toml"));
+    let own_keys = match std::fs::read_to_string(&keymap_file) {
         Ok(text) => Some(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(Failure::file(&keymap_file, &error)),
     };
-    let keymap = Keymap::load(&ui.keymap, user.as_deref().map(|text| (keymap_file.as_path(), text))).map_err(Failure::usage)?;
-    let theme_dir = context.dirs.config.join("themes");
+    let own_keys = own_keys.as_deref().map(|text| (keymap_file.as_path(), text));
+    let keymap = Keymap::load(&ui.keymap, own_keys).map_err(Failure::usage)?;
     let theme = Theme::load(&ui.theme, Some(&theme_dir)).map_err(Failure::usage)?;
-    let mut options = Options::new(keymap, theme, context.dirs.state.clone());
-    options.utc_offset = offset;
-    options.bell = ui.bell;
-    options.mouse = ui.mouse;
-    options.theme_dir = Some(theme_dir);
-    options.keymap_file = Some(keymap_file);
-    let _ = Colour::Auto;
-    options.colour = ColourDepth::detect(|name| std::env::var(name).ok());
-    Ok(options)
+    let paste_dir = context.dirs.cache.join("paste");
+    private::create_dir(&paste_dir).map_err(|error| Failure::file(&paste_dir, &error))?;
+    Ok(Options {
+        start,
+        keymap,
+        theme,
+        colour: match ui.colour {
+            Colour::Auto => ColourDepth::detect(|name| std::env::var(name).ok()),
+            Colour::TrueColour => ColourDepth::TrueColour,
+            Colour::Ansi256 => ColourDepth::Ansi256,
+            Colour::Ansi16 => ColourDepth::Ansi16,
+            Colour::None => ColourDepth::None,
+        },
+        utc_offset: context.utc_offset,
+        clock: Arc::new(SystemClock),
+        bell: ui.bell,
+        mouse: ui.mouse,
+        open_room: remembered_room(&context.dirs.state),
+        theme_dir: Some(theme_dir),
+        keymap_file: Some(keymap_file),
+        paste_dir,
+    })
 }
 
-/// Runs screen and conductor until one of them ends.
-///
-/// # Errors
-/// When a part of the program fails.
-pub async fn play(
-    context: &Context,
-    profile: Profile,
-    mut options: Options,
-    link: update::Link,
-    port: update::Port,
-    tasks: &Tasks,
-) -> Result<(), Failure> {
-    let shutdown = tasks.shutdown().clone();
-    let signals = shut_down_on_signal(tasks, HangUp::Ends);
-    signals.map_err(|error| Failure::new(Exit::Failure, format!("the signals cannot be taken over: {error}")))?;
-    if options.start == Start::Main && profile.user_id().is_none() && profile.home().is_none() {
-        options.start = Start::Welcome;
+/// The room that was open last. Whatever else is in the file is as good as nothing.
+fn remembered_room(state: &Path) -> Option<OwnedRoomId> {
+    std::fs::read_to_string(state.join("open-room")).ok()?.trim().try_into().ok()
+}
+
+fn remember_room(state: &Path, room: Option<&OwnedRoomId>) {
+    let Some(room) = room else { return };
+    if let Err(error) = private::write(&state.join("open-room"), room.as_bytes()) {
+        tracing::warn!(%error, "the open room could not be remembered");
     }
-    let conductor = Conductor::new(context.clone(), profile, port, shutdown.clone());
-    let screen = tui::run(link, options, shutdown.clone());
-    let (conducted, shown) = tokio::join!(conductor.run(), async {
-        let shown = screen.await;
-        shutdown.trigger();
-        shown
-    });
-    tasks.finish(STOP).await;
-    shown.map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
-    conducted
 }

@@ -4,7 +4,12 @@ use std::io::Read as _;
 
 use clap::Args;
 
-use super::{context::Context, exit::Failure, headless::Desk, output};
+use super::{
+    context::{Context, Process},
+    exit::Failure,
+    headless::Desk,
+    output,
+};
 use crate::client::headless::SendOptions;
 
 /// Longest text that is read. An event may have 64 KiB altogether, so more could not be sent.
@@ -34,7 +39,7 @@ pub struct SendArgs {
 /// # Errors
 /// When the message was not accepted.
 pub async fn run(context: &Context, args: &SendArgs) -> Result<(), Failure> {
-    let _watch = context.watch("command", false)?;
+    let _watch = context.watch(Process::Command)?;
     let text = if args.text == "-" { standard_input()? } else { args.text.clone() };
     if text.trim().is_empty() {
         return Err(Failure::usage("there is nothing to send"));

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, ValueHint};
 
 use super::{
-    context::{Context, Flag},
+    context::{Context, Flag, Process},
     exit::{Exit, Failure},
     node::{self, NodeEvent, OwnNode, Plan},
     output,
@@ -75,7 +75,7 @@ impl ServeArgs {
 /// # Errors
 /// When it cannot start, or a part of it fails later.
 pub async fn run(context: &Context) -> Result<(), Failure> {
-    let _watch = context.watch("serve", false)?;
+    let _watch = context.watch(Process::Serve)?;
     let tasks = Tasks::new(Shutdown::new());
     let signals = shut_down_on_signal(&tasks, HangUp::Ignored);
     signals.map_err(|error| Failure::new(Exit::Failure, format!("the signals cannot be taken over: {error}")))?;

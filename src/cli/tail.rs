@@ -4,7 +4,7 @@ use clap::Args;
 use time::{OffsetDateTime, UtcOffset, macros::format_description};
 
 use super::{
-    context::Context,
+    context::{Context, Process},
     exit::{Exit, Failure},
     headless::Desk,
     output,
@@ -32,11 +32,10 @@ pub struct TailArgs {
 /// # Errors
 /// When the account cannot be opened, or the session ends.
 pub async fn run(context: &Context, args: &TailArgs) -> Result<(), Failure> {
-    let _watch = context.watch("command", false)?;
+    let _watch = context.watch(Process::Command)?;
     let tasks = Tasks::new(Shutdown::new());
     shut_down_on_signal(&tasks, HangUp::Ends).map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
-    // Asked for once: where the answer is not to be had, times are UTC.
-    let offset = UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC);
+    let offset = context.utc_offset;
     let desk = Desk::open(context, "homeroom tail").await?;
     let show = |event: &EventLine| if args.json { output::json(event) } else { output::line(&row(event, offset)) };
     desk.tail(args.room.as_deref(), tasks.shutdown(), show).await

@@ -77,13 +77,13 @@ impl Commands {
             | Command::Edit { .. }
             | Command::ToggleReaction { .. }
             | Command::Redact { .. }
-            | Command::Retry { .. }) => self.into_room(command),
+            | Command::Retry { .. }) => self.within_room(command),
             command => self.by_itself(command),
         }
     }
 
     /// Commands whose order within a room matters.
-    fn into_room(&mut self, command: Command) {
+    fn within_room(&mut self, command: Command) {
         match command {
             Command::Send { room_id, draft } => {
                 self.ordered(room_id, Answer::About("Your message was not sent"), move |context, room_id, handles| async move {

@@ -13,6 +13,7 @@ use matrix_sdk::{
     config::RequestConfig,
     cross_process_lock::CrossProcessLockConfig,
     encryption::{BackupDownloadStrategy, EncryptionSettings},
+    store::StoreConfig,
 };
 use sha2::{Digest, Sha256};
 use url::Url;
@@ -166,7 +167,7 @@ pub(super) async fn open_in_memory(endpoint: &Endpoint, base_url: &Url) -> Resul
         .respect_login_well_known(false)
         .http_client(http(endpoint)?)
         .request_config(request_config())
-        .cross_process_store_config(CrossProcessLockConfig::SingleProcess)
+        .store_config(StoreConfig::new(CrossProcessLockConfig::SingleProcess))
         .with_encryption_settings(encryption())
         .with_threading_support(ThreadingSupport::Disabled)
         .build()

@@ -11,7 +11,6 @@ use matrix_sdk_ui::{
     room_list_service::{self, State as ListState},
     sync_service::{self, State, SyncService},
 };
-use rand::Rng;
 use ruma::api::{FeatureFlag, client::filter::FilterDefinition};
 use tokio::{sync::broadcast, time::Instant};
 
@@ -19,7 +18,10 @@ use super::{
     context::{Context, within},
     words::Trouble,
 };
-use crate::client::view::{Connection, SyncPhase};
+use crate::{
+    base::{Randomness, SystemRandomness},
+    client::view::{Connection, SyncPhase},
+};
 
 /// Pauses between attempts to reach the server, in milliseconds; the last one repeats.
 const PAUSES_MS: [u64; 5] = [500, 1_000, 2_000, 5_000, 12_000];
@@ -115,7 +117,10 @@ fn expired(context: &Context, soft: bool) {
 /// The pause after this many failures, spread by a fifth so that clients do not knock in step.
 fn pause(steps: &[u64], failures: usize) -> Duration {
     let base = steps.get(failures).or(steps.last()).copied().unwrap_or(1_000);
-    Duration::from_millis(base.saturating_mul(rand::rng().random_range(80..=120)) / 100)
+    let mut chance = [0_u8; 1];
+    SystemRandomness.fill(&mut chance);
+    let percent = 80 + u64::from(chance[0]) * 40 / 255;
+    Duration::from_millis(base.saturating_mul(percent) / 100)
 }
 
 async fn has_sliding_sync(context: &Context) -> Result<bool, Trouble> {

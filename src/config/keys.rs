@@ -95,7 +95,7 @@ settings! {
         /// Key bindings: "default", "vim" or "emacs". A file `keymap.toml` beside the configuration file changes single
         /// bindings.
         keymap: String = "default".to_owned();
-        /// Colours: "dark", "light", "ansi" (the terminal's own sixteen), or the name of a file in the directory `themes`
+        /// Colours: "dark", "light", "ansi16" (the terminal's own sixteen), or the name of a file in the directory `themes`
         /// beside the configuration file, without `.toml`.
         theme: String = "dark".to_owned();
         /// How many colours to use. "auto" asks the terminal, and uses none when `NO_COLOR` is set.

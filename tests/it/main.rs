@@ -5,6 +5,7 @@
 mod cli;
 mod generated;
 mod node;
+mod peers;
 mod screens;
 mod support;
 mod walls;

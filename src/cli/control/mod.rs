@@ -31,6 +31,13 @@ pub enum Request {
         /// May do everything on the node.
         admin: bool,
     },
+    /// A new registration token for the node.
+    CreateToken {
+        /// How many accounts it is good for.
+        uses: Option<u32>,
+        /// For how long.
+        valid_ms: Option<u64>,
+    },
     /// The rooms of the account.
     Rooms,
     /// Send a message and wait until the server has it.

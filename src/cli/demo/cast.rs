@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use ruma::OwnedRoomId;
 use serde_json::json;
 use time::UtcOffset;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     DemoArgs, SERVER_NAME,
@@ -64,7 +64,7 @@ impl Theatre {
         let stage = Stage::new(std::sync::Arc::clone(node.node()));
         for name in [GUEST, HANDY].into_iter().chain(CLIENTS) {
             let display_name = plan.people.iter().find(|person| person.key == name).map_or("Robin", |person| person.name);
-            node.create_account(name, &password, false).await?;
+            node.create_account(name, &password, false).await.map_err(|error| failed(&error))?;
             stage.rename(name, display_name).await.map_err(|error| failed(&error))?;
         }
         stage.extras(&plan.people).await.map_err(|error| failed(&error))?;
@@ -72,15 +72,18 @@ impl Theatre {
     }
 
     /// Plays until the signal.
-    pub async fn play(self, notices: mpsc::Sender<Update>, shutdown: Shutdown) {
+    pub async fn play(self, notices: oneshot::Receiver<mpsc::Sender<Update>>, shutdown: Shutdown) {
         let result = tokio::select! {
             () = shutdown.wait() => return,
             result = Box::pin(self.perform()) => result,
         };
         if let Err(error) = result {
             tracing::error!(%error, "the demonstration did not go as planned");
-            // A screen that is gone needs no notice.
-            let _ = notices.send(Update::Notice { text: format!("The demonstration did not go as planned: {error}") }).await;
+            let text = format!("The demonstration did not go as planned: {error}");
+            if let Ok(notices) = notices.await {
+                // A screen that is gone needs no notice.
+                let _ = notices.send(Update::Notice { text }).await;
+            }
         }
     }
 
@@ -89,7 +92,7 @@ impl Theatre {
             Hand::login(self.stage.node(), GUEST, &self.password),
             Hand::login(self.stage.node(), HANDY, &self.password),
         )?;
-        let (made, ()) = tokio::try_join!(self.past(&guest, &handy), async { Ok(()) })?;
+        let made = self.past(&guest, &handy).await?;
         let secrets = self.secrets(&made, &guest).await;
         guest.call(Method::POST, "/_matrix/client/v3/logout", &json!({})).await?;
         let clients = secrets?;
@@ -151,8 +154,9 @@ impl Theatre {
                 let Deed::Say { text, .. } = &step.act else { continue };
                 let Some(name) = CLIENTS.iter().find(|name| **name == step.who) else { continue };
                 if !clients.contains_key(name) {
-                    let puppet =
-                        Box::pin(Puppet::login(&endpoint, name, &self.password)).await.map_err(|error| StageError::Api(error.to_string()))?;
+                    let puppet = Box::pin(Puppet::login(&endpoint, name, &self.password))
+                        .await
+                        .map_err(|error| StageError::Api(error.to_string()))?;
                     clients.insert(name, puppet);
                 }
                 if let Some(puppet) = clients.get(name) {

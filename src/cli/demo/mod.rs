@@ -16,23 +16,25 @@ use std::{
 };
 
 use clap::Args;
-use time::UtcOffset;
+use tokio::sync::oneshot;
 
 use super::{
-    context::Context,
-    exit::{Exit, Failure},
+    context::{Context, Process},
+    exit::Failure,
     node::{self, NodeEvent, OwnNode, Plan},
     profile::{Home, Profile},
     screen,
 };
 use crate::{
     base::{Clock as _, Randomness as _, Secret, Shutdown, SystemClock, SystemRandomness, Tasks, private},
-    client::{command::Setup, update},
+    client::command::Setup,
     config::{Config, Dirs},
 };
 
 /// Reserved for examples: no server on the network can have it.
 const SERVER_NAME: &str = "tannery.example";
+/// Messages in the longest room.
+const MESSAGES: usize = 3_200;
 /// How long the play may take to end.
 const STOP: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -49,47 +51,76 @@ pub struct DemoArgs {
     #[arg(long, default_value_t = 0, value_name = "N")]
     rooms: usize,
     /// Number of messages in the longest room
-    #[arg(long, default_value_t = 3200, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    #[arg(long, default_value_t = MESSAGES, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     messages: usize,
     /// Address for other programs, plain HTTP; may be given several times
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
 }
 
+impl Default for DemoArgs {
+    fn default() -> Self {
+        Self { seed: 1, quiet: false, rooms: 0, messages: MESSAGES, listen: Vec::new() }
+    }
+}
+
+/// Where the demonstration's log goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Log {
+    /// Into its own directory, to be removed with it.
+    Own,
+    /// Where this process logs already.
+    Running,
+}
+
 /// Runs the demonstration until the screen is left.
 ///
 /// # Errors
 /// When the node or the screen cannot run.
-pub async fn run(context: &Context, args: &DemoArgs, offset: UtcOffset) -> Result<(), Failure> {
+pub async fn run(context: &Context, args: &DemoArgs, log: Log) -> Result<(), Failure> {
     let house = House::build()?;
     let context = house.context(context, args);
-    let _watch = context.watch("demo", true)?;
-    let mut options = screen::options(&context, offset)?;
-    options.start = crate::tui::Start::Main;
+    let _watch = (log == Log::Own).then(|| context.watch(Process::Screen)).transpose()?;
+    context.dirs.create().map_err(|(path, error)| Failure::file(&path, &error))?;
     let mut profile = Profile::load(&context)?;
     let plan = Plan::new(&context, &profile)?;
-    let node_shutdown = Shutdown::new();
-    let node = OwnNode::start(&plan, &node_shutdown).await.map_err(|error| node::failure(&error))?;
+    let node = OwnNode::start(&plan, &Shutdown::new()).await.map_err(|error| node::failure(&error))?;
+    let result = open(&context, &mut profile, &node, &plan, args).await;
+    let tasks = Tasks::new(Shutdown::new());
+    let result = match result {
+        Ok((theatre, setup)) => {
+            let keeper = Keeper::of(node, &tasks);
+            let (notices, outlet) = oneshot::channel();
+            tasks.spawn("demo", theatre.play(outlet, tasks.shutdown().clone()));
+            let result = screen::run_with(&context, Some(screen::Opening { setup, notices })).await.map(drop);
+            keeper.stop().await;
+            result
+        }
+        Err(failure) => {
+            node.stop().await;
+            Err(failure)
+        }
+    };
+    tasks.shutdown().trigger();
+    if !tasks.finish(STOP).await {
+        tracing::warn!("a part of the demonstration did not end in time");
+    }
+    result
+}
+
+/// Makes the accounts; afterwards the guest can sign in.
+async fn open(
+    context: &Context,
+    profile: &mut Profile,
+    node: &OwnNode,
+    plan: &Plan,
+    args: &DemoArgs,
+) -> Result<(cast::Theatre, Setup), Failure> {
     profile.set_home(Home { server_name: SERVER_NAME.to_owned() }).await?;
     let password = Secret::new(SystemRandomness.alphanumeric(32));
-    let tasks = Tasks::new(Shutdown::new());
-    let result = async {
-        let theatre = cast::Theatre::open(&node, plan.socket(), password.clone(), args, offset).await?;
-        let (link, port) = update::link();
-        let sign_in = Setup::SignIn { user: format!("@{}:{SERVER_NAME}", script::GUEST), server: None, password };
-        link.setup.try_send(sign_in).map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
-        let played = tasks.shutdown().child();
-        tasks.spawn("demo", theatre.play(port.feed.outlet.updates.clone(), played));
-        let keeper = Keeper::of(node, &tasks);
-        let result = screen::play(&context, profile, options, link, port, &tasks).await;
-        keeper.stop().await;
-        result
-    }
-    .await;
-    tasks.shutdown().trigger();
-    tasks.finish(STOP).await;
-    drop(house);
-    result
+    let theatre = cast::Theatre::open(node, plan.socket(), password.clone(), args, context.utc_offset).await?;
+    let setup = Setup::SignIn { user: format!("@{}:{SERVER_NAME}", script::GUEST), server: None, password };
+    Ok((theatre, setup))
 }
 
 /// Fulfils what the node is asked for while the screen is up, and stops it afterwards.

@@ -144,6 +144,7 @@ pub struct StateChange {
 
 /// What one item shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly every item is a message, and items live behind an Arc")]
 pub enum ItemKind {
     /// Start of a day in local time; the timestamp lies in that day.
     DayDivider {

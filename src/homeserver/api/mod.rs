@@ -6,6 +6,8 @@ pub mod call;
 mod client;
 pub mod error;
 mod event_error;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 

@@ -89,3 +89,27 @@ pub fn changed_between(db: &Reader<'_>, user: UserNid, from: StreamPos, to: Stre
     let found = query.query_map((user.0, from.0, to.0), |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
     found.into_iter().map(|id| UserId::parse(&id).map_err(|e| StoreError::Data(e.to_string()))).collect()
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A room with these members and nothing else, for tests of what sharing a room means.
+    pub(crate) fn share_a_room(tx: &Tx<'_>, people: &[String]) -> Result<()> {
+        tx.execute("INSERT INTO rooms (room_id, version, created_ms) SELECT '!test' || count(*) || ':home.test', '12', 0 FROM rooms", [])?;
+        let room = tx.last_insert_rowid();
+        for person in people {
+            let user = users::intern(tx, &UserId::parse(person).map_err(|e| StoreError::Data(e.to_string()))?)?;
+            tx.execute(
+                "INSERT INTO events (event_id, room_nid, sender_nid, type, depth, origin_server_ts, json)
+                 SELECT '$' || count(*), ?1, ?2, 'm.room.member', 1, 0, x'00' FROM events",
+                (room, user.0),
+            )?;
+            tx.execute(
+                "INSERT INTO members (room_nid, user_nid, membership, event_nid, stream_pos) VALUES (?1, ?2, 'join', ?3, 1)",
+                (room, user.0, tx.last_insert_rowid()),
+            )?;
+        }
+        Ok(())
+    }
+}

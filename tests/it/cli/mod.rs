@@ -1,5 +1,6 @@
 //! The program as scripts see it: arguments in, text, JSON and exit codes out.
 
 mod account;
+mod node_accounts;
 mod serving;
 mod settings;

@@ -5,6 +5,8 @@ mod keys;
 mod login;
 mod profile;
 mod rooms;
+#[cfg(test)]
+mod tests;
 mod to_device;
 mod uia;
 

@@ -1,0 +1,5 @@
+//! Endpoints driven through the router.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
+
+mod keys;
+mod login;

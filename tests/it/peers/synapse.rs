@@ -1,0 +1,488 @@
+//! The client half against Synapse: sign-in, an encrypted conversation with a second person, and what a restart keeps.
+
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command as Process, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use homeroom::{
+    base::{Shutdown, Tasks},
+    client::{
+        actor::{self, Actor},
+        command::{Command, Draft, NewRoom, Secret, Ticket},
+        puppet::Puppet,
+        session::{self, Endpoint, LoginError, SavedSession, Store},
+        update::{self, Link, Update},
+        view::{Connection, Item, ItemKind, Membership, NodeState, Pagination, RoomRow, SendState, SyncPhase, Timeline},
+    },
+};
+use ruma::{OwnedRoomId, OwnedUserId};
+use tokio::sync::watch;
+
+const SYNAPSE: &str = "matrix-synapse==1.163.2";
+const PATIENCE: Duration = Duration::from_secs(60);
+const PASSWORD: &str = "correct horse battery staple";
+
+/// A Synapse on a loopback port, killed when dropped.
+struct Synapse {
+    child: Child,
+    port: u16,
+    python: PathBuf,
+    dir: tempfile::TempDir,
+}
+
+impl Drop for Synapse {
+    fn drop(&mut self) {
+        // It holds nothing worth an orderly end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The Python environment with Synapse, made once per checkout.
+fn provision() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
+    fs::create_dir_all(&root)?;
+    let lock = File::create(root.join("synapse.lock"))?;
+    lock.lock()?;
+    let environment = root.join("synapse");
+    let python = environment.join("bin/python");
+    let done = environment.join(".ready");
+    if fs::read_to_string(&done).is_ok_and(|version| version == SYNAPSE) {
+        return Ok(python);
+    }
+    run(Process::new("python3").args(["-m", "venv"]).arg(&environment))?;
+    run(Process::new(environment.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", SYNAPSE]))?;
+    fs::write(&done, SYNAPSE)?;
+    Ok(python)
+}
+
+fn run(command: &mut Process) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+impl Synapse {
+    async fn start() -> Result<Self> {
+        let python = tokio::task::spawn_blocking(provision).await??;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let dir = tempfile::tempdir()?;
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        fs::write(
+            dir.path().join("log.yaml"),
+            format!(
+                "version: 1\nformatters: {{plain: {{format: '%(asctime)s %(levelname)s %(name)s %(message)s'}}}}\n\
+                 handlers: {{file: {{class: logging.FileHandler, formatter: plain, filename: '{}'}}}}\n\
+                 root: {{level: WARNING, handlers: [file]}}\ndisable_existing_loggers: false\n",
+                at("synapse.log")
+            ),
+        )?;
+        run(Process::new(&python).args(["-m", "synapse._scripts.generate_signing_key", "-o", &at("signing.key")]))?;
+        let mut limits = String::new();
+        for name in ["rc_message", "rc_registration", "rc_joins_per_room", "rc_key_requests"] {
+            limits.push_str(&format!("{name}: {{per_second: 10000, burst_count: 10000}}\n"));
+        }
+        limits.push_str("rc_joins: {local: {per_second: 10000, burst_count: 10000}, remote: {per_second: 10000, burst_count: 10000}}\n");
+        limits.push_str("rc_invites: {per_room: {per_second: 10000, burst_count: 10000}, per_user: {per_second: 10000, burst_count: 10000}, per_issuer: {per_second: 10000, burst_count: 10000}}\n");
+        limits.push_str("rc_login: {address: {per_second: 10000, burst_count: 10000}, account: {per_second: 10000, burst_count: 10000}, failed_attempts: {per_second: 10000, burst_count: 10000}}\n");
+        fs::write(
+            dir.path().join("homeserver.yaml"),
+            format!(
+                "server_name: \"localhost:{port}\"\npid_file: {pid}\nsigning_key_path: {key}\nlog_config: {log}\nmedia_store_path: {media}\n\
+                 listeners: [{{port: {port}, bind_addresses: ['127.0.0.1'], type: http, tls: false, resources: [{{names: [client]}}]}}]\n\
+                 database: {{name: sqlite3, args: {{database: {database}}}}}\nreport_stats: false\ntrusted_key_servers: []\n\
+                 suppress_key_server_warning: true\nenable_registration: true\nenable_registration_without_verification: true\n\
+                 registration_shared_secret: for-this-test-only\nbcrypt_rounds: 4\ncaches: {{sync_response_cache_duration: 0s}}\n{limits}",
+                pid = at("pid"),
+                key = at("signing.key"),
+                log = at("log.yaml"),
+                media = at("media"),
+                database = at("homeserver.db"),
+            ),
+        )?;
+        let child = spawn(&python, dir.path())?;
+        let mut synapse = Self { child, port, python, dir };
+        synapse.ready().await?;
+        Ok(synapse)
+    }
+
+    fn url(&self) -> String {
+        format!("http://localhost:{}", self.port)
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::Server { name_or_url: self.url() }
+    }
+
+    fn user(&self, name: &str) -> Result<OwnedUserId> {
+        Ok(OwnedUserId::try_from(format!("@{name}:localhost:{}", self.port))?)
+    }
+
+    async fn ready(&mut self) -> Result<()> {
+        let url = format!("{}/_matrix/client/versions", self.url());
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("Synapse ended: {status}: {}", fs::read_to_string(self.dir.path().join("synapse.log")).unwrap_or_default());
+            }
+            if reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        bail!("Synapse does not answer")
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    async fn start_again(&mut self) -> Result<()> {
+        self.child = spawn(&self.python, self.dir.path())?;
+        self.ready().await
+    }
+
+    async fn register(&self, name: &str) -> Result<OwnedUserId> {
+        let body = serde_json::json!({"username": name, "password": PASSWORD, "inhibit_login": true, "auth": {"type": "m.login.dummy"}});
+        let request = reqwest::Client::new().post(format!("{}/_matrix/client/v3/register", self.url())).body(body.to_string());
+        let answer = request.send().await?;
+        ensure!(answer.status().is_success(), "registration: {}", answer.text().await?);
+        self.user(name)
+    }
+}
+
+fn spawn(python: &Path, dir: &Path) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(dir.join("output.log"))?;
+    Ok(Process::new(python)
+        .args(["-m", "synapse.app.homeserver", "-c"])
+        .arg(dir.join("homeserver.yaml"))
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()?)
+}
+
+fn secret(text: &str) -> Secret {
+    Secret::new(text.to_owned())
+}
+
+/// A client as the program runs it, and the screen's end of its channels.
+struct Running {
+    actor: Actor,
+    link: Link,
+    tasks: Tasks,
+}
+
+impl Running {
+    async fn start(saved: &SavedSession, store: &Store) -> Result<Self> {
+        let (link, port) = update::link();
+        let tasks = Tasks::new(Shutdown::new());
+        let started = actor::start(saved.clone(), store.clone(), port.feed, NodeState::None, &tasks).await;
+        let actor = started.map_err(|(error, _)| error)?;
+        Ok(Self { actor, link, tasks })
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.actor.stop().await;
+        self.tasks.shutdown().trigger();
+        ensure!(self.tasks.finish(PATIENCE).await, "tasks end");
+        Ok(())
+    }
+
+    fn ask(&self, command: Command) -> Result<()> {
+        Ok(self.link.commands.try_send(command)?)
+    }
+
+    async fn answer(&mut self) -> Result<Update> {
+        loop {
+            match tokio::time::timeout(PATIENCE, self.link.updates.recv()).await?.context("the client is there")? {
+                Update::Notify { .. } => {}
+                update => return Ok(update),
+            }
+        }
+    }
+
+    async fn room_ready(&mut self, command: Command) -> Result<OwnedRoomId> {
+        self.ask(command)?;
+        match self.answer().await? {
+            Update::RoomReady(_, room_id) => Ok(room_id),
+            other => bail!("{other:?}"),
+        }
+    }
+
+    async fn online(&mut self) -> Result<()> {
+        until(&mut self.link.session, |view| view.connection == Connection::Online && view.sync == SyncPhase::Live).await
+    }
+
+    async fn row(&mut self, found: impl Fn(&RoomRow) -> bool) -> Result<()> {
+        until(&mut self.link.rooms, |list| list.rows.iter().any(|row| found(row))).await
+    }
+
+    async fn shows(&mut self, what: impl Fn(&Timeline) -> bool) -> Result<Timeline> {
+        until(&mut self.link.timeline, |timeline| timeline.as_ref().is_some_and(&what)).await?;
+        let timeline = self.link.timeline.borrow().clone();
+        timeline.context("a timeline")
+    }
+}
+
+async fn until<T: std::fmt::Debug>(receiver: &mut watch::Receiver<T>, condition: impl Fn(&T) -> bool) -> Result<()> {
+    let reached = tokio::time::timeout(PATIENCE, receiver.wait_for(|value| condition(value))).await.map(|result| result.map(|_| ()));
+    match reached {
+        Ok(result) => Ok(result?),
+        Err(_) => bail!("not reached: {:#?}", *receiver.borrow()),
+    }
+}
+
+fn text_of(item: &Item) -> Option<&str> {
+    match &item.kind {
+        ItemKind::Message(message) => Some(&message.body.plain),
+        _ => None,
+    }
+}
+
+fn has_text(timeline: &Timeline, text: &str) -> bool {
+    timeline.items.iter().any(|item| text_of(item) == Some(text) && item.send_state == SendState::Sent)
+}
+
+fn draft(text: &str) -> Draft {
+    Draft { text: text.to_owned(), emote: false, literal: false, reply_to: None, thread_root: None, mentions: Vec::new() }
+}
+
+fn store_in(dir: &Path) -> Store {
+    Store { dir: dir.join("client"), passphrase: secret("0123456789abcdef0123456789abcdef") }
+}
+
+fn private_room(name: &str, invite: Vec<OwnedUserId>) -> NewRoom {
+    NewRoom { name: Some(name.to_owned()), topic: None, alias: None, public: false, encrypted: true, space: false, invite }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Synapse from PyPI: run by .ci/run"]
+async fn an_encrypted_conversation_survives_a_restart_and_a_dead_server() -> Result<()> {
+    let mut synapse = Synapse::start().await?;
+    synapse.register("ann").await?;
+    let bob_id = synapse.register("bob").await?;
+    let dir = tempfile::tempdir()?;
+    let store = store_in(dir.path());
+
+    // A wrong password says so, and leaves nothing behind.
+    let refused = session::login(&synapse.endpoint(), "ann", &secret("wrong"), &store, |_| {}).await;
+    let error = refused.err().context("a wrong password is refused")?;
+    ensure!(matches!(error, LoginError::WrongPassword), "{error:?}");
+    ensure!(error.to_string() == "wrong user name or password", "{error}");
+    ensure!(!store.exists(), "no store is left behind");
+
+    let outcome = session::login(&synapse.endpoint(), "ann", &secret(PASSWORD), &store, |_| {}).await?;
+    ensure!(outcome.recovery_key.is_some(), "a fresh account gets a recovery key: {:?}", outcome.notes);
+    let saved = outcome.session;
+    let mut ann = Running::start(&saved, &store).await?;
+    ann.online().await?;
+    let bob = Puppet::login(&synapse.endpoint(), "bob", &secret(PASSWORD)).await?;
+
+    // Both ways, encrypted.
+    let room_id = ann.room_ready(Command::CreateRoom { ticket: Ticket(1), room: private_room("Garden", vec![bob_id.clone()]) }).await?;
+    ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
+    bob.accept_invite(&room_id).await?;
+    ann.shows(|timeline| {
+        timeline.items.iter().any(|item| matches!(&item.kind, ItemKind::State(change) if change.text.contains("bob joined")))
+    })
+    .await?;
+    ann.ask(Command::Send { room_id: room_id.clone(), draft: draft("hello **Bob**") })?;
+    let hello = bob.wait_for_text(&room_id, "hello **Bob**").await?;
+    bob.send_reply(&room_id, &hello, "hello Ann").await?;
+    let shown = ann.shows(|timeline| has_text(timeline, "hello Ann") && has_text(timeline, "hello **Bob**")).await?;
+    let reply = shown.items.iter().find(|item| text_of(item) == Some("hello Ann")).context("the reply")?;
+    let ItemKind::Message(message) = &reply.kind else { bail!("a message") };
+    ensure!(message.reply.as_ref().is_some_and(|reply| reply.event_id == hello), "{message:?}");
+    ann.row(|row| {
+        row.id == room_id && row.encrypted && row.last.as_ref().is_some_and(|last| last.text == "hello Ann" && last.sender == "bob")
+    })
+    .await?;
+
+    // A restart with the server gone: rooms and messages are there, and what is written waits.
+    ann.ask(Command::SaveDraft { room_id: room_id.clone(), text: "half a thou".to_owned() })?;
+    ann.stop().await?;
+    synapse.stop()?;
+    let started = Instant::now();
+    let mut ann = Running::start(&saved, &store).await?;
+    ann.row(|row| row.id == room_id && row.name == "Garden" && row.membership == Membership::Joined).await?;
+    eprintln!("cached rooms after {:?}", started.elapsed());
+    until(&mut ann.link.drafts, |drafts| drafts.get(&room_id).is_some_and(|text| text == "half a thou")).await?;
+    ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
+    ann.shows(|timeline| has_text(timeline, "hello Ann") && has_text(timeline, "hello **Bob**")).await?;
+    eprintln!("cached messages after {:?}", started.elapsed());
+    until(&mut ann.link.session, |view| matches!(view.connection, Connection::Offline { .. })).await?;
+    ann.ask(Command::Send { room_id: room_id.clone(), draft: draft("written offline") })?;
+    ann.shows(|timeline| timeline.items.iter().any(|item| text_of(item) == Some("written offline") && item.send_state != SendState::Sent))
+        .await?;
+    until(&mut ann.link.session, |view| view.queued == 1).await?;
+    ann.stop().await?;
+
+    // The message goes out once, by itself, after yet another start.
+    let mut ann = Running::start(&saved, &store).await?;
+    ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
+    synapse.start_again().await?;
+    ann.online().await?;
+    bob.wait_for_text(&room_id, "written offline").await?;
+    let shown = ann.shows(|timeline| has_text(timeline, "written offline")).await?;
+    let copies = shown.items.iter().filter(|item| text_of(item) == Some("written offline")).count();
+    ensure!(copies == 1, "sent once, shown {copies} times");
+    until(&mut ann.link.session, |view| view.queued == 0 && view.failed == 0).await?;
+    ann.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Synapse from PyPI: run by .ci/run"]
+async fn history_edits_reactions_threads_and_redactions_arrive() -> Result<()> {
+    let synapse = Synapse::start().await?;
+    let ann_id = synapse.register("ann").await?;
+    synapse.register("bob").await?;
+    let bob = Puppet::login(&synapse.endpoint(), "bob", &secret(PASSWORD)).await?;
+    let room = NewRoom { encrypted: false, ..private_room("Long", vec![ann_id.clone()]) };
+    let room_id = bob.create_room(room).await?;
+    for number in 0..120 {
+        bob.send(&room_id, &format!("line {number}")).await?;
+    }
+    let dir = tempfile::tempdir()?;
+    let store = store_in(dir.path());
+    let saved = session::login(&synapse.endpoint(), ann_id.as_str(), &secret(PASSWORD), &store, |_| {}).await?.session;
+    let mut ann = Running::start(&saved, &store).await?;
+    ann.row(|row| row.id == room_id && row.membership == Membership::Invited && row.invite.is_some()).await?;
+    ann.room_ready(Command::AcceptInvite { ticket: Ticket(1), room_id: room_id.clone() }).await?;
+    ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
+    ann.shows(|timeline| has_text(timeline, "line 119")).await?;
+
+    // All the way back, without anything missing or doubled.
+    for _ in 0..20 {
+        let timeline = ann.shows(|timeline| timeline.back != Pagination::Loading).await?;
+        if timeline.back == Pagination::AtStart {
+            break;
+        }
+        ann.ask(Command::LoadOlder { count: 50 })?;
+        ann.shows(|now| now.items.len() != timeline.items.len() || now.back == Pagination::AtStart).await?;
+    }
+    let timeline = ann.shows(|timeline| timeline.back == Pagination::AtStart).await?;
+    let lines: Vec<String> = timeline.items.iter().filter_map(|item| text_of(item)).map(ToOwned::to_owned).collect();
+    let expected: Vec<String> = (0..120).map(|number| format!("line {number}")).collect();
+    ensure!(lines == expected, "{lines:?}");
+
+    // Everything that changes an item changes it in place.
+    let event_id = bob.send(&room_id, "tpyo").await?;
+    bob.edit(&room_id, &event_id, "typo").await?;
+    bob.react(&room_id, &event_id, "👍").await?;
+    bob.send_in_thread(&room_id, &event_id, "in the thread").await?;
+    let shown = ann
+        .shows(|timeline| {
+            timeline.items.iter().any(|item| match &item.kind {
+                ItemKind::Message(message) => message.body.plain == "typo" && message.edited && !message.reactions.is_empty(),
+                _ => false,
+            })
+        })
+        .await?;
+    ensure!(!shown.items.iter().any(|item| text_of(item) == Some("tpyo")), "the old text is gone");
+    ann.shows(|timeline| {
+        timeline.items.iter().any(|item| match &item.kind {
+            ItemKind::Message(message) => message.body.plain == "in the thread" && message.in_thread.as_ref() == Some(&event_id),
+            _ => false,
+        })
+    })
+    .await?;
+    ann.ask(Command::OpenThread(Some(event_id.clone())))?;
+    until(&mut ann.link.thread, |thread| {
+        thread.as_ref().is_some_and(|thread| has_text(thread, "typo") && has_text(thread, "in the thread"))
+    })
+    .await?;
+    bob.redact(&room_id, &event_id, Some("never mind")).await?;
+    ann.shows(|timeline| timeline.items.iter().any(|item| matches!(&item.kind, ItemKind::Redacted { .. }))).await?;
+
+    // Unread counts rise with what arrives and fall when it is read.
+    ann.ask(Command::OpenRoom(None))?;
+    bob.mention(&room_id, &ann_id, "Ann, look").await?;
+    ann.row(|row| row.id == room_id && row.unread >= 1 && row.mentions == 1).await?;
+    ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
+    ann.shows(|timeline| has_text(timeline, "Ann, look")).await?;
+    ann.ask(Command::MarkRead { room_id: room_id.clone() })?;
+    ann.row(|row| row.id == room_id && row.unread == 0 && row.mentions == 0).await?;
+
+    // Leaving takes the room off the list.
+    ann.ask(Command::Leave { ticket: Ticket(9), room_id: room_id.clone() })?;
+    until(&mut ann.link.rooms, |list| list.rows.iter().all(|row| row.id != room_id)).await?;
+    ann.stop().await
+}
+
+/// Not a test: figures for a developer.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "adhoc"]
+async fn adhoc_figures() -> Result<()> {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .try_init();
+    let synapse = Synapse::start().await?;
+    let ann_id = synapse.register("ann").await?;
+    synapse.register("bob").await?;
+    let dir = tempfile::tempdir()?;
+    let store = store_in(dir.path());
+    let saved = session::login(&synapse.endpoint(), ann_id.as_str(), &secret(PASSWORD), &store, |_| {}).await?.session;
+    let bob = Puppet::login(&synapse.endpoint(), "bob", &secret(PASSWORD)).await?;
+    let mut ann = Running::start(&saved, &store).await?;
+    ann.online().await?;
+    let room_id = ann.room_ready(Command::CreateRoom { ticket: Ticket(1), room: private_room("Garden", vec![bob.user_id()]) }).await?;
+    ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
+    bob.accept_invite(&room_id).await?;
+    for n in 0..5 {
+        let started = Instant::now();
+        let text = format!("m{n}");
+        bob.send(&room_id, &text).await?;
+        let sent = started.elapsed();
+        ann.shows(|timeline| has_text(timeline, &text)).await?;
+        eprintln!("send {sent:?} shown after {:?} more", started.elapsed() - sent);
+        let started = Instant::now();
+        let text = format!("a{n}");
+        ann.ask(Command::Send { room_id: room_id.clone(), draft: draft(&text) })?;
+        ann.shows(|timeline| timeline.items.iter().any(|item| text_of(item) == Some(&text))).await?;
+        let echo = started.elapsed();
+        ann.shows(|timeline| has_text(timeline, &text)).await?;
+        eprintln!("local echo {echo:?} sent {:?}", started.elapsed());
+    }
+    bob.leave_stage().await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let switches = || -> std::collections::HashMap<String, (String, u64)> {
+        let mut all = std::collections::HashMap::new();
+        for task in fs::read_dir("/proc/self/task").unwrap() {
+            let task = task.unwrap();
+            let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            for line in status.lines() {
+                if let Some(rest) = line.strip_prefix("voluntary_ctxt_switches:") {
+                    all.insert(
+                        task.file_name().to_string_lossy().into_owned(),
+                        (name.trim().to_owned(), rest.trim().parse::<u64>().unwrap()),
+                    );
+                }
+            }
+        }
+        all
+    };
+    let before = switches();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    for (id, (name, count)) in switches() {
+        let count = count - before.get(&id).map_or(0, |(_, count)| *count);
+        if count > 0 {
+            eprintln!("{name}: {count} context switches in 20 s");
+        }
+    }
+    let status = fs::read_to_string("/proc/self/status")?;
+    for line in status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("Threads")) {
+        eprintln!("{line}");
+    }
+    ann.stop().await
+}
