@@ -8,11 +8,12 @@ use std::{
     io::{self, Stdout},
     path::{Path, PathBuf},
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use crossterm::event::{Event, EventStream, KeyEventKind};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use ratatui::Terminal;
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
@@ -79,6 +80,16 @@ struct Loop {
     dirty: bool,
     drawn_at: Option<Instant>,
     done: bool,
+}
+
+/// An event that has come already. The stream remembers one waker until it has used it, so it must be this task's own: with
+/// `now_or_never`'s it would wake nobody and the keyboard would be dead.
+async fn waiting(events: &mut EventStream) -> Option<Option<io::Result<Event>>> {
+    std::future::poll_fn(|context| match events.poll_next_unpin(context) {
+        Poll::Ready(event) => Poll::Ready(Some(event)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// Runs the screen until quit, shutdown or a signal.
@@ -197,7 +208,7 @@ impl Loop {
                 self.apply(Msg::Update(update)).await;
             } else if let Ok(report) = self.reports.try_recv() {
                 self.report(report).await;
-            } else if let Some(event) = events.next().now_or_never() {
+            } else if let Some(event) = waiting(events).await {
                 self.event(event.transpose()?).await;
             } else {
                 break;
