@@ -230,6 +230,7 @@ fn login_failure(error: &LoginError) -> Failure {
         | LoginError::NotMatrix(_)
         | LoginError::Timeout(_)
         | LoginError::RateLimited { .. } => Exit::Unreachable,
+        LoginError::DeviceGone => Exit::NotSignedIn,
         LoginError::Store(error) => store_exit(error),
         LoginError::Occupied(_) | LoginError::Other(_) => Exit::Failure,
     };

@@ -15,6 +15,7 @@ use super::{
 use crate::client::{
     command::{Command, Ticket},
     update::Update,
+    view::Connection,
 };
 
 /// Commands under way at the same time; more are refused with words.
@@ -93,7 +94,8 @@ impl Commands {
             }
             Command::SendFile { ticket, room_id, path, caption } => {
                 self.ordered(room_id, Answer::Ticket(ticket), move |context, room_id, _| async move {
-                    send::file(&context.room(&room_id)?, &path, caption.as_deref()).await?;
+                    let online = context.outlet.session.borrow().connection == Connection::Online;
+                    send::file(&context.room(&room_id)?, &path, caption.as_deref(), online).await?;
                     Ok(Some(Update::Done(ticket)))
                 })
             }

@@ -277,13 +277,18 @@ fn kind_of(path: &Path, size: u64) -> Kind {
 }
 
 /// Puts a file into the room's queue.
-pub(super) async fn file(room: &Room, path: &Path, caption: Option<&str>) -> Result<SendHandle, Trouble> {
+pub(super) async fn file(room: &Room, path: &Path, caption: Option<&str>, online: bool) -> Result<SendHandle, Trouble> {
     let meta = tokio::fs::metadata(path).await?;
     if !meta.is_file() {
         return Err(Trouble::Other("that is not a file".to_owned()));
     }
     let size = meta.len();
-    let allowed = within(FETCH_TIMEOUT, room.client().load_or_fetch_max_upload_size()).await.map_or(MAX_FILE_BYTES, u64::from);
+    // Offline the server is not waited for: it will judge the file when it gets it.
+    let allowed = if online {
+        within(FETCH_TIMEOUT, room.client().load_or_fetch_max_upload_size()).await.map_or(MAX_FILE_BYTES, u64::from)
+    } else {
+        MAX_FILE_BYTES
+    };
     if size > allowed.min(MAX_FILE_BYTES) {
         return Err(Trouble::Other(format!(
             "the file is too large ({} MB; the server takes {} MB)",

@@ -71,6 +71,10 @@ impl std::fmt::Debug for SavedSession {
 }
 
 impl SavedSession {
+    pub(super) fn access_token(&self) -> &str {
+        &self.access_token
+    }
+
     pub(super) fn to_sdk(&self) -> MatrixSession {
         MatrixSession {
             meta: SessionMeta { user_id: self.user_id.clone(), device_id: self.device_id.clone() },
@@ -127,6 +131,12 @@ pub enum LoginError {
     /// The local store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The server has deleted this device, and with it everything that others encrypted for it.
+    #[error(
+        "the server has deleted this device, so it cannot go on where it was: sign out here \
+         (`homeroom logout --force`) and sign in again; your recovery key brings encrypted history back"
+    )]
+    DeviceGone,
     /// The profile has a session already.
     #[error("{0} holds the data of another sign-in; sign out first, or use another profile")]
     Occupied(PathBuf),
@@ -169,6 +179,19 @@ pub async fn login(
     store: &Store,
     progress: impl Fn(&str),
 ) -> Result<LoginOutcome, LoginError> {
+    login_with_recovery(endpoint, user, password, None, store, progress).await
+}
+
+/// As `login`, for an account whose recovery key is known: this device becomes a trusted one at once, and reads encrypted
+/// history from the key backup.
+pub async fn login_with_recovery(
+    endpoint: &Endpoint,
+    user: &str,
+    password: &Secret,
+    recovery_key: Option<&Secret>,
+    store: &Store,
+    progress: impl Fn(&str),
+) -> Result<LoginOutcome, LoginError> {
     if store.exists() {
         return Err(LoginError::Occupied(store.dir.clone()));
     }
@@ -194,7 +217,7 @@ pub async fn login(
         }
     };
     progress("Setting up encryption");
-    let encryption = encryption::set_up(&client, user, password).await;
+    let encryption = encryption::set_up(&client, user, password, recovery_key).await;
     drop(client);
     drop(lock);
     Ok(LoginOutcome { session, recovery_key: encryption.recovery_key, notes: encryption.notes })
@@ -202,7 +225,20 @@ pub async fn login(
 
 /// Signs in again as the same device after the server ended the session. The store stays as it is.
 pub async fn renew(saved: &SavedSession, password: &Secret, progress: impl Fn(&str)) -> Result<SavedSession, LoginError> {
-    request_login(&saved.endpoint, saved.user_id.as_str(), password, Some(&saved.device_id), &progress).await
+    let renewed = request_login(&saved.endpoint, saved.user_id.as_str(), password, Some(&saved.device_id), &progress).await?;
+    progress("Checking this device");
+    let server = saved.user_id.server_name().as_str();
+    match encryption::device_is_known(&renewed).await {
+        Ok(true) => Ok(renewed),
+        Ok(false) => {
+            // A device of that name without our keys: nobody could write to it.
+            if let Err(error) = logout(&renewed).await {
+                tracing::warn!(%error, "a device could not be signed out after a failed renewal");
+            }
+            Err(LoginError::DeviceGone)
+        }
+        Err(trouble) => Err(LoginError::from_trouble(server, trouble)),
+    }
 }
 
 /// Ends the session on the server. The caller deletes the store. A session that the server has ended already is fine.
@@ -264,5 +300,119 @@ fn plain_flow(flow: &str) -> String {
         "m.login.sso" => "sign-in through a web page".to_owned(),
         "m.login.token" => "sign-in with a token".to_owned(),
         other => super::words::one_line(other, 40),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wiremock::{
+        Mock, MockServer, ResponseTemplate,
+        matchers::{method, path},
+    };
+
+    use super::*;
+
+    const FLOWS: &str = r#"{"flows":[{"type":"m.login.password"}]}"#;
+
+    async fn server(flows: &str, login: ResponseTemplate) -> MockServer {
+        let server = MockServer::start().await;
+        let json = |body: &str| ResponseTemplate::new(200).set_body_raw(body.to_owned(), "application/json");
+        Mock::given(path("/_matrix/client/versions")).respond_with(json(r#"{"versions":["v1.11"]}"#)).mount(&server).await;
+        Mock::given(method("GET")).and(path("/_matrix/client/v3/login")).respond_with(json(flows)).mount(&server).await;
+        Mock::given(method("POST")).and(path("/_matrix/client/v3/login")).respond_with(login).mount(&server).await;
+        server
+    }
+
+    fn refusal(status: u16, body: &str) -> ResponseTemplate {
+        ResponseTemplate::new(status).set_body_raw(body.to_owned(), "application/json")
+    }
+
+    /// Signs in and says why it failed; the store's directory must hold no database afterwards.
+    async fn attempt(server: &MockServer) -> LoginError {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store { dir: dir.path().join("store"), passphrase: Secret::new("0123456789abcdef".to_owned()) };
+        let endpoint = Endpoint::Server { name_or_url: server.uri() };
+        let outcome = login(&endpoint, "ann", &Secret::new("secret".to_owned()), &store, |_| {}).await;
+        assert!(!store.exists(), "a failed sign-in leaves a store behind");
+        outcome.expect_err("refused")
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_is_called_one() {
+        let server = server(FLOWS, refusal(403, r#"{"errcode":"M_FORBIDDEN","error":"Invalid"}"#)).await;
+        assert!(matches!(attempt(&server).await, LoginError::WrongPassword));
+    }
+
+    #[tokio::test]
+    async fn a_deactivated_account_is_called_one() {
+        let server = server(FLOWS, refusal(403, r#"{"errcode":"M_USER_DEACTIVATED","error":"Gone"}"#)).await;
+        assert!(matches!(attempt(&server).await, LoginError::Deactivated));
+    }
+
+    #[tokio::test]
+    async fn too_many_attempts_say_how_long_to_wait() {
+        let server = server(FLOWS, refusal(429, r#"{"errcode":"M_LIMIT_EXCEEDED","error":"Slow down","retry_after_ms":7000}"#)).await;
+        assert_eq!(attempt(&server).await.to_string(), "too many attempts; try again in 7 s");
+    }
+
+    #[tokio::test]
+    async fn a_server_without_password_sign_in_says_what_it_offers() {
+        let server = server(r#"{"flows":[{"type":"m.login.sso"}]}"#, refusal(403, "{}")).await;
+        let error = attempt(&server).await;
+        assert!(error.to_string().contains("sign-in through a web page"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn garbage_after_the_password_is_not_a_matrix_server() {
+        let server = server(FLOWS, refusal(200, "<html>")).await;
+        assert!(matches!(attempt(&server).await, LoginError::NotMatrix(_)));
+    }
+
+    #[tokio::test]
+    async fn an_occupied_profile_is_left_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store { dir: dir.path().to_owned(), passphrase: Secret::new("0123456789abcdef".to_owned()) };
+        std::fs::write(dir.path().join("matrix-sdk-state.sqlite3"), b"something").expect("written");
+        let endpoint = Endpoint::Server { name_or_url: "http://127.0.0.1:1".to_owned() };
+        let error = login(&endpoint, "ann", &Secret::new("secret".to_owned()), &store, |_| {}).await.expect_err("refused");
+        assert!(matches!(error, LoginError::Occupied(_)));
+        assert!(store.exists());
+    }
+
+    #[tokio::test]
+    async fn a_damaged_store_says_how_to_repair_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store { dir: dir.path().to_owned(), passphrase: Secret::new("0123456789abcdef".to_owned()) };
+        std::fs::write(dir.path().join("matrix-sdk-state.sqlite3"), vec![0x5a; 8192]).expect("written");
+        let endpoint = Endpoint::Server { name_or_url: "http://127.0.0.1:1".to_owned() };
+        let url = Url::parse("http://127.0.0.1:1/").expect("a URL");
+        let error = connect::open(&endpoint, &url, &store).await.expect_err("damaged");
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("sign out"), "{error}");
+    }
+
+    #[test]
+    fn a_store_opens_in_one_place_only() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store { dir: dir.path().to_owned(), passphrase: Secret::new("0123456789abcdef".to_owned()) };
+        let first = store.lock().expect("free");
+        assert!(matches!(store.lock(), Err(StoreError::InUse(_))));
+        drop(first);
+        store.lock().expect("free again");
+    }
+
+    #[test]
+    fn a_saved_session_survives_saving_and_hides_its_token() {
+        let session = SavedSession {
+            endpoint: Endpoint::Socket { path: "/run/x".into(), server_name: "home.local".to_owned() },
+            base_url: Url::parse("http://localhost/").expect("a URL"),
+            user_id: ruma::owned_user_id!("@ann:home.local"),
+            device_id: "DEVICE".into(),
+            access_token: "very-secret".to_owned(),
+        };
+        assert!(!format!("{session:?}").contains("very-secret"));
+        let again: SavedSession = serde_json::from_str(&serde_json::to_string(&session).expect("written")).expect("read");
+        assert_eq!(again.access_token, "very-secret");
+        assert_eq!(again.endpoint, session.endpoint);
     }
 }

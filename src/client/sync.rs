@@ -27,6 +27,8 @@ use crate::{
 const PAUSES_MS: [u64; 5] = [500, 1_000, 2_000, 5_000, 12_000];
 /// Pauses before the send queue tries again while the server answers, in milliseconds; the last one repeats.
 const QUEUE_PAUSES_MS: [u64; 5] = [1_000, 3_000, 10_000, 30_000, 60_000];
+/// After this long without trouble the send queue's pauses start over.
+const QUEUE_CALM: Duration = Duration::from_secs(180);
 /// Long poll of `/v3/sync`.
 const POLL: Duration = Duration::from_secs(30);
 /// Events per room in the first list answers. Enough for a last message and honest small counts.
@@ -277,11 +279,12 @@ struct QueueRetry {
     errors: broadcast::Receiver<matrix_sdk::send_queue::SendQueueRoomError>,
     due: Option<Instant>,
     failures: usize,
+    last: Option<Instant>,
 }
 
 impl QueueRetry {
     fn new(context: &Context) -> Self {
-        Self { errors: context.client.send_queue().subscribe_errors(), due: None, failures: 0 }
+        Self { errors: context.client.send_queue().subscribe_errors(), due: None, failures: 0, last: None }
     }
 
     /// Ends when a retry is due. Cancel-safe: what was received is kept in `due`.
@@ -292,6 +295,9 @@ impl QueueRetry {
                 () = async { match due { Some(due) => tokio::time::sleep_until(due).await, None => std::future::pending().await } } => return,
                 error = self.errors.recv() => match error {
                     Ok(error) if error.is_recoverable && self.due.is_none() => {
+                        if self.last.replace(Instant::now()).is_none_or(|last| last.elapsed() > QUEUE_CALM) {
+                            self.failures = 0;
+                        }
                         self.due = Some(Instant::now() + pause(&QUEUE_PAUSES_MS, self.failures));
                         self.failures = self.failures.saturating_add(1);
                     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::{
     Config, StartError,
     key::SigningKey,
+    media::Media,
     store::Store,
-    sync::Notifier,
+    sync::{Notifier, Sync},
     users::{Accounts, limits::Limits, uia::UiaSessions},
 };
 use crate::base::{Clock, Randomness, Tasks};
@@ -31,8 +32,12 @@ pub struct Node {
     pub uia: UiaSessions,
     /// Rate limits.
     pub limits: Limits,
+    /// Files.
+    pub media: Media,
     /// Wakes those who wait for news.
     pub notifier: Notifier,
+    /// What sync keeps in memory.
+    pub sync: Sync,
     /// Owns background work.
     pub tasks: Tasks,
 }
@@ -48,13 +53,16 @@ impl Node {
         let dir = config.data_dir.clone();
         let path = dir.join("node.db");
         let observer = notifier.observer();
-        let for_key = Arc::clone(&randomness);
+        let (for_key, for_media) = (Arc::clone(&randomness), (Arc::clone(&clock), Arc::clone(&randomness), config.max_upload_bytes));
         let opened = tokio::task::spawn_blocking(move || {
             let store = Store::open(&path, observer).map_err(|error| StartError::Store { path, error })?;
             let key = SigningKey::load_or_create(&dir, for_key.as_ref())?;
-            Ok::<_, StartError>((store, key))
+            let (clock, randomness, limit) = for_media;
+            let media =
+                Media::open(&dir, store.clone(), clock, randomness, limit).map_err(|(path, error)| StartError::Io { path, error })?;
+            Ok::<_, StartError>((store, key, media))
         });
-        let (store, key) =
+        let (store, key, media) =
             opened.await.map_err(|e| StartError::Io { path: config.data_dir.clone(), error: std::io::Error::other(e) })??;
         claim_server_name(&store, &config).await?;
         Ok(Self {
@@ -62,6 +70,8 @@ impl Node {
             uia: UiaSessions::new(Arc::clone(&clock), Arc::clone(&randomness)),
             limits: Limits::new(Arc::clone(&clock), config.rate_limits),
             key: Arc::new(key),
+            sync: Sync::new(clock.now_ms(), randomness.as_ref()),
+            media,
             config,
             store,
             clock,

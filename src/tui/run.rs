@@ -82,16 +82,6 @@ struct Loop {
     done: bool,
 }
 
-/// An event that has come already. The stream remembers one waker until it has used it, so it must be this task's own: with
-/// `now_or_never`'s it would wake nobody and the keyboard would be dead.
-async fn waiting(events: &mut EventStream) -> Option<Option<io::Result<Event>>> {
-    std::future::poll_fn(|context| match events.poll_next_unpin(context) {
-        Poll::Ready(event) => Poll::Ready(Some(event)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
-}
-
 /// Runs the screen until quit, shutdown or a signal.
 pub(super) async fn run(link: Link, options: Options, shutdown: Shutdown) -> Result<Finished, TuiError> {
     let guard = Guard::enter(options.mouse).map_err(TuiError::Terminal)?;
@@ -136,6 +126,16 @@ async fn changed<T>(receiver: &mut watch::Receiver<T>, alive: &mut bool) {
     }
     *alive = false;
     std::future::pending().await
+}
+
+/// The next event if there is one now. The stream keeps the first waker that it is shown, so it must be this task's own:
+/// polling it aside (`now_or_never`) would leave the loop asleep for good.
+async fn ready(events: &mut EventStream) -> Option<Option<io::Result<Event>>> {
+    std::future::poll_fn(|cx| match events.poll_next_unpin(cx) {
+        Poll::Ready(event) => Poll::Ready(Some(event)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// Waits until then; for ever when there is no then.
@@ -208,7 +208,7 @@ impl Loop {
                 self.apply(Msg::Update(update)).await;
             } else if let Ok(report) = self.reports.try_recv() {
                 self.report(report).await;
-            } else if let Some(event) = waiting(events).await {
+            } else if let Some(event) = ready(events).await {
                 self.event(event.transpose()?).await;
             } else {
                 break;

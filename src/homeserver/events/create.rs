@@ -20,14 +20,10 @@ use crate::homeserver::{
 ///
 /// [`EventError`].
 pub fn room(tx: &mut Tx<'_>, ctx: &Ctx, new: &NewRoom, published: bool, is_direct: bool) -> Result<RoomHandle> {
-    let rules = versions::rules(&new.version).ok_or_else(|| EventError::UnsupportedRoomVersion(new.version.to_string()))?;
     if new.initial_state.iter().any(|e| matches!(e.kind.as_str(), "m.room.create" | "m.room.member")) {
         return Err(EventError::InvalidRoomState("The initial state may hold neither the create event nor memberships".into()));
     }
-    let create = content_from_map(new.create_content(&rules))?;
-    let (room_id, now_ms) = choose_id(tx, ctx, new, &rules, &create)?;
-    let handle = rooms::create(tx, &room_id, &new.version, ctx.now_ms)?;
-    let ctx = &Ctx { now_ms, ..ctx.clone() };
+    let handle = empty(tx, ctx, new)?;
     let creator = users::intern(tx, &new.creator)?;
     if let Some(alias) = &new.alias {
         let alias = RoomAliasId::parse(alias).map_err(|e| EventError::InvalidParam(format!("{alias}: {e}")))?;
@@ -35,9 +31,7 @@ pub fn room(tx: &mut Tx<'_>, ctx: &Ctx, new: &NewRoom, published: bool, is_direc
             return Err(EventError::RoomInUse(format!("{alias} is taken")));
         }
     }
-    state(tx, ctx, &handle, new, "m.room.create", "", create)?;
-    membership::join_as_creator(tx, ctx, &handle, &new.creator)?;
-    let levels = new.power_levels(&rules);
+    let levels = new.power_levels(&handle.rules);
     state(tx, ctx, &handle, new, "m.room.power_levels", "", content_from_map(levels)?)?;
     for event in new.rest() {
         state(tx, ctx, &handle, new, &event.kind, &event.state_key, content_from_map(event.content)?)?;
@@ -52,6 +46,18 @@ pub fn room(tx: &mut Tx<'_>, ctx: &Ctx, new: &NewRoom, published: bool, is_direc
     if published {
         rooms::set_published(tx, handle.nid, true)?;
     }
+    Ok(handle)
+}
+
+/// A room with nothing in it but its creator.
+pub(super) fn empty(tx: &mut Tx<'_>, ctx: &Ctx, new: &NewRoom) -> Result<RoomHandle> {
+    let rules = versions::rules(&new.version).ok_or_else(|| EventError::UnsupportedRoomVersion(new.version.to_string()))?;
+    let create = content_from_map(new.create_content(&rules))?;
+    let (room_id, created_ms) = choose_id(tx, ctx, new, &rules, &create)?;
+    let handle = rooms::create(tx, &room_id, &new.version, ctx.now_ms)?;
+    let at_creation = Ctx { now_ms: created_ms, ..ctx.clone() };
+    state(tx, &at_creation, &handle, new, "m.room.create", "", create)?;
+    membership::join_as_creator(tx, ctx, &handle, &new.creator)?;
     Ok(handle)
 }
 

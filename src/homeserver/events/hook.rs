@@ -2,6 +2,7 @@
 
 use super::{Ctx, Result};
 use crate::homeserver::{
+    push,
     store::Tx,
     types::{EventNid, Pdu, RoomHandle, StreamPos, UserNid},
 };
@@ -23,10 +24,11 @@ pub struct NewEvent<'a> {
     pub audience: &'a [UserNid],
 }
 
-/// Wakes those concerned. Push rules (`push::on_event(tx, event)`) belong here as well.
+/// Wakes those concerned and counts what their push rules say.
 pub(super) fn after_append(tx: &mut Tx<'_>, _ctx: &Ctx, event: &NewEvent<'_>) -> Result<()> {
     for user in event.audience {
         tx.touch(*user);
     }
+    push::on_event(tx, &push::NewEvent { room: event.room, pdu: event.pdu, nid: event.nid, pos: event.pos, sender: event.sender })?;
     Ok(())
 }

@@ -5,12 +5,15 @@
 
 mod append;
 pub mod create;
-mod hook;
+pub mod hierarchy;
+pub mod hook;
 pub mod membership;
 mod persist;
 mod redaction;
 mod sanity;
 pub mod snapshot;
+pub mod summary;
+pub mod upgrade;
 pub mod view;
 pub mod visibility;
 

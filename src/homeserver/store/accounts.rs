@@ -93,6 +93,7 @@ pub fn deactivate(tx: &Tx<'_>, user: UserNid) -> Result<()> {
     ] {
         tx.execute(&format!("DELETE FROM {table} WHERE user_nid = ?1"), [user.0])?;
     }
+    tx.execute("DELETE FROM signature_changes WHERE signer_nid = ?1", [user.0])?;
     tx.execute("DELETE FROM key_signatures WHERE target_nid = ?1 OR signer_nid = ?1", [user.0])?;
     Ok(())
 }

@@ -4,22 +4,30 @@
 //! job's result is handed out only after its commit, so whatever was acknowledged is on disk. A few reader threads serve
 //! queries from the last committed state. Each table family has a file of functions on [`Tx`] and [`Reader`].
 
+pub mod account_data;
 pub mod accounts;
 pub mod aliases;
+pub mod backup;
 mod codec;
 pub mod device_lists;
 pub mod devices;
 pub mod events;
+pub mod filters;
 pub mod keys;
+pub mod media;
 pub mod members;
 pub mod meta;
 mod migrate;
 pub mod one_time_keys;
 pub mod profiles;
+pub mod push;
 mod readers;
+pub mod receipts;
 pub mod relations;
 pub mod rooms;
 pub mod state;
+pub mod sync_rooms;
+pub mod sync_user;
 pub mod to_device;
 pub mod tokens;
 pub mod transactions;

@@ -24,6 +24,8 @@ pub enum Kind {
     LoginAccount,
     /// Registrations from one address.
     Registration,
+    /// Questions that anybody may ask, from one address: is this name free, is this token good.
+    Lookup,
     /// Events sent by one user.
     Send,
     /// Media uploads by one user.
@@ -37,6 +39,7 @@ impl Kind {
             Self::LoginAddress => (30, 2_000),
             Self::LoginAccount => (10, 15_000),
             Self::Registration => (10, 60_000),
+            Self::Lookup => (30, 1_000),
             Self::Send => (200, 50),
             Self::Upload => (60, 1_000),
         }

@@ -3,6 +3,7 @@
 //! Knows the store and nothing of HTTP: errors are typed, and the API turns them into answers.
 
 mod accounts;
+pub mod backup;
 pub mod cross_signing;
 pub mod keys;
 pub mod limits;

@@ -160,14 +160,14 @@ impl Accounts {
     pub async fn refresh(&self, refresh_token: &str) -> Result<SignedIn, SignInError> {
         let (used, now_ms) = (tokens::hash(refresh_token), self.now_ms());
         let found = self.store.read(move |db| store::tokens::refresh(db, &used)).await?;
-        let (user, device_id, supersedes) = found.ok_or(SignInError::UnknownRefreshToken)?;
+        let (user, device_id, _) = found.ok_or(SignInError::UnknownRefreshToken)?;
         let device_id = OwnedDeviceId::from(device_id);
         let user_id = self.store.read(move |db| store::users::user_id(db, user)).await?;
         let (stored, signed_in) = self.make_tokens(user_id, device_id.clone(), true, Some(used));
         self.store
             .write(move |tx| {
                 // Looked at again inside the transaction: two refreshes with one token must not both win.
-                store::tokens::refresh(&tx.reader(), &used)?.ok_or(SignInError::UnknownRefreshToken)?;
+                let (_, _, supersedes) = store::tokens::refresh(&tx.reader(), &used)?.ok_or(SignInError::UnknownRefreshToken)?;
                 if let Some(superseded) = supersedes {
                     store::tokens::settle(tx, user, &device_id, &superseded)?;
                 }
@@ -194,8 +194,14 @@ impl Accounts {
     ///
     /// [`StoreError`].
     pub async fn sign_out_everywhere(&self, user: UserNid) -> Result<(), StoreError> {
-        let all = self.store.read(move |db| store::devices::list(db, user)).await?;
-        self.delete_devices(user, all.into_iter().map(|device| device.device_id).collect()).await
+        self.store
+            .write(move |tx: &mut Tx<'_>| {
+                let all = store::devices::list(&tx.reader(), user)?;
+                super::keys::delete_devices(tx, user, &all.into_iter().map(|device| device.device_id).collect::<Vec<_>>())
+            })
+            .await?;
+        self.tokens.forget(user, None);
+        Ok(())
     }
 
     /// Deletes devices with everything that was theirs, and tells those who share a room with the user.

@@ -54,7 +54,7 @@ pub struct Operation {
 }
 
 /// Where a session stands.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Progress {
     /// Its ID.
     pub session: String,
@@ -64,6 +64,13 @@ pub struct Progress {
     pub body: Map<String, Value>,
     /// The registration token that was shown.
     pub registration_token: Option<String>,
+}
+
+impl std::fmt::Debug for Progress {
+    /// Without the body: it may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Progress").field("completed", &self.completed).finish_non_exhaustive()
+    }
 }
 
 /// Why a session cannot be used.

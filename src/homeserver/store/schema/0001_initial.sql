@@ -246,6 +246,9 @@ CREATE TABLE events (
     json             BLOB NOT NULL             -- the PDU; first byte: 0 plain, 1 zstd with the store's dictionary
 ) STRICT;
 CREATE INDEX events_by_room ON events (room_nid, stream_pos) WHERE stream_pos IS NOT NULL;
+-- Newest event that moves a room up in a list sorted by activity; the query in sync_rooms.rs repeats the condition.
+CREATE INDEX events_that_bump ON events (room_nid, stream_pos)
+    WHERE type IN ('m.room.create', 'm.room.message', 'm.room.encrypted', 'm.sticker', 'm.call.invite', 'm.poll.start', 'org.matrix.msc3381.poll.start');
 CREATE INDEX events_by_time ON events (room_nid, origin_server_ts) WHERE stream_pos IS NOT NULL;
 
 CREATE TABLE event_edges (
@@ -356,7 +359,8 @@ CREATE TABLE receipts (
     stream_pos INTEGER NOT NULL,
     PRIMARY KEY (room_nid, user_nid, kind, thread_id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX receipts_by_pos ON receipts (room_nid, stream_pos);
+CREATE INDEX receipts_by_pos ON receipts (stream_pos, room_nid);
+CREATE INDEX receipts_by_user ON receipts (user_nid, stream_pos);
 
 -- What push rules said of each event for each local user, kept until the user has read it.
 CREATE TABLE push_actions (
@@ -379,3 +383,4 @@ CREATE TABLE media (
     size_bytes   INTEGER,                      -- NULL: created, not yet uploaded
     created_ms   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX media_pending ON media (user_nid, created_ms) WHERE size_bytes IS NULL;

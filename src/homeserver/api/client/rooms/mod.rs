@@ -1,10 +1,15 @@
 //! Rooms and their events: one file per section of the specification.
 
+mod aliases;
 mod create_room;
+mod directory;
 mod membership;
 mod redaction;
+mod relations;
 mod room_state;
 mod send;
+mod timeline;
+mod upgrade;
 
 use std::sync::Arc;
 
@@ -17,10 +22,15 @@ use crate::homeserver::{
 
 /// Registers all of it.
 pub(super) fn add(routes: Routes) -> Routes {
+    let routes = aliases::add(routes);
     let routes = create_room::add(routes);
+    let routes = directory::add(routes);
     let routes = membership::add(routes);
     let routes = redaction::add(routes);
+    let routes = relations::add(routes);
     let routes = room_state::add(routes);
+    let routes = timeline::add(routes);
+    let routes = upgrade::add(routes);
     send::add(routes)
 }
 

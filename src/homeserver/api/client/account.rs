@@ -1,0 +1,68 @@
+//! The account itself: password, closing it, addresses.
+
+use std::sync::Arc;
+
+use axum::Json;
+use http::StatusCode;
+use ruma::api::client::account::{change_password, deactivate, get_3pids};
+use serde_json::{Value, json};
+
+use super::{
+    super::{
+        call::{Call, RawCall, Routes},
+        error::{ApiError, ApiResult},
+    },
+    login, uia,
+};
+use crate::homeserver::{
+    Node,
+    types::Requester,
+    users::{Accounts, uia::Stage},
+};
+
+pub(super) fn add(routes: Routes) -> Routes {
+    routes
+        .add_raw::<change_password::v3::Request, _, _, _>(change_password)
+        .add_raw::<deactivate::v3::Request, _, _, _>(deactivate)
+        .add::<get_3pids::v3::Request, _, _>(get_3pids)
+}
+
+/// The one way to prove who one is: without e-mail addresses, somebody who is not signed in has none.
+fn signed_in(who: Option<Requester>) -> ApiResult<Requester> {
+    who.ok_or_else(ApiError::missing_token)
+}
+
+/// `POST /_matrix/client/v3/account/password`
+async fn change_password(node: Arc<Node>, call: RawCall<Option<Requester>>) -> ApiResult<Json<Value>> {
+    let body = call.object()?;
+    let who = signed_in(call.who)?;
+    if let Some(password) = login::optional_text(&body, "new_password")? {
+        Accounts::check_password(&password)?;
+    }
+    let passed = uia::authenticate(&node, "account/password", Some(&who), body, &[&[Stage::Password]]).await?;
+    let password =
+        login::optional_text(&passed.body, "new_password")?.ok_or_else(|| ApiError::missing_param("`new_password` is missing"))?;
+    let logout_devices = passed.body.get("logout_devices").and_then(Value::as_bool).unwrap_or(true);
+    node.accounts.change_password(&who, &password, logout_devices).await?;
+    Ok(Json(json!({})))
+}
+
+/// `POST /_matrix/client/v3/account/deactivate`
+async fn deactivate(node: Arc<Node>, call: RawCall<Option<Requester>>) -> ApiResult<Json<Value>> {
+    let body = call.object()?;
+    let who = signed_in(call.who)?;
+    if body.get("erase").is_some_and(|erase| !erase.is_boolean()) {
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_BAD_JSON", "`erase` is not a boolean"));
+    }
+    uia::authenticate(&node, "account/deactivate", Some(&who), body, &[&[Stage::Password]]).await?;
+    node.accounts.deactivate(who.user).await?;
+    tracing::info!(user_id = %who.user_id, "account deactivated");
+    // There is no identity server to unbind addresses from.
+    Ok(Json(json!({ "id_server_unbind_result": "no-support" })))
+}
+
+/// `GET /_matrix/client/v3/account/3pid`
+async fn get_3pids(_: Arc<Node>, _: Call<get_3pids::v3::Request>) -> ApiResult<get_3pids::v3::Response> {
+    // Addresses cannot be added here, so there are none.
+    Ok(get_3pids::v3::Response::new(Vec::new()))
+}

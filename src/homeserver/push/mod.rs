@@ -1,0 +1,279 @@
+//! Push rules: what each new event means to each local user, and the counts that follow from it.
+//!
+//! Evaluated inside the transaction that stores the event, so counts and events appear together.
+
+use futures_util::FutureExt;
+use ruma::{
+    OwnedUserId, UInt, UserId,
+    events::{
+        TimelineEventType,
+        room::{
+            create::RoomCreateEventContent,
+            power_levels::{RoomPowerLevels, RoomPowerLevelsEventContent, RoomPowerLevelsSource},
+        },
+    },
+    push::{FlattenedJson, PushConditionPowerLevelsCtx, PushConditionRoomCtx, Ruleset},
+    serde::Raw,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    rooms::relation,
+    store::{
+        Reader, Result, StoreError, Tx,
+        account_data::{self, AccountData},
+        events, members,
+        push::{self, Action, Recipient},
+        relations, state,
+    },
+    types::{EventNid, Pdu, RoomHandle, StreamPos, UserNid},
+};
+
+/// Type of the account data that holds a user's rules.
+pub const RULES: &str = "m.push_rules";
+/// The thread of events that belong to none.
+pub const MAIN: &str = "main";
+
+/// A new event.
+#[derive(Debug)]
+pub struct NewEvent<'a> {
+    /// Its room.
+    pub room: &'a RoomHandle,
+    /// The event.
+    pub pdu: &'a Pdu,
+    /// In the store.
+    pub nid: EventNid,
+    /// Its place.
+    pub pos: StreamPos,
+    /// Its sender.
+    pub sender: UserNid,
+}
+
+/// The content of `m.push_rules`.
+#[derive(Debug, Deserialize, Serialize)]
+struct Content {
+    global: Ruleset,
+}
+
+/// The rules that everybody has from the start (Client-Server API, "Predefined Rules").
+#[must_use]
+pub fn default_rules(user_id: &UserId) -> Ruleset {
+    let mut rules = Ruleset::server_default(user_id);
+    // Rules of thread subscriptions, which this node does not have.
+    rules.postcontent.clear();
+    rules
+}
+
+fn parse(content: &str, user_id: &UserId) -> Ruleset {
+    let defaults = default_rules(user_id);
+    match serde_json::from_str::<Content>(content) {
+        Ok(Content { global: mut rules }) => {
+            rules.update_with_server_default(defaults);
+            rules
+        }
+        Err(error) => {
+            tracing::error!(%error, %user_id, "stored push rules cannot be read; the default rules apply");
+            defaults
+        }
+    }
+}
+
+/// A user's rules.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn rules(db: &Reader<'_>, user: UserNid, user_id: &UserId) -> Result<Ruleset> {
+    Ok(match account_data::get(db, user, None, RULES)? {
+        Some(content) => parse(&content, user_id),
+        None => default_rules(user_id),
+    })
+}
+
+/// The content of `m.push_rules` for these rules.
+///
+/// # Errors
+///
+/// [`StoreError::Data`] when they cannot be written as JSON.
+pub fn content(rules: Ruleset) -> Result<String> {
+    serde_json::to_string(&Content { global: rules }).map_err(|e| StoreError::Data(e.to_string()))
+}
+
+/// Stores a user's rules.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn set_rules(tx: &mut Tx<'_>, user: UserNid, rules: Ruleset) -> Result<()> {
+    let content = content(rules)?;
+    account_data::set(tx, user, None, RULES, &content)
+}
+
+/// All global account data of a user, with the rules even if they have never been touched.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn global_account_data(db: &Reader<'_>, user: UserNid, user_id: &UserId) -> Result<Vec<AccountData>> {
+    let mut found = account_data::global(db, user)?;
+    if !found.iter().any(|data| data.kind == RULES) {
+        found.push(AccountData { room: None, kind: RULES.to_owned(), content: content(default_rules(user_id))? });
+    }
+    Ok(found)
+}
+
+/// Evaluates the rules of every local member for a new event.
+///
+/// Nobody is notified of their own events or of those of people they ignore. Invites are not counted: nothing that the user
+/// could read would ever clear them.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn on_event(tx: &mut Tx<'_>, event: &NewEvent<'_>) -> Result<()> {
+    if let Some(target) = event.pdu.redacts()
+        && let Some(redacted) = events::by_id(&tx.reader(), target)?
+        && redacted.room == event.room.nid
+        && redacted.redacted_by.is_some()
+        && let Some(pos) = redacted.pos
+    {
+        for user in push::clear_event(tx, event.room.nid, pos)? {
+            tx.touch(user);
+        }
+    }
+    if *event.pdu.kind() == TimelineEventType::RoomMember {
+        forget_gone(tx, event)?;
+    }
+    let recipients = push::recipients(&tx.reader(), event.room.nid, event.sender)?;
+    if recipients.is_empty() {
+        return Ok(());
+    }
+    let json = serde_json::value::to_raw_value(event.pdu.json()).map_err(|e| StoreError::Data(e.to_string()))?;
+    let flat = FlattenedJson::from_raw(&Raw::<serde_json::Value>::from_json(json));
+    let room = Room::load(&tx.reader(), event, recipients.iter().any(|r| r.rules.is_some()) || flat.contains_mentions())?;
+    let mut thread = None;
+    for recipient in &recipients {
+        let Some((notify, highlight)) = evaluate(recipient, &flat, &room, event)? else { continue };
+        let thread_id = match &thread {
+            Some(thread) => thread,
+            None => &*thread.insert(thread_of(&tx.reader(), event.pdu)?),
+        };
+        let action = Action { user: recipient.user, room: event.room.nid, pos: event.pos, event: event.nid, thread_id, notify, highlight };
+        push::add(tx, &action)?;
+    }
+    Ok(())
+}
+
+/// Whoever is not in the room has nothing to read there.
+fn forget_gone(tx: &Tx<'_>, event: &NewEvent<'_>) -> Result<()> {
+    let Some(user_id) = event.pdu.state_key().and_then(|key| OwnedUserId::try_from(key).ok()) else { return Ok(()) };
+    let Some(user) = super::store::users::find(&tx.reader(), &user_id)? else { return Ok(()) };
+    if members::get(&tx.reader(), event.room.nid, user)?.is_some_and(|member| member.membership != "join") {
+        push::clear(tx, user, event.room.nid, None, event.pos)?;
+    }
+    Ok(())
+}
+
+/// What of the room decides about rules.
+#[derive(Debug)]
+struct Room {
+    joined: UInt,
+    power_levels: Option<PushConditionPowerLevelsCtx>,
+}
+
+impl Room {
+    fn load(db: &Reader<'_>, event: &NewEvent<'_>, with_levels: bool) -> Result<Self> {
+        let joined = members::count(db, event.room.nid, "join")?;
+        let power_levels = if with_levels { levels(db, event.room)? } else { None };
+        Ok(Self { joined: UInt::try_from(joined).unwrap_or(UInt::MAX), power_levels })
+    }
+}
+
+/// The room's power levels; `None` when they cannot be read, and then nobody has permission to notify everybody.
+fn levels(db: &Reader<'_>, room: &RoomHandle) -> Result<Option<PushConditionPowerLevelsCtx>> {
+    let rules = &room.rules.authorization;
+    let pdu = |kind: &str| -> Result<Option<Pdu>> {
+        let Some(nid) = state::current(db, room.nid, kind, "")? else { return Ok(None) };
+        events::by_nid(db, nid)?.pdu(&room.rules).map(Some)
+    };
+    let Some(create) = pdu("m.room.create")? else { return Ok(None) };
+    let mut creators = vec![create.sender().to_owned()];
+    if let Ok(content) = serde_json::from_str::<RoomCreateEventContent>(create.content().get())
+        && rules.additional_room_creators
+    {
+        creators.extend(content.additional_creators);
+    }
+    let source = match pdu("m.room.power_levels")? {
+        Some(levels) => match serde_json::from_str::<RoomPowerLevelsEventContent>(levels.content().get()) {
+            Ok(content) => RoomPowerLevelsSource::Original(content),
+            Err(_) => return Ok(None),
+        },
+        None => RoomPowerLevelsSource::None,
+    };
+    Ok(Some(RoomPowerLevels::new(source, rules, creators).into()))
+}
+
+/// What the recipient's rules say: notify and highlight; `None` for neither.
+fn evaluate(recipient: &Recipient, flat: &FlattenedJson, room: &Room, event: &NewEvent<'_>) -> Result<Option<(bool, bool)>> {
+    if ignores(recipient, event.pdu.sender()) {
+        return Ok(None);
+    }
+    let user_id = UserId::parse(&recipient.user_id).map_err(|e| StoreError::Data(format!("user ID: {e}")))?;
+    let rules = match &recipient.rules {
+        Some(content) => parse(content, &user_id),
+        None => default_rules(&user_id),
+    };
+    let name = recipient.displayname.clone().unwrap_or_else(|| user_id.localpart().to_owned());
+    let mut context = PushConditionRoomCtx::new(event.room.room_id.clone(), room.joined, user_id, name);
+    context.power_levels.clone_from(&room.power_levels);
+    for rule in &rules {
+        // Nothing in it waits: the future is one only for the sake of thread subscriptions.
+        if rule.applies(flat, &context).now_or_never() == Some(true) {
+            let (notify, highlight) = (rule.triggers_notification(), rule.triggers_highlight());
+            return Ok((notify || highlight).then_some((notify, highlight)));
+        }
+    }
+    Ok(None)
+}
+
+fn ignores(recipient: &Recipient, sender: &UserId) -> bool {
+    #[derive(Deserialize)]
+    struct List {
+        ignored_users: serde_json::Map<String, serde_json::Value>,
+    }
+    recipient
+        .ignored
+        .as_deref()
+        .and_then(|json| serde_json::from_str::<List>(json).ok())
+        .is_some_and(|list| list.ignored_users.contains_key(sender.as_str()))
+}
+
+/// The thread that an event belongs to: the root's ID, or [`MAIN`].
+fn thread_of(db: &Reader<'_>, pdu: &Pdu) -> Result<String> {
+    let content = pdu.json().get("content").and_then(|content| content.as_object());
+    match content.and_then(relation::of).filter(|_| pdu.state_key().is_none()) {
+        Some(related) if related.rel_type == "m.thread" => Ok(related.parent.to_string()),
+        Some(related) => thread_of_event(db, &related.parent),
+        None => Ok(MAIN.to_owned()),
+    }
+}
+
+/// The same for an event that is stored: what relates to a thread's event belongs to the thread.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn thread_of_event(db: &Reader<'_>, event_id: &ruma::EventId) -> Result<String> {
+    let mut next = event_id.to_owned();
+    // Relations may go in circles; honest ones are not longer than this.
+    for _ in 0..4 {
+        let Some(event) = events::by_id(db, &next)? else { break };
+        let Some((rel_type, parent)) = relations::of_child(db, event.nid)? else { break };
+        if rel_type == "m.thread" {
+            return Ok(parent);
+        }
+        let Ok(parent) = ruma::EventId::parse(parent) else { break };
+        next = parent;
+    }
+    Ok(MAIN.to_owned())
+}

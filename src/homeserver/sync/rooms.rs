@@ -1,0 +1,50 @@
+//! Facts about a room that both forms of sync tell.
+
+use std::collections::BTreeSet;
+
+use super::{Raw, format};
+use crate::homeserver::{
+    events::view::View,
+    rooms::format as form,
+    store::{
+        Reader, Result, StoreError, events, state,
+        sync_rooms::{self, StateEntry},
+    },
+    types::{EventNid, RoomNid, UserNid},
+};
+
+/// The state events behind these entries.
+pub(super) fn state_events<'a>(view: &View<'_, '_>, entries: impl IntoIterator<Item = &'a StateEntry>) -> Result<Vec<Raw>> {
+    entries.into_iter().filter_map(|entry| entry.event).map(|event| view.state(event).map_err(format::internal)).collect()
+}
+
+/// One string of the content of a current state event; `None` where it is missing or empty.
+pub(super) fn state_str(db: &Reader<'_>, room: RoomNid, kind: &str, field: &str) -> Result<Option<String>> {
+    let Some(event) = state::current(db, room, kind, "")? else { return Ok(None) };
+    Ok(format::content_str(&events::by_nid(db, event)?, field)?.filter(|text| !text.is_empty()))
+}
+
+/// The stripped state of an invite or a knock, with the membership event itself among it.
+pub(super) fn stripped_state(db: &Reader<'_>, room: RoomNid, user: UserNid, member_event: EventNid) -> Result<Vec<Raw>> {
+    let member = events::by_nid(db, member_event)?;
+    let member_json = form::stripped(&member.json).map_err(|e| StoreError::Data(e.to_string()))?;
+    let mut found: Vec<Raw> = match sync_rooms::invite_state(db, room, user)? {
+        Some(json) => serde_json::from_str(&json).map_err(|e| StoreError::Data(e.to_string()))?,
+        None => Vec::new(),
+    };
+    let own = |raw: &Raw| {
+        let key = |json: &str| {
+            let event: serde_json::Value = serde_json::from_str(json).ok()?;
+            Some((event.get("type")?.as_str()?.to_owned(), event.get("state_key")?.as_str()?.to_owned()))
+        };
+        key(raw.get()) == key(member_json.get())
+    };
+    found.retain(|raw| !own(raw));
+    found.push(member_json);
+    Ok(found)
+}
+
+/// True when whoever sent the invite is ignored.
+pub(super) fn invited_by_ignored(db: &Reader<'_>, member_event: EventNid, ignored: &BTreeSet<String>) -> Result<bool> {
+    Ok(!ignored.is_empty() && ignored.contains(&format::sender(&events::by_nid(db, member_event)?)?))
+}

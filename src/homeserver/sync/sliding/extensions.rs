@@ -1,0 +1,245 @@
+//! What is told beside rooms: messages to the device, keys, account data, receipts, typing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ruma::{
+    OwnedRoomId, RoomId,
+    api::client::sync::sync_events::v5::request::{self, ExtensionRoomConfig},
+    events::room::member::MembershipState,
+};
+use serde_json::json;
+
+use super::{
+    connections::State,
+    response::{AccountData, ByRoom, DeviceMessage, E2ee, Extensions, Room, ToDevice},
+    select::{Index, Selection},
+};
+use crate::homeserver::{
+    push as rules,
+    store::{Reader, Result, StoreError, account_data, one_time_keys, receipts, sync_user},
+    sync::{Raw, devices, ephemeral, live::Moment, raw, viewer::Viewer},
+    types::{RoomNid, StreamPos},
+};
+
+/// Messages to the device in one answer.
+const TO_DEVICE: usize = 100;
+/// Rooms with up to this many receipts are told all of them at first; others those for the events that are shown.
+const FEW_RECEIPTS: usize = 100;
+
+/// What holds for all extensions of one answer.
+#[derive(Debug)]
+pub(super) struct Ctx<'a> {
+    pub viewer: &'a Viewer,
+    pub asked: &'a request::Extensions,
+    /// Messages to the device up to here have arrived.
+    pub acknowledged: StreamPos,
+    pub base: Option<&'a State>,
+    pub now: StreamPos,
+    pub index: &'a Index,
+    pub selection: &'a Selection,
+    pub moment: &'a Moment,
+    /// News of rooms in this answer.
+    pub rooms: &'a BTreeMap<OwnedRoomId, Room>,
+}
+
+/// Builds the extensions asked for and notes in `next` what was told. True when there is news in them.
+pub(super) fn build(db: &Reader<'_>, ctx: &Ctx<'_>, next: &mut State) -> Result<(Extensions, bool)> {
+    let on = |enabled: Option<bool>| enabled == Some(true);
+    let mut out = Extensions::default();
+    let mut news = false;
+    if on(ctx.asked.to_device.enabled) {
+        let part = to_device(db, ctx)?;
+        news |= !part.events.is_empty();
+        out.to_device = Some(part);
+    }
+    if on(ctx.asked.e2ee.enabled) {
+        let part = e2ee(db, ctx)?;
+        news |= !part.device_lists.is_empty();
+        news |= part.device_one_time_keys_count != next.key_counts || part.device_unused_fallback_key_types != next.fallback_keys;
+        next.key_counts.clone_from(&part.device_one_time_keys_count);
+        next.fallback_keys.clone_from(&part.device_unused_fallback_key_types);
+        out.e2ee = Some(part);
+    }
+    if on(ctx.asked.account_data.enabled) {
+        let part = account(db, ctx, next.begun.insert("account_data"))?;
+        news |= !part.global.is_empty() || !part.rooms.is_empty();
+        out.account_data = Some(part);
+    }
+    if on(ctx.asked.receipts.enabled) {
+        let part = read(db, ctx, next.begun.insert("receipts"))?;
+        news |= !part.rooms.is_empty();
+        out.receipts = Some(part).filter(|part| !part.rooms.is_empty());
+    }
+    if on(ctx.asked.typing.enabled) {
+        let part = typing(ctx, next.begun.insert("typing"))?;
+        news |= !part.rooms.is_empty();
+        out.typing = Some(part).filter(|part| !part.rooms.is_empty());
+    }
+    Ok((out, news))
+}
+
+fn to_device(db: &Reader<'_>, ctx: &Ctx<'_>) -> Result<ToDevice> {
+    let limit = ctx.asked.to_device.limit.and_then(|limit| usize::try_from(u64::from(limit)).ok());
+    let limit = limit.map_or(TO_DEVICE, |limit| limit.clamp(1, TO_DEVICE));
+    let messages = sync_user::to_device(db, ctx.viewer.user, &ctx.viewer.device, ctx.acknowledged, ctx.now, limit)?;
+    let full = messages.len() == limit;
+    let last = messages.last().map(|message| message.pos);
+    let next = match last {
+        Some(last) if full => last,
+        _ => ctx.now,
+    };
+    let events = messages
+        .into_iter()
+        .map(|m| Ok(DeviceMessage { sender: m.sender, kind: m.kind, content: parse(&m.content)? }))
+        .collect::<Result<_>>()?;
+    Ok(ToDevice { next_batch: next.0.to_string(), events })
+}
+
+fn parse(json: &str) -> Result<Raw> {
+    serde_json::from_str(json).map_err(|e| StoreError::Data(e.to_string()))
+}
+
+fn e2ee(db: &Reader<'_>, ctx: &Ctx<'_>) -> Result<E2ee> {
+    let device_lists = match ctx.base {
+        Some(base) => devices::since(
+            db,
+            &devices::Question {
+                viewer: ctx.viewer,
+                joined: &joined(ctx.index),
+                own_changes: &ctx.index.own_changes,
+                changed_rooms: &ctx.index.changed,
+                after: base.pos,
+                now: ctx.now,
+            },
+        )?,
+        None => devices::DeviceLists::default(),
+    };
+    Ok(E2ee {
+        device_lists,
+        device_one_time_keys_count: devices::key_counts(db, ctx.viewer)?,
+        device_unused_fallback_key_types: one_time_keys::unused_fallbacks(db, ctx.viewer.user, &ctx.viewer.device)?,
+    })
+}
+
+/// Rooms that the user is in.
+fn joined(index: &Index) -> BTreeSet<RoomNid> {
+    index.entries.values().filter(|e| e.membership == MembershipState::Join).map(|e| e.room).collect()
+}
+
+/// Which rooms an extension is asked for.
+struct Scope<'a> {
+    lists: Option<&'a Vec<String>>,
+    rooms: Option<&'a Vec<ExtensionRoomConfig>>,
+}
+
+impl Scope<'_> {
+    fn covers(&self, ctx: &Ctx<'_>, room: RoomNid, room_id: &RoomId) -> bool {
+        if self.lists.is_none() && self.rooms.is_none() {
+            return true;
+        }
+        let Some(wanted) = ctx.selection.rooms.get(&room) else { return false };
+        let by_list = match self.lists {
+            None => !wanted.lists.is_empty(),
+            Some(lists) => lists.iter().any(|list| wanted.lists.contains(list)),
+        };
+        let by_name = wanted.subscribed
+            && self.rooms.is_none_or(|rooms| {
+                rooms.iter().any(|config| match config {
+                    ExtensionRoomConfig::AllSubscribed => true,
+                    ExtensionRoomConfig::Room(id) => id == room_id,
+                    _ => false,
+                })
+            });
+        by_list || by_name
+    }
+}
+
+/// Rooms that the connection knows, with whether they are new to it (or to this extension).
+fn told_rooms<'a>(ctx: &'a Ctx<'_>, scope: &Scope<'_>, first: bool) -> BTreeMap<RoomNid, (&'a RoomId, bool)> {
+    let mut found = BTreeMap::new();
+    let before = ctx.base.into_iter().flat_map(|base| base.rooms.keys());
+    for room in before.chain(ctx.selection.rooms.keys()) {
+        let Some(entry) = ctx.index.entries.get(room) else { continue };
+        let answer = ctx.rooms.get(&entry.room_id);
+        let known = ctx.base.is_some_and(|base| base.rooms.contains_key(room));
+        if (known || answer.is_some()) && scope.covers(ctx, *room, &entry.room_id) {
+            let new = first || !known || answer.is_some_and(|r| r.initial || r.unstable_expanded_timeline);
+            found.insert(*room, (&*entry.room_id, new));
+        }
+    }
+    found
+}
+
+fn account(db: &Reader<'_>, ctx: &Ctx<'_>, first: bool) -> Result<AccountData> {
+    let asked = &ctx.asked.account_data;
+    let after = ctx.base.filter(|_| !first).map(|base| base.pos);
+    let rooms = told_rooms(ctx, &Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() }, first);
+    let mut out = AccountData::default();
+    let event = |data: &account_data::AccountData| raw(&json!({ "type": data.kind, "content": parse(&data.content)? }));
+    // With nothing told yet, rooms are read one by one below: most of them are not asked for.
+    let (global, changed): (Vec<_>, Vec<_>) = match after {
+        Some(after) => account_data::since(db, ctx.viewer.user, after)?.into_iter().partition(|data| data.room.is_none()),
+        None => (rules::global_account_data(db, ctx.viewer.user, &ctx.viewer.user_id)?, Vec::new()),
+    };
+    for data in &global {
+        out.global.push(event(data)?);
+    }
+    for (room, (room_id, new)) in &rooms {
+        let of_room = if *new {
+            account_data::of_room(db, ctx.viewer.user, *room)?
+        } else {
+            changed.iter().filter(|data| data.room == Some(*room)).cloned().collect()
+        };
+        if !of_room.is_empty() {
+            out.rooms.insert((*room_id).to_owned(), of_room.iter().map(event).collect::<Result<_>>()?);
+        }
+    }
+    Ok(out)
+}
+
+fn is_joined(ctx: &Ctx<'_>, room: RoomNid) -> bool {
+    ctx.index.entries.get(&room).is_some_and(|e| e.membership == MembershipState::Join)
+}
+
+fn read(db: &Reader<'_>, ctx: &Ctx<'_>, first: bool) -> Result<ByRoom> {
+    let asked = &ctx.asked.receipts;
+    let rooms = told_rooms(ctx, &Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() }, first);
+    let me = ctx.viewer.user;
+    let changed = match ctx.base {
+        Some(base) => receipts::rooms_with_news(db, rooms.keys().copied(), me, base.pos)?,
+        None => BTreeSet::new(),
+    };
+    let mut out = ByRoom::default();
+    for (room, (room_id, new)) in &rooms {
+        if !is_joined(ctx, *room) || !(*new || changed.contains(room)) {
+            continue;
+        }
+        let after = ctx.base.filter(|_| !*new).map_or(StreamPos(0), |base| base.pos);
+        let mut found = receipts::since(db, *room, me, after)?;
+        if *new && found.len() > FEW_RECEIPTS {
+            let shown = ctx.rooms.get(*room_id).map(|r| r.event_ids.as_slice()).unwrap_or_default();
+            found.retain(|r| r.user == me || shown.contains(&r.event_id));
+        }
+        if let Some(event) = ephemeral::receipts(&found)? {
+            out.rooms.insert((*room_id).to_owned(), event);
+        }
+    }
+    Ok(out)
+}
+
+fn typing(ctx: &Ctx<'_>, first: bool) -> Result<ByRoom> {
+    let asked = &ctx.asked.typing;
+    let mut out = ByRoom::default();
+    if ctx.moment.typing.is_empty() {
+        return Ok(out);
+    }
+    let rooms = told_rooms(ctx, &Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() }, first);
+    for (room, (room_id, new)) in &rooms {
+        let Some((serial, users)) = ctx.moment.typing.get(room) else { continue };
+        let news = if *new { !users.is_empty() } else { ctx.base.is_some_and(|base| *serial > base.serial) };
+        if news && is_joined(ctx, *room) {
+            out.rooms.insert((*room_id).to_owned(), ephemeral::typing(users)?);
+        }
+    }
+    Ok(out)
+}

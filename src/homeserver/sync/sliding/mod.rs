@@ -1,0 +1,164 @@
+//! Simplified sliding sync (MSC4186, in its unstable form).
+//!
+//! `POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync`
+
+mod connections;
+mod extensions;
+mod required;
+mod response;
+mod room;
+mod select;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use ruma::api::client::sync::sync_events::v5::Request;
+
+pub(super) use self::response::DeviceMessage;
+pub use self::{connections::Connections, response::Response};
+use self::{
+    connections::{Key, State, Told},
+    select::{Asked, Index},
+};
+use super::{live::Moment, viewer, viewer::Viewer, wait};
+use crate::homeserver::{
+    Node,
+    store::{Reader, Result, StoreError, receipts, sync_rooms},
+    types::{Requester, StreamPos},
+};
+
+/// Lists, and subscriptions, of one request.
+const MOST: usize = 100;
+
+/// Why a request is not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum SlidingError {
+    /// The position is not known (any more): the client has to begin anew.
+    #[error("unknown position")]
+    UnknownPos,
+    /// The request makes no sense.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A request whose parts have been checked.
+struct Checked {
+    request: Request,
+    key: Key,
+    base: Option<Arc<State>>,
+    acknowledged: StreamPos,
+    who: Requester,
+}
+
+/// Answers a request, at once or when there is news.
+///
+/// # Errors
+///
+/// [`SlidingError`].
+pub async fn sync(node: &Node, who: Requester, request: Request) -> Result<Response, SlidingError> {
+    let checked = Arc::new(check(node, who, request)?);
+    acknowledge(node, &checked).await?;
+    // The proposal's default is not to wait. Lists that are still growing rely on it.
+    let timeout = if checked.base.is_some() { checked.request.timeout.unwrap_or_default() } else { Duration::ZERO };
+    let answer = wait::for_news(node, checked.who.user, timeout, || {
+        let (checked, moment, now_ms) = (Arc::clone(&checked), node.sync.live.moment(), node.clock.now_ms());
+        async move { node.store.read(move |db| build(db, &checked, &moment, now_ms)).await }
+    });
+    let (mut response, state) = answer.await?;
+    response.pos = node.sync.connections.advance(checked.key.clone(), checked.request.pos.as_deref(), state);
+    Ok(response)
+}
+
+fn check(node: &Node, who: Requester, request: Request) -> Result<Checked, SlidingError> {
+    let conn_id = request.conn_id.clone().unwrap_or_default();
+    if conn_id.chars().count() > 255 {
+        return Err(SlidingError::Invalid("conn_id is too long"));
+    }
+    if request.lists.len() > MOST || request.room_subscriptions.len() > MOST {
+        return Err(SlidingError::Invalid("Too many lists or room subscriptions"));
+    }
+    if request.lists.values().any(|list| list.ranges.len() > MOST || list.ranges.iter().any(|(from, to)| from > to)) {
+        return Err(SlidingError::Invalid("A range ends before it begins, or there are too many"));
+    }
+    let key = Key { user: who.user, device: who.device_id.clone(), conn_id };
+    let base = match &request.pos {
+        Some(pos) => Some(node.sync.connections.resume(&key, pos).ok_or(SlidingError::UnknownPos)?),
+        None => None,
+    };
+    let acknowledged = match &request.extensions.to_device.since {
+        Some(since) => since.parse().ok().filter(|pos| *pos >= 0).map(StreamPos).ok_or(SlidingError::Invalid("Unknown to_device.since"))?,
+        None => StreamPos(0),
+    };
+    Ok(Checked { request, key, base, acknowledged, who })
+}
+
+/// Deletes the messages that the device has.
+async fn acknowledge(node: &Node, checked: &Arc<Checked>) -> Result<(), StoreError> {
+    if checked.acknowledged == StreamPos(0) || checked.request.extensions.to_device.enabled != Some(true) {
+        return Ok(());
+    }
+    super::acknowledge(node, &checked.who, checked.acknowledged).await
+}
+
+fn build(db: &Reader<'_>, checked: &Checked, moment: &Moment, now_ms: u64) -> Result<((Response, State), bool)> {
+    let now = sync_rooms::position(db)?;
+    let viewer = Viewer::new(&checked.who, now_ms);
+    let base = checked.base.as_deref();
+    let ignored = viewer::ignored_users(db, viewer.user)?;
+    let direct = viewer::direct_rooms(db, viewer.user)?;
+    let index = Index::load(db, &viewer, base, now, &ignored)?;
+    let asked =
+        Asked { viewer: &viewer, lists: &checked.request.lists, subscriptions: &checked.request.room_subscriptions, direct: &direct, base };
+    let selection = select::select(&index, &asked);
+    let read: BTreeSet<_> = match base {
+        Some(base) => receipts::own_rooms_since(db, viewer.user, base.pos)?.into_iter().collect(),
+        None => BTreeSet::new(),
+    };
+    let ctx = room::Ctx { viewer: &viewer, base, now, changed: &index.changed, read: &read, direct: &direct, ignored: &ignored };
+    let mut told: HashMap<_, Arc<Told>> = base.map(|base| base.rooms.clone()).unwrap_or_default();
+    let mut rooms = BTreeMap::new();
+    for (nid, wanted) in &selection.rooms {
+        if let Some((room, record)) = room::build(db, &ctx, wanted)? {
+            told.insert(*nid, Arc::new(record));
+            rooms.insert(wanted.entry.room_id.clone(), room);
+        }
+    }
+    for (nid, told) in &mut told {
+        let missed = index.changed.contains(nid) || read.contains(nid);
+        if missed && !selection.rooms.contains_key(nid) && !told.behind {
+            Arc::make_mut(told).behind = true;
+        }
+    }
+    let mut next = State {
+        pos: now,
+        serial: moment.serial,
+        rooms: told,
+        entries: HashMap::new(),
+        key_counts: base.map(|base| base.key_counts.clone()).unwrap_or_default(),
+        fallback_keys: base.map(|base| base.fallback_keys.clone()).unwrap_or_default(),
+        begun: base.map(|base| base.begun.clone()).unwrap_or_default(),
+    };
+    let ctx = extensions::Ctx {
+        viewer: &viewer,
+        asked: &checked.request.extensions,
+        acknowledged: checked.acknowledged,
+        base,
+        now,
+        index: &index,
+        selection: &selection,
+        moment,
+        rooms: &rooms,
+    };
+    let (extensions, more) = extensions::build(db, &ctx, &mut next)?;
+    let news = more || !rooms.is_empty();
+    next.entries = index.entries;
+    let lists = selection.lists.into_iter().map(|(name, count)| (name, response::List { count })).collect();
+    let response = Response { txn_id: checked.request.txn_id.clone(), pos: String::new(), lists, rooms, extensions };
+    Ok(((response, next), news))
+}

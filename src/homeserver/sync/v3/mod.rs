@@ -1,0 +1,1 @@
+//! `GET /_matrix/client/v3/sync`.
