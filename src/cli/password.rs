@@ -1,7 +1,7 @@
 //! Passwords from where they do not show: a file, standard input, or the terminal without echo. Never an argument.
 
 use std::{
-    io::{BufRead as _, IsTerminal as _, Read as _},
+    io::{BufRead as _, IsTerminal as _},
     path::{Path, PathBuf},
 };
 

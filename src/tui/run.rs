@@ -8,7 +8,6 @@ use std::{
     io::{self, Stdout},
     path::{Path, PathBuf},
     sync::Arc,
-    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -128,12 +127,12 @@ async fn changed<T>(receiver: &mut watch::Receiver<T>, alive: &mut bool) {
     std::future::pending().await
 }
 
-/// The next event if there is one now. The stream keeps the first waker that it is shown, so it must be this task's own:
-/// polling it aside (`now_or_never`) would leave the loop asleep for good.
-async fn ready(events: &mut EventStream) -> Option<Option<io::Result<Event>>> {
-    std::future::poll_fn(|cx| match events.poll_next_unpin(cx) {
-        Poll::Ready(event) => Poll::Ready(Some(event)),
-        Poll::Pending => Poll::Ready(None),
+/// The next event if it is there already. Polled with our own waker: the stream wakes the first one that it was given and
+/// forgets all others, so a poll with a waker that does nothing would silence the keyboard.
+async fn waiting(events: &mut EventStream) -> Option<Option<io::Result<Event>>> {
+    std::future::poll_fn(|context| match events.poll_next_unpin(context) {
+        std::task::Poll::Ready(event) => std::task::Poll::Ready(Some(event)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
     })
     .await
 }
@@ -208,7 +207,7 @@ impl Loop {
                 self.apply(Msg::Update(update)).await;
             } else if let Ok(report) = self.reports.try_recv() {
                 self.report(report).await;
-            } else if let Some(event) = ready(events).await {
+            } else if let Some(event) = waiting(events).await {
                 self.event(event.transpose()?).await;
             } else {
                 break;

@@ -10,9 +10,9 @@ mod media;
 mod profile;
 mod register;
 mod rooms;
+mod sliding_sync;
 #[cfg(test)]
 mod tests;
-mod sliding_sync;
 mod to_device;
 mod uia;
 
