@@ -36,21 +36,33 @@ pub struct Wire<W: Write> {
     visible: Option<bool>,
     /// A size that does not come from the terminal, for tests and pictures.
     fixed: Option<Size>,
+    #[cfg(test)]
     written: u64,
 }
 
 impl<W: Write> Wire<W> {
     /// A terminal that knows its own size.
     pub fn new(writer: W) -> Self {
-        Self { writer, frame: Vec::with_capacity(16 * 1024), pen: PLAIN, at: None, visible: None, fixed: None, written: 0 }
+        Self {
+            writer,
+            frame: Vec::with_capacity(16 * 1024),
+            pen: PLAIN,
+            at: None,
+            visible: None,
+            fixed: None,
+            #[cfg(test)]
+            written: 0,
+        }
     }
 
     /// A terminal of a given size.
+    #[cfg(test)]
     pub fn sized(writer: W, size: Size) -> Self {
         Self { fixed: Some(size), ..Self::new(writer) }
     }
 
     /// Bytes written so far.
+    #[cfg(test)]
     pub fn written(&self) -> u64 {
         self.written
     }
@@ -240,11 +252,17 @@ impl<W: Write> Backend for Wire<W> {
             self.writer.write_all(b"\x1b[?2026h")?;
             self.writer.write_all(&self.frame)?;
             self.writer.write_all(b"\x1b[?2026l")?;
-            self.written += 16;
+            #[cfg(test)]
+            {
+                self.written += 16;
+            }
         } else {
             self.writer.write_all(&self.frame)?;
         }
-        self.written += u64::try_from(self.frame.len()).unwrap_or(0);
+        #[cfg(test)]
+        {
+            self.written += u64::try_from(self.frame.len()).unwrap_or(0);
+        }
         self.frame.clear();
         self.writer.flush()
     }

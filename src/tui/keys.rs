@@ -83,7 +83,7 @@ impl fmt::Display for Key {
                 write!(f, "{name}+")?;
             }
         }
-        if let Some((name, _)) = NAMED.iter().find(|(_, code)| *code == self.code) {
+        if let Some((name, _)) = NAMED.iter().find(|(_, code)| *code == self.code && self.code != KeyCode::Char('+')) {
             return f.write_str(name);
         }
         match self.code {

@@ -19,6 +19,7 @@ mod line_input;
 mod model;
 mod msg;
 mod run;
+pub mod sample;
 mod screens;
 pub mod slash;
 pub mod svg;
@@ -28,8 +29,6 @@ pub mod theme;
 mod update;
 mod widgets;
 
-#[cfg(test)]
-mod sample;
 #[cfg(test)]
 mod tests;
 
@@ -133,7 +132,6 @@ pub async fn run(link: Link, options: Options, shutdown: Shutdown) -> Result<Fin
 }
 
 /// Draws a model into cells of its own, without a terminal: for pictures and measurements. Gives the cells and the cursor.
-#[must_use]
 pub fn render(model: &mut Model, width: u16, height: u16) -> (Buffer, Option<(u16, u16)>) {
     let area = Rect::new(0, 0, width, height);
     let mut buffer = Buffer::empty(area);

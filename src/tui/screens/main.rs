@@ -84,9 +84,9 @@ fn notice(model: &Model, area: Rect, buf: &mut Buffer) {
     };
     let more = model.notices.len() - 1;
     let hint = if more > 0 {
-        format!(" ({more} more) {} closes", model.key(Action::Dismiss))
+        format!(" ({more} more) {} closes", key_in(model, Action::Cancel, Context::Composer))
     } else {
-        format!(" {} closes", model.key(Action::Dismiss))
+        format!(" {} closes", key_in(model, Action::Cancel, Context::Composer))
     };
     let taken = put_right(buf, area, area.y, &hint, model.theme.style(Scope::Dim));
     let words = format!("{mark} {}", text::one_line(&notice.text));

@@ -51,7 +51,9 @@ pub fn draw(model: &Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
     put(buf, x + 10, top, width.saturating_sub(10), "Matrix in your terminal", theme.style(Scope::Dim));
     let back = model.key(Action::Cancel);
     let hint = match model.welcome.page {
+        WelcomePage::Menu if narrow => format!("enter chooses, {} leaves", model.key(Action::Quit)),
         WelcomePage::Menu => format!("up, down and enter choose; {} leaves", model.key(Action::Quit)),
+        _ if narrow => format!("tab next, {back} back, text stays"),
         _ => format!("tab next field, {back} back (what you typed stays)"),
     };
     if area.height > 2 {

@@ -110,7 +110,7 @@ fn send(model: &mut Model, fx: &mut Effects) {
             let text = text.into_owned();
             send_text(model, &text, false, false, fx);
         }
-        Line::Command(command, argument) => slash::run(model, command, &argument.to_owned(), fx),
+        Line::Command(command, argument) => slash::run(model, command, argument, fx),
         Line::Action(action) => {
             clear(model, fx);
             actions::run(model, action, fx);

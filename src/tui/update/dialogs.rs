@@ -274,7 +274,7 @@ pub(super) fn switcher(model: &mut Model) {
                 _ => row.alias.as_ref().map(ToString::to_string).unwrap_or_default(),
             },
             note: room_list::counts(row).map(|(count, _)| count).unwrap_or_default(),
-            also: format!("{} {}", row.alias.as_ref().map_or("", |alias| alias.as_str()), row.id),
+            also: row.alias.as_ref().map(ToString::to_string).unwrap_or_default(),
             choice: Choice::Room(row.id.clone()),
         })
         .collect();
@@ -287,7 +287,7 @@ pub(super) fn switcher(model: &mut Model) {
                 label: text::one_line(&member.name),
                 detail: format!("start a direct chat with {}", member.id),
                 note: String::new(),
-                also: member.id.to_string(),
+                also: member.id.localpart().to_owned(),
                 choice: Choice::Person(member.id.clone()),
             });
         }

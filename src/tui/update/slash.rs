@@ -28,14 +28,38 @@ pub(super) fn run(model: &mut Model, command: Slash, argument: &str, fx: &mut Ef
         Slash::React | Slash::Reply | Slash::Redact | Slash::Download => on_message(model, command, argument, fx),
         Slash::Upload => upload(model, argument, fx),
         Slash::Go => go(model, argument, fx),
-        Slash::Create => done(dialogs::create_room(model, argument)),
-        Slash::Leave => done(dialogs::leave(model)),
-        Slash::Members => done(dialogs::members(model)),
-        Slash::SignOut => done(dialogs::sign_out(model)),
-        Slash::Help => done(actions::run(model, Action::Help, fx)),
-        Slash::Retry => done(timeline::retry_all(model, fx)),
-        Slash::Theme if !argument.is_empty() => done(fx.push(Effect::LoadTheme(argument.to_owned()))),
-        Slash::Keymap if !argument.is_empty() => done(fx.push(Effect::LoadKeymap(argument.to_owned()))),
+        Slash::Create => {
+            dialogs::create_room(model, argument);
+            Ok(())
+        }
+        Slash::Leave => {
+            dialogs::leave(model);
+            Ok(())
+        }
+        Slash::Members => {
+            dialogs::members(model);
+            Ok(())
+        }
+        Slash::SignOut => {
+            dialogs::sign_out(model);
+            Ok(())
+        }
+        Slash::Help => {
+            actions::run(model, Action::Help, fx);
+            Ok(())
+        }
+        Slash::Retry => {
+            timeline::retry_all(model, fx);
+            Ok(())
+        }
+        Slash::Theme if !argument.is_empty() => {
+            fx.push(Effect::LoadTheme(argument.to_owned()));
+            Ok(())
+        }
+        Slash::Keymap if !argument.is_empty() => {
+            fx.push(Effect::LoadKeymap(argument.to_owned()));
+            Ok(())
+        }
         Slash::Theme => Err("name a theme: /theme dark".to_owned()),
         Slash::Keymap => Err("name a keymap: /keymap vim".to_owned()),
         Slash::Edit => {
@@ -55,10 +79,6 @@ pub(super) fn run(model: &mut Model, command: Slash, argument: &str, fx: &mut Ef
     }
 }
 
-fn done((): ()) -> Result<(), String> {
-    Ok(())
-}
-
 fn say(model: &mut Model, command: Slash, argument: &str, fx: &mut Effects) {
     match command {
         Slash::Shrug => composer::send_text(model, format!(r"{argument} ¯\_(ツ)_/¯").trim_start(), false, true, fx),
@@ -71,7 +91,12 @@ fn describe(model: &mut Model, command: Slash, argument: &str, fx: &mut Effects)
     let room_id = model.open.clone().ok_or("open a room first")?;
     let topic = command == Slash::Topic;
     if argument.is_empty() {
-        return done(if topic { dialogs::set_topic(model) } else { dialogs::set_name(model) });
+        if topic {
+            dialogs::set_topic(model)
+        } else {
+            dialogs::set_name(model)
+        };
+        return Ok(());
     }
     let what = if topic { "topic" } else { "name" };
     let ticket = ticket(
@@ -93,7 +118,8 @@ pub(super) fn user_ids(text: &str) -> Result<Vec<OwnedUserId>, String> {
 
 fn invite(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), String> {
     if argument.is_empty() {
-        return done(dialogs::invite(model));
+        dialogs::invite(model);
+        return Ok(());
     }
     let room_id = model.open.clone().ok_or("open a room first")?;
     for user_id in user_ids(argument)? {
@@ -108,7 +134,8 @@ fn invite(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), Str
 
 fn join(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), String> {
     if argument.is_empty() {
-        return done(dialogs::join(model, ""));
+        dialogs::join(model, "");
+        return Ok(());
     }
     let room = RoomOrAliasId::parse(argument)
         .map_err(|_| format!("{argument:?} is neither an alias (#room:server) nor a room ID (!id:server)"))?;
@@ -120,7 +147,8 @@ fn join(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), Strin
 
 fn direct(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), String> {
     if argument.is_empty() {
-        return done(dialogs::start_direct(model, ""));
+        dialogs::start_direct(model, "");
+        return Ok(());
     }
     let user_id = UserId::parse(argument).map_err(|_| format!("{argument:?} is no user ID; it looks like @name:server"))?;
     dialogs::direct(model, user_id, fx);
@@ -129,7 +157,8 @@ fn direct(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), Str
 
 fn nick(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), String> {
     if argument.is_empty() {
-        return done(dialogs::display_name(model));
+        dialogs::display_name(model);
+        return Ok(());
     }
     let awaiting =
         Awaiting::Action { failure: "could not change your name".into(), done: Some(format!("you are {argument} now")), open: false };
