@@ -68,6 +68,7 @@ pub fn pages() -> Result<BTreeMap<String, String>, Failure> {
     let mut root = Cli::command().disable_help_subcommand(true).mut_args(|arg| arg.hide_env_values(true));
     root.build();
     add_pages(&root, "homeroom", &mut pages)?;
+    pages.insert("homeroom-keys.7".to_owned(), super::manual_keys::page(env!("CARGO_PKG_VERSION"))?);
     pages.insert("homeroom.toml.5".to_owned(), describe::manual(env!("CARGO_PKG_VERSION")));
     Ok(pages)
 }
@@ -85,7 +86,7 @@ fn add_pages(command: &clap::Command, name: &str, pages: &mut BTreeMap<String, S
     }
     page.push_str(&exit_section());
     page.push_str(".SH \"SEE ALSO\"\n");
-    page.push_str(if name == "homeroom" { "homeroom.toml(5)\n" } else { "homeroom(1), homeroom.toml(5)\n" });
+    page.push_str(if name == "homeroom" { "homeroom.toml(5), homeroom-keys(7)\n" } else { "homeroom(1), homeroom.toml(5)\n" });
     pages.insert(format!("{name}.1"), page);
     Ok(())
 }
@@ -100,6 +101,8 @@ fn exit_section() -> String {
 }
 
 const FILES: &[(&str, &str)] = &[
+    ("~/.config/homeroom/keymap.toml", "Single keys; see homeroom-keys(7)."),
+    ("~/.config/homeroom/themes/NAME.toml", "Colours; the setting ui.theme names the one to use."),
     ("~/.config/homeroom/config.toml", "Settings; see homeroom.toml(5). Nothing is written here by homeroom."),
     ("~/.local/share/homeroom/PROFILE/", "The account, its keys and messages, and the profile's own node. Back this up."),
     ("~/.local/state/homeroom/PROFILE/", "Log files, locks and the control socket. Safe to delete while homeroom is not running."),

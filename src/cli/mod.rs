@@ -14,6 +14,7 @@ mod headless;
 mod login;
 mod logout;
 pub mod manual;
+mod manual_keys;
 mod node;
 mod output;
 mod password;

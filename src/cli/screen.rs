@@ -33,6 +33,8 @@ use crate::{
     },
 };
 
+/// How long the screen may take to leave the terminal.
+const SCREEN: Duration = Duration::from_secs(5);
 /// How long everything behind the screen may take to stop once the screen has gone.
 const STOP: Duration = Duration::from_secs(20);
 
@@ -61,7 +63,7 @@ pub async fn run_with(context: &Context, opening: Option<Opening>) -> Result<End
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         return Err(Failure::usage("the screen needs a terminal; `homeroom --help` lists what works without one"));
     }
-    let _lock = ClientLock::take(&context.dirs, "homeroom's screen")?;
+    let _lock = ClientLock::take(&context.dirs, "a screen")?;
     let profile = Profile::load(context)?;
     let start = if profile.user_id().is_some() || opening.is_some() { Start::Main } else { Start::Welcome };
     let options = options(context, start)?;
@@ -83,6 +85,7 @@ pub async fn run_with(context: &Context, opening: Option<Opening>) -> Result<End
         let _ = ended.send(conductor.run().await);
         screen.trigger();
     });
+    tasks.spawn("last resort", last_resort(leave.clone(), stop.clone()));
     let finished = tui::run(link, options, leave.clone()).await;
     stop.trigger();
     leave.trigger();
@@ -97,6 +100,20 @@ pub async fn run_with(context: &Context, opening: Option<Opening>) -> Result<End
         Ok(Err(_)) => Err(Failure::new(Exit::Failure, "a part of homeroom failed; the log file says more")),
         Err(_) => Err(Failure::new(Exit::Failure, "homeroom did not stop in time; the log file says more")),
     }
+}
+
+/// A screen that does not come back (its terminal is gone in the middle of a read, say) must not keep the process, and with it
+/// the node, from ending.
+async fn last_resort(leave: Shutdown, stop: Shutdown) {
+    leave.wait().await;
+    if tokio::time::timeout(SCREEN, stop.wait()).await.is_ok() {
+        return;
+    }
+    tracing::error!("the screen did not end; stopping without it");
+    stop.trigger();
+    tokio::time::sleep(STOP).await;
+    #[expect(clippy::disallowed_methods, reason = "the thread that would return from main is the one that hangs")]
+    std::process::exit(i32::from(Exit::Failure.code()));
 }
 
 fn options(context: &Context, start: Start) -> Result<Options, Failure> {

@@ -53,6 +53,20 @@ pub(super) fn join_as_creator(tx: &mut Tx<'_>, ctx: &Ctx, room: &RoomHandle, use
     send(tx, ctx, room, user, user, content).map(drop)
 }
 
+/// Shows a joined user's present display name and avatar in the room. Elsewhere it changes nothing.
+///
+/// # Errors
+///
+/// [`EventError`].
+pub fn show_profile(tx: &mut Tx<'_>, ctx: &Ctx, room: &RoomHandle, user: &UserId) -> Result<()> {
+    let nid = users::intern(tx, user)?;
+    if standing(&tx.reader(), room, nid)?.is_none_or(|member| member.membership != "join") {
+        return Ok(());
+    }
+    let content = content(&tx.reader(), Some(nid), "join", None, Map::new())?;
+    send(tx, ctx, room, user, user, content).map(drop)
+}
+
 /// Joins a user of ours. Joining again changes nothing.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ pub mod hook;
 pub mod membership;
 mod persist;
 mod redaction;
+pub mod rounds;
 mod sanity;
 pub mod snapshot;
 pub mod summary;

@@ -11,6 +11,7 @@ pub mod backup;
 mod codec;
 pub mod device_lists;
 pub mod devices;
+pub mod directory;
 pub mod events;
 pub mod filters;
 pub mod keys;

@@ -136,7 +136,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Closes an account for good. The user's rooms are left by the caller, before this.
+    /// Closes an account for good. The user's rooms are left by the caller, after this.
     ///
     /// # Errors
     ///

@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        call::{Call, RawCall, Routes},
+        call::{RawCall, Routes},
         error::{ApiError, ApiResult},
     },
     login, uia,
 };
 use crate::homeserver::{
     Node,
+    events::{Ctx, rounds},
     types::Requester,
     users::{Accounts, uia::Stage},
 };
@@ -24,7 +25,7 @@ pub(super) fn add(routes: Routes) -> Routes {
     routes
         .add_raw::<change_password::v3::Request, _, _, _>(change_password)
         .add_raw::<deactivate::v3::Request, _, _, _>(deactivate)
-        .add::<get_3pids::v3::Request, _, _>(get_3pids)
+        .add_raw::<get_3pids::v3::Request, _, _, _>(get_3pids)
 }
 
 /// The one way to prove who one is: without e-mail addresses, somebody who is not signed in has none.
@@ -55,14 +56,16 @@ async fn deactivate(node: Arc<Node>, call: RawCall<Option<Requester>>) -> ApiRes
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_BAD_JSON", "`erase` is not a boolean"));
     }
     uia::authenticate(&node, "account/deactivate", Some(&who), body, &[&[Stage::Password]]).await?;
+    // Closed first: nobody joins while the rooms are left.
     node.accounts.deactivate(who.user).await?;
+    rounds::leave_all(&node.store, &Ctx::of(&node), who.user, who.user_id.clone()).await?;
     tracing::info!(user_id = %who.user_id, "account deactivated");
     // There is no identity server to unbind addresses from.
     Ok(Json(json!({ "id_server_unbind_result": "no-support" })))
 }
 
 /// `GET /_matrix/client/v3/account/3pid`
-async fn get_3pids(_: Arc<Node>, _: Call<get_3pids::v3::Request>) -> ApiResult<get_3pids::v3::Response> {
-    // Addresses cannot be added here, so there are none.
-    Ok(get_3pids::v3::Response::new(Vec::new()))
+async fn get_3pids(_: Arc<Node>, _: RawCall) -> ApiResult<Json<Value>> {
+    // Addresses cannot be added here, so there are none. ruma leaves an empty list out, which clients stumble over.
+    Ok(Json(json!({ "threepids": [] })))
 }

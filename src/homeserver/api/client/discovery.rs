@@ -14,7 +14,7 @@ use super::super::{
     call::{Call, RawCall, Routes},
     error::{ApiError, ApiResult},
 };
-use crate::homeserver::{Node, types::Requester};
+use crate::homeserver::{Node, rooms::versions, types::Requester};
 
 /// Versions of the specification that this node speaks, as far as its endpoints go.
 const VERSIONS: &[&str] =
@@ -22,9 +22,6 @@ const VERSIONS: &[&str] =
 
 /// Unstable features that clients look for.
 const FEATURES: &[&str] = &["org.matrix.simplified_msc3575", "uk.tcpip.msc4133", "org.matrix.msc3916.stable"];
-
-/// Room versions that this node can take part in.
-const ROOM_VERSIONS: [&str; 10] = ["3", "4", "5", "6", "7", "8", "9", "10", "11", "12"];
 
 pub(super) fn add(routes: Routes) -> Routes {
     routes
@@ -35,11 +32,11 @@ pub(super) fn add(routes: Routes) -> Routes {
 
 /// `GET /_matrix/client/v3/capabilities`
 async fn get_capabilities(_: Arc<Node>, _: RawCall) -> ApiResult<Json<Value>> {
-    let available = ROOM_VERSIONS.iter().map(|version| ((*version).to_owned(), "stable".into())).collect::<Map<_, _>>();
+    let available = versions::SUPPORTED.iter().map(|version| (version.to_string(), "stable".into())).collect::<Map<_, _>>();
     Ok(Json(json!({
         "capabilities": {
             "m.change_password": { "enabled": true },
-            "m.room_versions": { "default": "12", "available": available },
+            "m.room_versions": { "default": versions::DEFAULT, "available": available },
             "m.set_displayname": { "enabled": true },
             "m.set_avatar_url": { "enabled": true },
             "m.profile_fields": { "enabled": true },

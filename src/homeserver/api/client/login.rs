@@ -19,6 +19,7 @@ use crate::homeserver::{
     users::{
         Credentials, NewDevice, SignInError, SignedIn,
         limits::{Key, Kind},
+        local_user_id,
     },
 };
 
@@ -60,7 +61,9 @@ pub(super) async fn check_password(
     node: &Node,
     credentials: &Credentials,
 ) -> ApiResult<(ruma::OwnedUserId, crate::homeserver::types::UserNid)> {
-    let account = || Key::Account(credentials.user.to_ascii_lowercase());
+    // Every way to write a name is the same account; what is no name at all shares one allowance.
+    let account = local_user_id(&credentials.user, &node.config.server_name).map(String::from).unwrap_or_default();
+    let account = || Key::Account(account.clone());
     node.limits.check(Kind::LoginAccount, account()).map_err(ApiError::limit_exceeded)?;
     let checked = node.accounts.check_credentials(credentials).await;
     if !matches!(checked, Err(SignInError::WrongPassword)) {

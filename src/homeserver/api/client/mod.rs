@@ -15,6 +15,7 @@ mod sliding_sync;
 mod tests;
 mod to_device;
 mod uia;
+mod user_directory;
 
 #[cfg(test)]
 mod sync_tests;
@@ -32,6 +33,7 @@ pub(super) fn add(routes: Routes) -> Routes {
     let routes = keys::add(routes);
     let routes = media::add(routes);
     let routes = to_device::add(routes);
+    let routes = user_directory::add(routes);
     let routes = profile::add(routes);
     let routes = rooms::add(routes);
     sliding_sync::add(routes)

@@ -19,6 +19,7 @@ use super::super::{
 };
 use crate::homeserver::{
     Node,
+    events::{Ctx, rounds},
     store::{self, StoreError},
     types::UserNid,
 };
@@ -128,7 +129,11 @@ async fn delete_profile_field(node: Arc<Node>, call: RawCall) -> ApiResult<Json<
 
 async fn change(node: Arc<Node>, call: &RawCall, field: String, value: Option<Value>) -> ApiResult<Json<Value>> {
     let user = call.who.user;
+    let shown_in_rooms = matches!(field.as_str(), "displayname" | "avatar_url");
     node.store.write(move |tx| store_field(tx, user, &field, value.as_ref())).await?;
+    if shown_in_rooms {
+        rounds::show_profile(&node.store, &Ctx::of(&node), user, call.who.user_id.clone()).await?;
+    }
     Ok(Json(json!({})))
 }
 

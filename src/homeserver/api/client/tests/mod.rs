@@ -1,5 +1,8 @@
 //! Endpoints driven through the router.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
 
+mod account;
+mod backup;
 mod keys;
 mod login;
+mod media;
