@@ -47,8 +47,7 @@ impl Index {
         };
         let own_changes = sync_rooms::membership_changes(db, viewer.user, base.pos)?;
         let mut entries = base.entries.clone();
-        let known: BTreeSet<RoomNid> = entries.keys().chain(own_changes.keys()).copied().collect();
-        let mut changed = sync_rooms::rooms_with_events(db, known.into_iter(), base.pos, now)?;
+        let mut changed = sync_rooms::rooms_with_events(db, viewer.user, base.pos, now)?;
         changed.extend(own_changes.keys());
         for room in &changed {
             match sync_rooms::membership(db, viewer.user, *room)? {
