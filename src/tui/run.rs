@@ -5,9 +5,10 @@
 
 use std::{
     collections::HashMap,
-    io::{self, Stdout},
+    io::{self, IsTerminal, Stdout},
     path::{Path, PathBuf},
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -130,11 +131,17 @@ async fn changed<T>(receiver: &mut watch::Receiver<T>, alive: &mut bool) {
 /// The next event if it is there already. Polled with our own waker: the stream wakes the first one that it was given and
 /// forgets all others, so a poll with a waker that does nothing would silence the keyboard.
 async fn waiting(events: &mut EventStream) -> Option<Option<io::Result<Event>>> {
-    std::future::poll_fn(|context| match events.poll_next_unpin(context) {
-        std::task::Poll::Ready(event) => std::task::Poll::Ready(Some(event)),
-        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    std::future::poll_fn(|context| match poll_event(events, context) {
+        Poll::Ready(event) => Poll::Ready(Some(event)),
+        Poll::Pending => Poll::Ready(None),
     })
     .await
+}
+
+/// The stream's next event, or its end when the terminal is gone: crossterm would read the end of a terminal that has hung up
+/// over and over without coming back.
+fn poll_event(events: &mut EventStream, context: &mut std::task::Context<'_>) -> Poll<Option<io::Result<Event>>> {
+    if io::stdin().is_terminal() { events.poll_next_unpin(context) } else { Poll::Ready(None) }
 }
 
 /// Waits until then; for ever when there is no then.
@@ -173,7 +180,7 @@ impl Loop {
             let next = [frame, due].into_iter().flatten().min();
             // Every branch only waits for something that stays there when another is taken; `drain` collects it.
             tokio::select! {
-                event = events.next() => self.event(event.transpose()?).await,
+                event = std::future::poll_fn(|context| poll_event(&mut events, context)) => self.event(event.transpose()?).await,
                 update = self.link.updates.recv() => match update {
                     Some(update) => self.apply(Msg::Update(update)).await,
                     None => self.done = true,

@@ -156,15 +156,8 @@ pub fn invite(
     reason: Option<&str>,
     extra: Map<String, Value>,
 ) -> Result<()> {
-    if !ctx.is_ours(target) {
-        return Err(EventError::Forbidden(format!("{target} is on another server, which this one cannot reach yet")));
-    }
-    let known = users::find(&tx.reader(), target)?;
-    let nid = match known {
-        Some(nid) if users::is_local(&tx.reader(), nid)? => nid,
-        _ => return Err(EventError::NotFound(format!("There is no user {target} on this server"))),
-    };
-    let content = content(&tx.reader(), Some(nid), "invite", reason, extra)?;
+    let nid = users::find(&tx.reader(), target)?;
+    let content = content(&tx.reader(), nid, "invite", reason, extra)?;
     send(tx, ctx, room, sender, target, content).map(drop)
 }
 
