@@ -197,7 +197,7 @@ async fn create_tag(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
 async fn delete_tag(node: Arc<Node>, call: Call<delete_tag::v3::Request>) -> ApiResult<delete_tag::v3::Response> {
     own(&call.who, call.request.user_id.as_str())?;
     let tag = call.request.tag;
-    change_tags(&node, &call.who, call.request.room_id, move |tags| {
+    let Json(_) = change_tags(&node, &call.who, call.request.room_id, move |tags| {
         tags.remove(&tag);
     })
     .await?;

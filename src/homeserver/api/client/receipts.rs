@@ -1,17 +1,20 @@
 //! Receipts, read markers and typing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use axum::Json;
 use ruma::{
+    RoomId,
     api::client::{
         read_marker::set_read_marker, receipt::create_receipt, receipt::create_receipt::v3::ReceiptType, typing::create_typing_event,
     },
     events::receipt::ReceiptThread,
 };
+use serde_json::{Value, json};
 
 use super::{
     super::{
-        call::{Call, Routes},
+        call::{Call, RawCall, Routes},
         error::{ApiError, ApiResult},
     },
     account_data::own,
@@ -26,7 +29,7 @@ pub(super) fn add(routes: Routes) -> Routes {
     routes
         .add::<create_receipt::v3::Request, _, _>(create_receipt)
         .add::<set_read_marker::v3::Request, _, _>(set_read_marker)
-        .add::<create_typing_event::v3::Request, _, _>(create_typing_event)
+        .add_raw::<create_typing_event::v3::Request, _, _, _>(create_typing_event)
 }
 
 impl From<ReadError> for ApiError {
@@ -89,17 +92,23 @@ async fn set_read_marker(node: Arc<Node>, call: Call<set_read_marker::v3::Reques
     Ok(set_read_marker::v3::Response::new())
 }
 
+/// How long typing lasts where the client does not say.
+const TYPING_MS: u64 = 30_000;
+
 /// `PUT /_matrix/client/v3/rooms/{roomId}/typing/{userId}`
-async fn create_typing_event(
-    node: Arc<Node>,
-    call: Call<create_typing_event::v3::Request>,
-) -> ApiResult<create_typing_event::v3::Response> {
-    own(&call.who, call.request.user_id.as_str())?;
-    let time = match call.request.state {
-        create_typing_event::v3::Typing::Yes(info) => Some(info.timeout),
-        create_typing_event::v3::Typing::No => None,
-        _ => return Err(ApiError::invalid_param("Unknown typing state")),
+async fn create_typing_event(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
+    // ruma insists on `timeout`, which the specification does not.
+    let part = |index: usize| call.path.get(index).map(String::as_str).unwrap_or_default();
+    own(&call.who, part(1))?;
+    let room_id = RoomId::parse(part(0)).map_err(|_| ApiError::invalid_param("Not a room ID"))?;
+    let body = call.object()?;
+    let time = match (body.get("typing").and_then(Value::as_bool), body.get("timeout").map(Value::as_u64)) {
+        (None, _) => return Err(ApiError::missing_param("`typing` is missing")),
+        (Some(false), _) => None,
+        (Some(true), None) => Some(TYPING_MS),
+        (Some(true), Some(Some(ms))) => Some(ms),
+        (Some(true), Some(None)) => return Err(ApiError::invalid_param("`timeout` is not a number of milliseconds")),
     };
-    typing::set(&node, &call.who, &call.request.room_id, time).await?;
-    Ok(create_typing_event::v3::Response::new())
+    typing::set(&node, &call.who, &room_id, time.map(Duration::from_millis)).await?;
+    Ok(Json(json!({})))
 }

@@ -175,7 +175,7 @@ fn left_rooms(index: &Index, asked: &Asked<'_>, selection: &mut Selection) {
         // A new connection of a client that may have been here before.
         None if !asked.lists.is_empty() => {
             let mut left: Vec<_> = left.filter(|e| !e.forgotten).collect();
-            left.sort_by(|a, b| b.bump.cmp(&a.bump));
+            left.sort_by_key(|e| std::cmp::Reverse(e.bump));
             for entry in left.into_iter().take(LEFT_ROOMS) {
                 want(&mut selection.rooms, entry, 0, &required);
             }

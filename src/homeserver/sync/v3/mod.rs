@@ -198,8 +198,9 @@ fn rooms(db: &Reader<'_>, params: &Params, viewer: &Viewer, moment: &Moment, now
                 let knock_state = Events { events: shared::stripped_state(db, member.room, viewer.user, member.event)? };
                 out.knock.insert(id(), Knocked { knock_state });
             }
-            gone if room::is_gone(gone) && new && !member.forgotten => {
-                let asked = params.since.is_some() || params.filter.room.include_leave;
+            gone if room::is_gone(gone) && new => {
+                // A client that knows the room has to hear that it is over, even of a room that was forgotten elsewhere.
+                let asked = params.since.is_some() || (params.filter.room.include_leave && !member.forgotten);
                 if asked {
                     out.leave.insert(id(), room::left(db, &ctx, member)?);
                 }
