@@ -16,10 +16,7 @@ use ruma::{OwnedDeviceId, OwnedRoomId, events::room::member::MembershipState};
 use super::required::Required;
 use crate::{
     base::Randomness,
-    homeserver::{
-        store::push::Counts,
-        types::{EventNid, RoomNid, StreamPos, UserNid},
-    },
+    homeserver::types::{EventNid, RoomNid, StreamPos, UserNid},
 };
 
 /// Connections of one device.
@@ -61,7 +58,6 @@ pub(super) struct Told {
     pub membership: MembershipState,
     pub timeline_limit: usize,
     pub required: Arc<Required>,
-    pub counts: Counts,
     pub is_dm: bool,
     /// Members that were sent because the timeline needed them.
     pub members: Arc<BTreeSet<String>>,

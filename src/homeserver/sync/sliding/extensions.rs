@@ -2,23 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ruma::{
-    OwnedRoomId, RoomId,
-    api::client::sync::sync_events::v5::request::{self, ExtensionRoomConfig},
-    events::room::member::MembershipState,
-};
-use serde_json::json;
-
 use super::{
     connections::State,
-    response::{AccountData, ByRoom, DeviceMessage, E2ee, Extensions, Room, ToDevice},
+    response::{AccountData, ByRoom, E2ee, Extensions, Room, ToDevice},
     select::{Index, Selection},
 };
 use crate::homeserver::{
     push as rules,
-    store::{Reader, Result, StoreError, account_data, one_time_keys, receipts, sync_user},
-    sync::{Raw, devices, ephemeral, live::Moment, raw, viewer::Viewer},
+    store::{Reader, Result, account_data, one_time_keys, receipts},
+    sync::{devices, ephemeral, live::Moment, viewer::Viewer},
     types::{RoomNid, StreamPos},
+};
+use ruma::{
+    OwnedRoomId, RoomId,
+    api::client::sync::sync_events::v5::request::{self, ExtensionRoomConfig},
+    events::room::member::MembershipState,
 };
 
 /// Messages to the device in one answer.
@@ -81,22 +79,8 @@ pub(super) fn build(db: &Reader<'_>, ctx: &Ctx<'_>, next: &mut State) -> Result<
 fn to_device(db: &Reader<'_>, ctx: &Ctx<'_>) -> Result<ToDevice> {
     let limit = ctx.asked.to_device.limit.and_then(|limit| usize::try_from(u64::from(limit)).ok());
     let limit = limit.map_or(TO_DEVICE, |limit| limit.clamp(1, TO_DEVICE));
-    let messages = sync_user::to_device(db, ctx.viewer.user, &ctx.viewer.device, ctx.acknowledged, ctx.now, limit)?;
-    let full = messages.len() == limit;
-    let last = messages.last().map(|message| message.pos);
-    let next = match last {
-        Some(last) if full => last,
-        _ => ctx.now,
-    };
-    let events = messages
-        .into_iter()
-        .map(|m| Ok(DeviceMessage { sender: m.sender, kind: m.kind, content: parse(&m.content)? }))
-        .collect::<Result<_>>()?;
-    Ok(ToDevice { next_batch: next.0.to_string(), events })
-}
-
-fn parse(json: &str) -> Result<Raw> {
-    serde_json::from_str(json).map_err(|e| StoreError::Data(e.to_string()))
+    let (events, more) = ephemeral::to_device(db, ctx.viewer, ctx.acknowledged, ctx.now, limit)?;
+    Ok(ToDevice { next_batch: more.unwrap_or(ctx.now).0.to_string(), events })
 }
 
 fn e2ee(db: &Reader<'_>, ctx: &Ctx<'_>) -> Result<E2ee> {
@@ -121,9 +105,10 @@ fn e2ee(db: &Reader<'_>, ctx: &Ctx<'_>) -> Result<E2ee> {
     })
 }
 
-/// Rooms that the user is in.
+/// Rooms with news that the user is in.
 fn joined(index: &Index) -> BTreeSet<RoomNid> {
-    index.entries.values().filter(|e| e.membership == MembershipState::Join).map(|e| e.room).collect()
+    let is_in = |room: &RoomNid| index.entries.get(room).is_some_and(|e| e.membership == MembershipState::Join);
+    index.changed.iter().copied().filter(is_in).collect()
 }
 
 /// Which rooms an extension is asked for.
@@ -175,14 +160,13 @@ fn account(db: &Reader<'_>, ctx: &Ctx<'_>, first: bool) -> Result<AccountData> {
     let after = ctx.base.filter(|_| !first).map(|base| base.pos);
     let rooms = told_rooms(ctx, &Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() }, first);
     let mut out = AccountData::default();
-    let event = |data: &account_data::AccountData| raw(&json!({ "type": data.kind, "content": parse(&data.content)? }));
     // With nothing told yet, rooms are read one by one below: most of them are not asked for.
     let (global, changed): (Vec<_>, Vec<_>) = match after {
         Some(after) => account_data::since(db, ctx.viewer.user, after)?.into_iter().partition(|data| data.room.is_none()),
         None => (rules::global_account_data(db, ctx.viewer.user, &ctx.viewer.user_id)?, Vec::new()),
     };
     for data in &global {
-        out.global.push(event(data)?);
+        out.global.push(ephemeral::account_data(data)?);
     }
     for (room, (room_id, new)) in &rooms {
         let of_room = if *new {
@@ -191,7 +175,7 @@ fn account(db: &Reader<'_>, ctx: &Ctx<'_>, first: bool) -> Result<AccountData> {
             changed.iter().filter(|data| data.room == Some(*room)).cloned().collect()
         };
         if !of_room.is_empty() {
-            out.rooms.insert((*room_id).to_owned(), of_room.iter().map(event).collect::<Result<_>>()?);
+            out.rooms.insert((*room_id).to_owned(), of_room.iter().map(ephemeral::account_data).collect::<Result<_>>()?);
         }
     }
     Ok(out)
@@ -206,7 +190,7 @@ fn read(db: &Reader<'_>, ctx: &Ctx<'_>, first: bool) -> Result<ByRoom> {
     let rooms = told_rooms(ctx, &Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() }, first);
     let me = ctx.viewer.user;
     let changed = match ctx.base {
-        Some(base) => receipts::rooms_with_news(db, rooms.keys().copied(), me, base.pos)?,
+        Some(base) => receipts::rooms_with_news(db, me, base.pos)?,
         None => BTreeSet::new(),
     };
     let mut out = ByRoom::default();

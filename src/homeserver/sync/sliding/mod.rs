@@ -17,7 +17,6 @@ use std::{
 
 use ruma::api::client::sync::sync_events::v5::Request;
 
-pub(super) use self::response::DeviceMessage;
 pub use self::{connections::Connections, response::Response};
 use self::{
     connections::{Key, State, Told},

@@ -77,7 +77,6 @@ pub(super) fn build(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted) -> Result<O
         membership: wanted.entry.membership.clone(),
         timeline_limit: wanted.timeline_limit,
         required: Arc::new(wanted.required.clone()),
-        counts,
         is_dm,
         members,
     };

@@ -47,8 +47,7 @@ impl Index {
         };
         let own_changes = sync_rooms::membership_changes(db, viewer.user, base.pos)?;
         let mut entries = base.entries.clone();
-        let known: BTreeSet<RoomNid> = entries.keys().chain(own_changes.keys()).copied().collect();
-        let mut changed = sync_rooms::rooms_with_events(db, known.into_iter(), base.pos, now)?;
+        let mut changed = sync_rooms::rooms_with_events(db, viewer.user, base.pos, now)?;
         changed.extend(own_changes.keys());
         for room in &changed {
             match sync_rooms::membership(db, viewer.user, *room)? {
@@ -176,7 +175,7 @@ fn left_rooms(index: &Index, asked: &Asked<'_>, selection: &mut Selection) {
         // A new connection of a client that may have been here before.
         None if !asked.lists.is_empty() => {
             let mut left: Vec<_> = left.filter(|e| !e.forgotten).collect();
-            left.sort_by(|a, b| b.bump.cmp(&a.bump));
+            left.sort_by_key(|e| std::cmp::Reverse(e.bump));
             for entry in left.into_iter().take(LEFT_ROOMS) {
                 want(&mut selection.rooms, entry, 0, &required);
             }
