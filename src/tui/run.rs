@@ -277,6 +277,12 @@ impl Loop {
     }
 
     async fn draw(&mut self) -> io::Result<()> {
+        if !self.guard.is_held() {
+            // Something has panicked and said so on the screen that is no longer ours: end in order.
+            tracing::error!("the terminal was given back by a panic; ending");
+            self.done = true;
+            return Ok(());
+        }
         self.model.now_ms = self.options.clock.now_ms();
         let model = &mut self.model;
         self.terminal.draw(|frame| {

@@ -67,6 +67,11 @@ impl Guard {
         out.flush()
     }
 
+    /// False once the terminal was given back, which a panic anywhere in the process does.
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::SeqCst)
+    }
+
     /// Gives the terminal back. Safe to call more than once.
     pub fn release(&self) {
         release(&self.held, self.mouse, self.enhanced);

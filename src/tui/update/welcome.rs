@@ -176,9 +176,12 @@ pub(super) fn failed(model: &mut Model, reason: String) {
 
 /// A profile is ready.
 pub(super) fn signed_in(model: &mut Model) {
-    model.screen = Screen::Main;
     // The forms go, and the passwords in them.
     model.welcome = fresh();
+    if model.screen == Screen::Main {
+        return;
+    }
+    model.screen = Screen::Main;
     model.layers.clear();
     model.focus = Focus::Rooms;
     info(model, format!("welcome; {} shows every key", model.key(Action::Help)));

@@ -63,7 +63,11 @@ pub fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     buf.set_style(area, plain);
     let session = &model.session;
     let mut parts: Vec<(String, bool)> = Vec::new();
-    parts.push(connection(session));
+    let (mut words, bad) = connection(session);
+    if matches!(session.connection, Connection::Offline { .. }) {
+        words = format!("{words} ({} tries now)", model.key(crate::tui::action::Action::Reconnect));
+    }
+    parts.push((words, bad));
     if session.failed > 0 {
         parts.push((format!("✗ {} not sent", session.failed), true));
     }

@@ -13,7 +13,7 @@ use super::put;
 use crate::{
     client::view::{Item, ItemKind, SendState, Timeline},
     tui::{
-        model::{Anchor, Motion, TimelineView},
+        model::{Anchor, Motion, TimelineView, selectable},
         theme::{Scope, Theme},
     },
 };
@@ -296,8 +296,9 @@ pub fn draw(timeline: &Timeline, view: &mut TimelineView, layouts: &mut Layouts,
         newest_own: newest_own.map(|item| item.unique),
     };
     let mut top = flow.anchor(view.anchor, height);
-    for motion in std::mem::take(&mut view.motions) {
-        top = flow.go(top, motion, height);
+    let motions = std::mem::take(&mut view.motions);
+    for motion in &motions {
+        top = flow.go(top, *motion, height);
     }
     // The end on screen means following it, unless someone reads at the very top of more than a screenful.
     let at_bottom = flow.ends_within(top, height);
@@ -311,12 +312,40 @@ pub fn draw(timeline: &Timeline, view: &mut TimelineView, layouts: &mut Layouts,
     view.at_bottom = at_bottom;
     view.near_top = top.index < NEAR;
     view.height = height;
-    paint(&mut flow, top, view.selected, look, area, buf);
+    let last = paint(&mut flow, top, area, buf);
+    if motions.iter().any(|motion| matches!(motion, Motion::Lines(_) | Motion::Pages(_))) {
+        view.selected = view.selected.map(|selected| keep_visible(&timeline.items, selected, top.index, last));
+    }
+    highlight(&mut flow, top, view.selected, area, buf);
     view.revealed = revealed;
     count_new(timeline, view);
 }
 
-fn paint(flow: &mut Flow<'_>, top: Place, selected: Option<u64>, look: Look<'_>, area: Rect, buf: &mut Buffer) {
+/// Draws the lines from a place on. Gives the last item that is on screen.
+fn paint(flow: &mut Flow<'_>, top: Place, area: Rect, buf: &mut Buffer) -> usize {
+    let mut last = top.index;
+    for (index, y, line) in visible(flow, top, area) {
+        buf.set_line(area.x, y, &line, area.width);
+        last = index;
+    }
+    last
+}
+
+/// Marks the lines of the selected item.
+fn highlight(flow: &mut Flow<'_>, top: Place, selected: Option<u64>, area: Rect, buf: &mut Buffer) {
+    let Some(selected) = selected else { return };
+    let look = flow.look;
+    let scope = if look.focused { Scope::Selected } else { Scope::SelectedIdle };
+    for (index, y, _) in visible(flow, top, area) {
+        if flow.items.get(index).is_some_and(|item| item.unique == selected) {
+            buf.set_style(Rect { x: area.x, y, width: area.width, height: 1 }, look.theme.style(scope));
+            put(buf, area.x, y, 1, "▌", look.theme.style(Scope::Accent));
+        }
+    }
+}
+
+/// The lines on screen: item, row, line.
+fn visible(flow: &mut Flow<'_>, top: Place, area: Rect) -> Vec<(usize, u16, Line<'static>)> {
     let height = usize::from(area.height);
     let mut rows: Vec<(usize, Line<'static>)> = Vec::with_capacity(height);
     let mut index = top.index;
@@ -328,14 +357,19 @@ fn paint(flow: &mut Flow<'_>, top: Place, selected: Option<u64>, look: Look<'_>,
     }
     // A short conversation stands at the bottom, next to the composer.
     let first = area.bottom() - u16::try_from(rows.len()).unwrap_or(area.height).min(area.height);
-    for ((index, line), y) in rows.into_iter().zip(first..area.bottom()) {
-        buf.set_line(area.x, y, &line, area.width);
-        if selected.is_some() && flow.items.get(index).map(|item| item.unique) == selected {
-            let scope = if look.focused { Scope::Selected } else { Scope::SelectedIdle };
-            buf.set_style(Rect { x: area.x, y, width: area.width, height: 1 }, look.theme.style(scope));
-            put(buf, area.x, y, 1, "▌", look.theme.style(Scope::Accent));
-        }
-    }
+    rows.into_iter().zip(first..area.bottom()).map(|((index, line), y)| (index, y, line)).collect()
+}
+
+/// Somebody who scrolls takes the selection along: it stays where it is while that is on screen.
+fn keep_visible(items: &[Arc<Item>], selected: u64, first: usize, last: usize) -> u64 {
+    let at = items.iter().position(|item| item.unique == selected);
+    let on_screen = || items.iter().enumerate().skip(first).take((last + 1).saturating_sub(first)).filter(|(_, item)| selectable(item));
+    let nearest = match at {
+        Some(at) if at < first => on_screen().next(),
+        Some(at) if at > last => on_screen().next_back(),
+        _ => None,
+    };
+    nearest.map_or(selected, |(_, item)| item.unique)
 }
 
 fn count_new(timeline: &Timeline, view: &mut TimelineView) {

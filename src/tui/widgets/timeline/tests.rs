@@ -95,6 +95,20 @@ fn a_selected_message_is_brought_on_screen() {
 }
 
 #[test]
+fn scrolling_takes_the_selection_along() {
+    let mut stage = Stage::new();
+    stage.view.selected = Some(79);
+    stage.draw(&numbered(0..80), 60, 12);
+    stage.view.motions.push(Motion::Lines(-1));
+    stage.draw(&numbered(0..80), 60, 12);
+    assert_eq!(stage.view.selected, Some(79), "it stays while it is on screen");
+    stage.view.motions.extend([Motion::Pages(-1), Motion::Pages(-1)]);
+    let lines = stage.draw(&numbered(0..80), 60, 12);
+    assert!(lines.iter().any(|line| line.starts_with('▌')), "{lines:?}");
+    assert_ne!(stage.view.selected, Some(79));
+}
+
+#[test]
 fn an_anchor_whose_item_is_gone_finds_its_time() {
     let mut stage = Stage::new();
     stage.draw(&numbered(0..60), 60, 10);
