@@ -15,7 +15,10 @@ use super::{
     exit::{Exit, Failure},
     output,
 };
-use crate::config::describe::{self, roff};
+use crate::{
+    config::describe::{self, roff},
+    tui::{self, keymap::Keymap, theme::Theme},
+};
 
 /// Arguments of `homeroom manual`.
 #[derive(Debug, Args)]
@@ -26,6 +29,9 @@ pub struct ManualArgs {
     /// Write all pages into this directory instead
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
+    /// Write the README's picture of the screen into this file instead
+    #[arg(long, value_name = "FILE", hide = true, conflicts_with_all = ["page", "out"])]
+    picture: Option<PathBuf>,
 }
 
 /// Shows one page (through `man` on a terminal) or writes all.
@@ -33,6 +39,9 @@ pub struct ManualArgs {
 /// # Errors
 /// When there is no such page, or a file cannot be written.
 pub fn run(args: &ManualArgs) -> Result<(), Failure> {
+    if let Some(path) = &args.picture {
+        return std::fs::write(path, picture()?).map_err(|error| Failure::file(path, &error));
+    }
     let pages = pages()?;
     if let Some(dir) = &args.out {
         std::fs::create_dir_all(dir).map_err(|error| Failure::file(dir, &error))?;
@@ -48,6 +57,18 @@ pub fn run(args: &ManualArgs) -> Result<(), Failure> {
         return Err(Failure::new(Exit::NotFound, format!("there is no page `{}`; there are {names}", args.page)));
     };
     if std::io::IsTerminal::is_terminal(&std::io::stdout()) && shown_by_man(page) { Ok(()) } else { output::print(page) }
+}
+
+/// The README's picture: the real screen on an invented profile, drawn into cells of its own, as SVG.
+///
+/// # Errors
+/// When keymap or theme cannot be read, which would be a fault of ours.
+pub fn picture() -> Result<String, Failure> {
+    let ours = |error: &dyn std::fmt::Display| Failure::new(Exit::Failure, error.to_string());
+    let keymap = Keymap::load("default", None).map_err(|error| ours(&error))?;
+    let theme = Theme::load("dark", None).map_err(|error| ours(&error))?;
+    let (buffer, cursor) = tui::render(&mut tui::sample::model(keymap, theme), 100, 30);
+    Ok(tui::svg::render(&buffer, cursor, tui::svg::Ground::default()))
 }
 
 /// Gives the page to `man`, which formats and pages it. False when there is no `man`.

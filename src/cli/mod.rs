@@ -50,6 +50,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Look around: a throw-away node with people, rooms and a past
+    Demo(demo::DemoArgs),
     /// Run the profile's own node without a screen, until SIGTERM or Ctrl+C
     Serve(serve::ServeArgs),
     /// Sign in to a homeserver
@@ -153,10 +155,17 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Config(args)) => config::run(&context()?, args),
         Some(Command::Manual(args)) => manual::run(args),
         Some(Command::Completions(args)) => completions::run(args),
+        Some(Command::Demo(args)) => block_on(demo::run(&context()?, args, demo::Log::Own)),
         None => {
             let context = context()?;
             let _watch = context.watch(Process::Screen)?;
-            block_on(screen::run(&context)).map(|_ending| ())
+            block_on(async {
+                // Whoever has looked around is back at the welcome afterwards.
+                while screen::run(&context).await? == conductor::Ending::LookAround {
+                    demo::run(&context, &demo::DemoArgs::default(), demo::Log::Running).await?;
+                }
+                Ok(())
+            })
         }
     }
 }

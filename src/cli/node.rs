@@ -182,6 +182,12 @@ impl OwnNode {
         Ok(Self { homeserver, wishes, control })
     }
 
+    /// Its services, for what runs in the same process.
+    #[must_use]
+    pub fn node(&self) -> &Arc<homeserver::Node> {
+        self.homeserver.node()
+    }
+
     /// Its server name.
     #[must_use]
     pub fn server_name(&self) -> String {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ruma::OwnedRoomId;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     conductor::{Conductor, Ending},
@@ -21,7 +21,10 @@ use crate::{
         Shutdown, SystemClock, Tasks, private,
         signals::{HangUp, shut_down_on_signal},
     },
-    client::update::link,
+    client::{
+        command::Setup,
+        update::{Update, link},
+    },
     config::types::Colour,
     tui::{
         self, Options, Start,
@@ -35,19 +38,41 @@ const SCREEN: Duration = Duration::from_secs(5);
 /// How long everything behind the screen may take to stop once the screen has gone.
 const STOP: Duration = Duration::from_secs(20);
 
+/// What is done in the place of the person at the keyboard when the screen opens.
+#[derive(Debug)]
+pub struct Opening {
+    /// The first step.
+    pub setup: Setup,
+    /// Is given the way by which notices reach the screen.
+    pub notices: oneshot::Sender<mpsc::Sender<Update>>,
+}
+
 /// Runs the screen until it is left. The log is running already.
 ///
 /// # Errors
 /// When the profile is open elsewhere, the terminal or the settings are no good, or a part of the program failed.
 pub async fn run(context: &Context) -> Result<Ending, Failure> {
+    run_with(context, None).await
+}
+
+/// The same, with something done at the start; the main screen then opens at once.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(context: &Context, opening: Option<Opening>) -> Result<Ending, Failure> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         return Err(Failure::usage("the screen needs a terminal; `homeroom --help` lists what works without one"));
     }
     let _lock = ClientLock::take(&context.dirs, "a screen")?;
     let profile = Profile::load(context)?;
-    let start = if profile.user_id().is_some() { Start::Main } else { Start::Welcome };
+    let start = if profile.user_id().is_some() || opening.is_some() { Start::Main } else { Start::Welcome };
     let options = options(context, start)?;
     let (link, port) = link();
+    if let Some(opening) = opening {
+        // The channel is new, so there is room; a demonstration that has ended needs no notices.
+        let _ = link.setup.try_send(opening.setup);
+        let _ = opening.notices.send(port.feed.outlet.updates.clone());
+    }
     // Two signals, for the order of the end: first the screen, whose last drafts the client still takes.
     let (leave, stop) = (Shutdown::new(), Shutdown::new());
     let tasks = Tasks::new(leave.clone());

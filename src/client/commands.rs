@@ -13,7 +13,7 @@ use super::{
     words::Trouble,
 };
 use crate::client::{
-    command::{Command, Ticket},
+    command::{Command, Draft, Ticket},
     update::Update,
     view::Connection,
 };
@@ -87,7 +87,8 @@ impl Commands {
     fn within_room(&mut self, command: Command) {
         match command {
             Command::Send { room_id, draft } => {
-                self.ordered(room_id, Answer::About("Your message was not sent"), move |context, room_id, handles| async move {
+                let answer = Answer::Text(room_id.clone(), draft.clone());
+                self.ordered(room_id, answer, move |context, room_id, handles| async move {
                     send::message(&context.room(&room_id)?, &draft, handles).await?;
                     Ok(None)
                 })
@@ -100,7 +101,8 @@ impl Commands {
                 })
             }
             Command::Edit { room_id, item, draft } => {
-                self.ordered(room_id, Answer::About("Your edit was not sent"), move |context, room_id, handles| async move {
+                let answer = Answer::Text(room_id.clone(), draft.clone());
+                self.ordered(room_id, answer, move |context, room_id, handles| async move {
                     send::edit(&context.room(&room_id)?, &item, &draft, handles).await?;
                     Ok(None)
                 })
@@ -273,6 +275,8 @@ impl Commands {
 enum Answer {
     Ticket(Ticket),
     About(About),
+    /// The text is given back when it cannot be sent.
+    Text(OwnedRoomId, Draft),
 }
 
 impl Answer {
@@ -286,6 +290,10 @@ impl Answer {
             (_, Ok(None)) => {}
             (_, Ok(Some(update))) => context.tell(update).await,
             (Self::Ticket(ticket), Err(trouble)) => context.tell(Update::Failed(*ticket, sentence(&trouble))).await,
+            (Self::Text(room_id, draft), Err(trouble)) => {
+                let update = Update::NotSent { room_id: room_id.clone(), draft: draft.clone(), reason: trouble.to_string() };
+                context.tell(update).await;
+            }
             (Self::About(about), Err(trouble)) => context.tell(Update::Notice { text: format!("{about}: {trouble}.") }).await,
         }
     }

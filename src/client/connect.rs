@@ -115,7 +115,7 @@ impl Store {
         hash.update(self.passphrase.expose().as_bytes());
         let mut key = [0_u8; 32];
         key.copy_from_slice(&hash.finalize());
-        SqliteStoreConfig::new(&self.dir).key(Some(&key)).pool_max_size(4).cache_size(1_000_000).journal_size_limit(4_000_000)
+        SqliteStoreConfig::new(&self.dir).key(Some(&key)).pool_max_size(3).cache_size(500_000).journal_size_limit(4_000_000)
     }
 
     fn error(&self, error: &ClientBuildError) -> StoreError {

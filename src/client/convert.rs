@@ -21,6 +21,8 @@ use crate::client::view::{
 
 /// Longest name of a person that is shown.
 const NAME_CHARS: usize = 64;
+/// Most people named on one item; their number is exact all the same.
+const MOST_NAMES: usize = 100;
 /// Longest quoted line.
 pub(super) const QUOTE_CHARS: usize = 160;
 
@@ -69,10 +71,10 @@ pub(super) fn millis(timestamp: MilliSecondsSinceUnixEpoch) -> u64 {
 /// Everybody whose name an item shows, beside its sender.
 pub(super) fn people_of(item: &TimelineItem) -> Vec<&UserId> {
     let Some(event) = item.as_event() else { return Vec::new() };
-    let mut people: Vec<&UserId> = event.read_receipts().keys().map(|user| &**user).collect();
+    let mut people: Vec<&UserId> = event.read_receipts().keys().take(MOST_NAMES).map(|user| &**user).collect();
     match event.content() {
         TimelineItemContent::MsgLike(content) => {
-            people.extend(content.reactions.values().flat_map(|by_sender| by_sender.keys().map(|user| &**user)));
+            people.extend(content.reactions.values().flat_map(|by_sender| by_sender.keys().take(MOST_NAMES).map(|user| &**user)));
         }
         TimelineItemContent::MembershipChange(change) => people.push(change.user_id()),
         _ => {}
@@ -123,6 +125,7 @@ fn event_item(event: &EventTimelineItem, unique: u64, me: &UserId, names: &Names
         .read_receipts()
         .keys()
         .filter(|user| user.as_str() != me.as_str() && user.as_str() != event.sender().as_str())
+        .take(MOST_NAMES)
         .map(|user| names.get(user))
         .collect();
     Item {
@@ -224,7 +227,7 @@ fn message_like(event: &EventTimelineItem, content: &MsgLikeContent, me: &UserId
                 key: one_line(key, 40),
                 count: by_sender.len(),
                 mine: by_sender.contains_key(me),
-                senders: by_sender.keys().map(|user| names.get(user)).collect(),
+                senders: by_sender.keys().take(MOST_NAMES).map(|user| names.get(user)).collect(),
             })
             .collect(),
         thread: content.thread_summary.as_ref().map(|thread| ThreadSummary {

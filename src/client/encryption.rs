@@ -55,8 +55,15 @@ pub(super) async fn set_up(client: &Client, user: &str, password: &Secret, recov
         );
         return outcome;
     }
-    if encryption.recovery().state() != RecoveryState::Disabled {
-        return outcome;
+    match encryption.recovery().state() {
+        RecoveryState::Disabled => {}
+        RecoveryState::Unknown => {
+            outcome
+                .notes
+                .push("The server's key backup could not be looked at; encrypted history lives on this device only for now.".to_owned());
+            return outcome;
+        }
+        RecoveryState::Enabled | RecoveryState::Incomplete => return outcome,
     }
     match tokio::time::timeout(STEP_TIMEOUT, std::future::IntoFuture::into_future(encryption.recovery().enable())).await {
         Ok(Ok(key)) => outcome.recovery_key = Some(Secret::new(key)),

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use matrix_sdk::{
     Room, RoomState, deserialized_responses::SyncOrStrippedState, latest_events::LatestEventValue,
     notification_settings::RoomNotificationMode,
@@ -97,7 +97,7 @@ pub(super) async fn run(context: Context) {
                 Err(broadcast::error::RecvError::Closed) => return,
             },
             diffs = room_changes.next() => match diffs {
-                Some(_) => all_dirty |= engine.new_rooms(&mut dirty),
+                Some(_) => engine.new_rooms(&mut dirty),
                 None => return,
             },
             changed = typing.changed() => if changed.is_ok() { engine.typing_changed(&mut dirty); },
@@ -136,8 +136,8 @@ impl Engine {
         }
     }
 
-    /// Marks rooms that appeared or disappeared. True when everything has to be looked at.
-    fn new_rooms(&mut self, dirty: &mut HashSet<OwnedRoomId>) -> bool {
+    /// Marks rooms that appeared or disappeared.
+    fn new_rooms(&mut self, dirty: &mut HashSet<OwnedRoomId>) {
         let known: HashSet<OwnedRoomId> = self.context.client.rooms().iter().map(|room| room.room_id().to_owned()).collect();
         let now_ms = crate::base::Clock::now_ms(&crate::base::SystemClock);
         for room_id in &known {
@@ -149,7 +149,6 @@ impl Engine {
             }
         }
         dirty.extend(self.rows.keys().filter(|room_id| !known.contains(*room_id)).cloned());
-        false
     }
 
     fn typing_changed(&self, dirty: &mut HashSet<OwnedRoomId>) {
@@ -265,17 +264,16 @@ impl Engine {
 
     /// Has the SDK keep the last message of each joined room.
     async fn listen(&mut self) {
-        let latest = self.context.client.latest_events().now_or_never();
-        let latest = match latest {
-            Some(latest) => latest,
-            None => self.context.client.latest_events().await,
-        };
         let wanted: Vec<OwnedRoomId> = self
             .rows
             .values()
             .filter(|row| row.membership == Membership::Joined && row.kind != RoomKind::Space && !self.listening.contains(&row.id))
             .map(|row| row.id.clone())
             .collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let latest = self.context.client.latest_events().await;
         for room_id in wanted {
             match latest.listen_to_room(&room_id).await {
                 Ok(_) => {

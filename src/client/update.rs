@@ -9,7 +9,7 @@ use ruma::OwnedRoomId;
 use tokio::sync::{mpsc, watch};
 
 use crate::client::{
-    command::{Command, Setup, Ticket},
+    command::{Command, Draft, Setup, Ticket},
     view::{RoomDetails, RoomList, SessionView, Timeline},
 };
 
@@ -55,6 +55,15 @@ pub enum Update {
         text: String,
         /// It mentions us.
         highlight: bool,
+    },
+    /// A message or edit could not even be put into the send queue. It is kept nowhere: here it is back.
+    NotSent {
+        /// Where it was meant to go.
+        room_id: OwnedRoomId,
+        /// What was to be sent.
+        draft: Draft,
+        /// Why not, in words for a person.
+        reason: String,
     },
     /// Something failed outside any command.
     Notice {

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod config;
 pub mod events;
+mod housekeeping;
 mod key;
 mod listen;
 pub mod media;
@@ -109,6 +110,7 @@ impl Homeserver {
         let tasks = Tasks::new(shutdown);
         let node = Arc::new(Node::open(config, clock, randomness, tasks.clone()).await?);
         let router = api::router(Arc::clone(&node));
+        housekeeping::start(&node);
         let addresses = listen::start(&listeners, router, &tasks).await?;
         let socket = listeners.socket;
         Ok(Self { node, tasks, addresses, socket, _lock: lock })

@@ -307,6 +307,8 @@ impl std::str::FromStr for Token {
     type Err = InvalidToken;
 
     fn from_str(text: &str) -> Result<Self, InvalidToken> {
+        // A sync token goes on after an underscore with what is not about timelines.
+        let text = text.split_once('_').map_or(text, |(place, _)| place);
         let digits = text.strip_prefix('s').ok_or(InvalidToken)?;
         // One spelling per token: no plus sign, no leading zeros.
         let position = digits.parse().map_err(|_| InvalidToken)?;
@@ -325,6 +327,7 @@ mod tests {
             let token = Token(StreamPos(position));
             assert_eq!(token.to_string().parse(), Ok(token));
         }
+        assert_eq!("s5_1790000000000_3".parse(), Ok(Token(StreamPos(5))), "a sync token names a place in timelines as well");
         for wrong in ["", "s", "1", "s+1", "s01", "s1 ", "t1", "s99999999999999999999"] {
             assert_eq!(wrong.parse::<Token>(), Err(InvalidToken), "{wrong}");
         }

@@ -20,3 +20,10 @@ fn the_manual_pages_are_current() {
     }
     assert!(stale.is_empty(), "run `cargo run -- manual --out man`: {}", stale.join(", "));
 }
+
+#[test]
+fn the_picture_of_the_screen_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/screen.svg");
+    let picture = homeroom::cli::manual::picture().expect("the picture can be drawn");
+    assert!(fs::read_to_string(path).ok().as_deref() == Some(&picture), "run `cargo run -- manual --picture assets/screen.svg`");
+}

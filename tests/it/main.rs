@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where its set-up fails")]
 
 mod cli;
+mod client;
 mod generated;
 mod node;
 mod peers;

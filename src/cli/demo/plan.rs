@@ -13,6 +13,7 @@ const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
 /// What was said "today" in the script was said before this minute of the day.
 const LAST_SCRIPTED_MINUTE: u64 = 9 * 60;
+const UNREAD_AT_LONG_TABLE: usize = 12;
 /// How far the long room goes back.
 const LONG_DAYS: u64 = 30;
 
@@ -80,6 +81,8 @@ pub enum Deed {
         /// Caption.
         caption: String,
     },
+    /// The guest has read up to here.
+    Read,
 }
 
 /// A room to be made.
@@ -181,6 +184,7 @@ fn planned(room: &Room, today: Today, random: &mut StdRng) -> PlannedRoom {
             Act::Edit(label, text) => Deed::Edit { of: owned(label), text: text.clone() },
             Act::React(label, key) => Deed::React { to: owned(label), key: owned(key) },
             Act::Redact(label, reason) => Deed::Redact { of: owned(label), reason: owned(reason) },
+            Act::Read => Deed::Read,
             Act::Picture(name, caption) => Deed::Picture { name: owned(name), caption: owned(caption) },
         };
         steps.push(Step { who: line.who.to_owned(), at_ms, label: line.label.map(str::to_owned), act });
@@ -224,6 +228,10 @@ fn long_room(people: &[&str], exchanges: &Exchanges, messages: usize, now_ms: u6
         }
     }
     decorate(&mut steps, people, random);
+    let unread = steps.len().saturating_sub(UNREAD_AT_LONG_TABLE);
+    if let Some(at_ms) = steps.get(unread).map(|step| step.at_ms) {
+        steps.insert(unread, Step { who: GUEST.to_owned(), at_ms, label: None, act: Deed::Read });
+    }
     PlannedRoom {
         key: LONG_ROOM.to_owned(),
         name: Some("Long table".to_owned()),
@@ -286,19 +294,28 @@ fn spare_room(number: usize, people: &[&str], exchanges: &Exchanges, now_ms: u64
 }
 
 /// This many lines of small talk: who says what.
-pub fn small_talk(people: &[&str], exchanges: &Exchanges, count: usize, random: &mut StdRng) -> Vec<(String, String)> {
+fn small_talk(people: &[&str], exchanges: &Exchanges, count: usize, random: &mut StdRng) -> Vec<(String, String)> {
     let mut lines = Vec::with_capacity(count);
     while lines.len() < count {
-        let Some(exchange) = exchanges.exchanges.choose(random) else { break };
-        let speakers: Vec<&&str> = people.choose_multiple(random, 3).collect();
-        if speakers.is_empty() {
+        let said = exchange(people, exchanges, random);
+        if said.is_empty() {
             break;
         }
-        let mut chosen = std::collections::BTreeMap::new();
-        for (speaker, text) in exchange.iter().take(count - lines.len()) {
-            let Some(who) = speakers.get(speaker % speakers.len()) else { continue };
-            lines.push(((**who).to_owned(), filled(text, exchanges, &mut chosen, random)));
-        }
+        lines.extend(said);
+    }
+    lines.truncate(count);
+    lines
+}
+
+/// One exchange: who says what. Empty when there is nobody to say it.
+pub fn exchange(people: &[&str], exchanges: &Exchanges, random: &mut StdRng) -> Vec<(String, String)> {
+    let Some(exchange) = exchanges.exchanges.choose(random) else { return Vec::new() };
+    let speakers: Vec<&&str> = people.choose_multiple(random, 3).collect();
+    let mut chosen = std::collections::BTreeMap::new();
+    let mut lines = Vec::with_capacity(exchange.len());
+    for (speaker, text) in exchange {
+        let Some(who) = speaker.checked_rem(speakers.len()).and_then(|index| speakers.get(index)) else { break };
+        lines.push(((**who).to_owned(), filled(text, exchanges, &mut chosen, random)));
     }
     lines
 }
@@ -323,12 +340,6 @@ fn filled<'a>(
     out.push_str(rest);
     let mut characters = out.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
-}
-
-/// True for steps that the guest takes.
-#[must_use]
-pub fn by_guest(step: &Step) -> bool {
-    step.who == GUEST
 }
 
 #[cfg(test)]

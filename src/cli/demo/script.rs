@@ -102,6 +102,8 @@ pub enum Act {
     Redact(&'static str, &'static str),
     /// Showed a picture.
     Picture(&'static str, &'static str),
+    /// Has read up to here.
+    Read,
 }
 
 impl Act {
@@ -111,7 +113,7 @@ impl Act {
             Self::Reply(label, _) | Self::Thread(label, _) | Self::Edit(label, _) | Self::React(label, _) | Self::Redact(label, _) => {
                 Some(label)
             }
-            Self::Say(_) | Self::Emote(_) | Self::Picture(..) => None,
+            Self::Say(_) | Self::Emote(_) | Self::Picture(..) | Self::Read => None,
         }
     }
 }
@@ -146,6 +148,11 @@ impl Script {
     }
 
     fn line(&mut self, line: &'static str, when: &mut Option<When>) -> Result<(), &'static str> {
+        if line == "read" {
+            let line = Line { when: when.take(), who: GUEST, label: None, act: Act::Read };
+            self.last()?.lines.push(line);
+            return Ok(());
+        }
         let (word, rest) = line.split_once(' ').ok_or("one word alone")?;
         match word {
             "person" => {
@@ -318,7 +325,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_line_is_read() {
-        let text = "person ann | Ann Lee\nroom x alias=y public | The X\nday -2 09:30\nann #a: one: two\\nthree\nann >a: r\nann ~a: t\nann =a: e\nann +a 👍\nann -a why not\nann *: waves\nann !sky: look";
+        let text = "person ann | Ann Lee\nroom x alias=y public | The X\nday -2 09:30\nann #a: one: two\\nthree\nann >a: r\nann ~a: t\nann =a: e\nann +a 👍\nann -a why not\nann *: waves\nann !sky: look\nread";
         let script = Script::parse(text).unwrap();
         let room = &script.rooms[0];
         assert_eq!((room.alias, room.name, room.entry), (Some("y"), Some("The X"), Entry::Public));
@@ -336,6 +343,7 @@ mod tests {
                 Act::Redact("a", "why not"),
                 Act::Emote(texts("waves")),
                 Act::Picture("sky", "look"),
+                Act::Read,
             ]
         );
     }

@@ -24,6 +24,11 @@ use crate::homeserver::{
     types::{EventNid, Pdu, RoomHandle, UserNid},
 };
 
+/// How long a client's transactions are remembered: far longer than any client retries.
+const REMEMBERED_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Old transactions are forgotten with every so many events, rather than by a timer.
+const CLEAN_EVERY: i64 = 256;
+
 /// Builds, authorises, signs and stores an event of a local user. Part of the caller's job: an error undoes the whole job.
 ///
 /// A retry of a transaction, and a state event that would change nothing, give the event that is there.
@@ -46,6 +51,9 @@ pub fn append(tx: &mut Tx<'_>, ctx: &Ctx, room: &RoomHandle, draft: Draft) -> Re
     };
     if let Some(txn) = &draft.txn {
         transactions::put(tx, key(sender, txn), appended.event_id.as_str(), ctx.now_ms)?;
+        if appended.stored.is_some_and(|(nid, _)| nid.0 % CLEAN_EVERY == 0) {
+            transactions::expire(tx, ctx.now_ms.saturating_sub(REMEMBERED_MS))?;
+        }
     }
     Ok(appended)
 }

@@ -1,6 +1,6 @@
 //! What we ask of our own users beyond the authorisation rules, which other servers cannot hold them to.
 
-use ruma::{OwnedRoomAliasId, RoomAliasId};
+use ruma::{OwnedRoomAliasId, RoomAliasId, UserId};
 
 use super::{Ctx, Draft, EventError, Result, append::Known, redaction::power_levels};
 use crate::homeserver::{
@@ -14,7 +14,8 @@ pub(super) fn check(db: &Reader<'_>, ctx: &Ctx, room: &RoomHandle, sender: UserN
     match (draft.kind.as_str(), &draft.state_key) {
         ("m.room.redaction", None) => redaction(db, room, draft),
         ("m.room.canonical_alias", Some(key)) if key.is_empty() => canonical_alias(db, ctx, room, draft, known),
-        (_, None) => annotation(db, sender, draft),
+        ("m.room.member", Some(target)) => invitee(db, ctx, draft, target),
+        (_, None) => related(db, sender, draft),
         _ => Ok(()),
     }
 }
@@ -38,12 +39,34 @@ fn redaction(db: &Reader<'_>, room: &RoomHandle, draft: &Draft) -> Result<()> {
     }
 }
 
-/// One reaction of a kind per person.
-fn annotation(db: &Reader<'_>, sender: UserNid, draft: &Draft) -> Result<()> {
-    let Some(relation) = relation::of(&draft.content).filter(|relation| relation.rel_type == "m.annotation") else { return Ok(()) };
-    let Some(key) = &relation.key else { return Ok(()) };
-    if relations::annotated(db, &relation.parent, sender, &draft.kind, key)? {
+/// Whoever is invited exists, as far as we can tell.
+fn invitee(db: &Reader<'_>, ctx: &Ctx, draft: &Draft, target: &str) -> Result<()> {
+    if draft.content.get("membership").and_then(|membership| membership.as_str()) != Some("invite") {
+        return Ok(());
+    }
+    let target = UserId::parse(target).map_err(|_| EventError::InvalidParam(format!("{target} is not a user ID")))?;
+    if !ctx.is_ours(&target) {
+        return Err(EventError::Forbidden(format!("{target} is on another server, which this one cannot reach yet")));
+    }
+    match users::find(db, &target)? {
+        Some(user) if users::is_local(db, user)? => Ok(()),
+        _ => Err(EventError::NotFound(format!("There is no user {target} on this server"))),
+    }
+}
+
+/// One reaction of a kind per person, and no threads within threads.
+fn related(db: &Reader<'_>, sender: UserNid, draft: &Draft) -> Result<()> {
+    let Some(relation) = relation::of(&draft.content) else { return Ok(()) };
+    if let (Some(key), "m.annotation") = (&relation.key, relation.rel_type.as_str())
+        && relations::annotated(db, &relation.parent, sender, &draft.kind, key)?
+    {
         return Err(EventError::DuplicateAnnotation("You have reacted with this already".into()));
+    }
+    if relation.rel_type == "m.thread"
+        && let Some(root) = events::by_id(db, &relation.parent)?
+        && relations::of_child(db, root.nid)?.is_some()
+    {
+        return Err(EventError::Unknown("A thread cannot start from an event that relates to another".into()));
     }
     Ok(())
 }

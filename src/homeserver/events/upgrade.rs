@@ -170,9 +170,15 @@ fn close(tx: &mut Tx<'_>, ctx: &Ctx, old: &RoomHandle, new: &RoomHandle, user: &
             levels.insert(field.into(), quiet.into());
         }
     }
-    match put(tx, ctx, old, user, "m.room.power_levels", "", levels) {
-        // Whoever may send a tombstone need not be able to change the power levels.
-        Ok(()) | Err(EventError::Forbidden(_)) => Ok(()),
-        Err(error) => Err(error),
+    for (kind, content) in [("m.room.canonical_alias", Map::new()), ("m.room.power_levels", levels)] {
+        if self::content(&tx.reader(), old, kind)?.is_none() {
+            continue;
+        }
+        match put(tx, ctx, old, user, kind, "", content) {
+            // Whoever may send a tombstone need not be able to change everything else.
+            Ok(()) | Err(EventError::Forbidden(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(())
 }

@@ -142,14 +142,15 @@ impl<'a, 'db> View<'a, 'db> {
         if bundle == Bundle::None {
             return Ok(None);
         }
-        let counts = relations::counts(self.db, &event.event_id)?;
-        let has = |rel_type: &str| counts.iter().any(|(found, _)| found == rel_type);
+        let types = relations::types(self.db, event.room, &event.event_id)?;
+        let has = |rel_type: &str| types.iter().any(|found| found == rel_type);
         let mut bundled = Relations::default();
         // Neither state nor redacted events nor edits can be edited.
         let editable = event.state_key.is_none() && event.redacted_by.is_none();
         if has("m.replace")
             && editable
-            && let Some(edit) = relations::newest_edit(self.db, &event.event_id, event.sender, &event.kind)?
+            && relations::of_child(self.db, event.nid)?.is_none_or(|(rel_type, _)| rel_type != "m.replace")
+            && let Some(edit) = relations::newest_edit(self.db, event.room, &event.event_id, event.sender, &event.kind)?
         {
             bundled.replace = Some(self.render(&events::by_nid(self.db, edit)?, Bundle::None)?);
         }
@@ -157,7 +158,7 @@ impl<'a, 'db> View<'a, 'db> {
             bundled.thread = self.thread(event)?;
         }
         if bundle == Bundle::All && has("m.reference") {
-            let ids = relations::references(self.db, &event.event_id, MAX_REFERENCES)?;
+            let ids = relations::references(self.db, event.room, &event.event_id, MAX_REFERENCES)?;
             let chunk = ids.into_iter().map(|event_id| Reference { event_id }).collect();
             bundled.references = Some(References { chunk });
         }
@@ -165,7 +166,9 @@ impl<'a, 'db> View<'a, 'db> {
     }
 
     fn thread(&self, root: &StoredEvent) -> Result<Option<Thread>> {
-        let Some((count, newest, takes_part)) = relations::thread(self.db, &root.event_id, self.viewer.user)? else { return Ok(None) };
+        let Some((count, newest, takes_part)) = relations::thread(self.db, root.room, &root.event_id, self.viewer.user)? else {
+            return Ok(None);
+        };
         Ok(Some(Thread {
             latest_event: self.render(&events::by_nid(self.db, newest)?, Bundle::Edit)?,
             count,

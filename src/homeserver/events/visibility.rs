@@ -40,21 +40,20 @@ pub enum Access {
 ///
 /// [`EventError::Forbidden`].
 pub fn enter(db: &Reader<'_>, room: &RoomHandle, user: UserNid) -> Result<Access> {
-    if let Some(member) = members::get(db, room.nid, user)? {
-        if member.membership == "join" {
-            return Ok(Access::Member);
-        }
-        let changes = members::changes(db, room.nid, user)?;
-        let last_join = changes.iter().rposition(|change| change.membership == "join");
-        // What ended their last stay counts, not what came after it, such as a ban.
-        if let Some(end) = last_join.and_then(|join| changes.get(join + 1))
-            && !member.forgotten
-        {
-            return Ok(Access::Former { left_by: end.event, at: end.pos });
-        }
+    let member = members::get(db, room.nid, user)?;
+    if member.as_ref().is_some_and(|member| member.membership == "join") {
+        return Ok(Access::Member);
     }
     if current_visibility(db, room)? == HistoryVisibility::WorldReadable {
         return Ok(Access::World);
+    }
+    if member.is_some_and(|member| !member.forgotten) {
+        let changes = members::changes(db, room.nid, user)?;
+        let last_join = changes.iter().rposition(|change| change.membership == "join");
+        // What ended their last stay counts, not what came after it, such as a ban.
+        if let Some(end) = last_join.and_then(|join| changes.get(join + 1)) {
+            return Ok(Access::Former { left_by: end.event, at: end.pos });
+        }
     }
     Err(EventError::Forbidden("You are not in this room".into()))
 }

@@ -210,7 +210,7 @@ mod tests {
         // A PNG header that promises 30000 x 30000 pixels: 2.7 GB once decoded.
         let mut bomb = png(1, 1);
         bomb.splice(16..24, [30_000_u32.to_be_bytes(), 30_000_u32.to_be_bytes()].concat());
-        let crc = crc32(&bomb[12..29]);
+        let crc = crc32(bomb.get(12..29).unwrap_or_default());
         bomb.splice(29..33, crc.to_be_bytes());
         let made = make(file(&bomb).path(), of(96, 96, Method::Crop));
         assert!(matches!(made, Err(MediaError::ImageTooLarge)), "{made:?}");

@@ -2,6 +2,8 @@
 //!
 //! Evaluated inside the transaction that stores the event, so counts and events appear together.
 
+pub mod reading;
+
 use futures_util::FutureExt;
 use ruma::{
     OwnedUserId, UInt, UserId,

@@ -145,3 +145,167 @@ fn object(template: Template<'_>, rules: &RoomVersionRules) -> Result<CanonicalJ
 fn text(value: &str) -> CanonicalJsonValue {
     CanonicalJsonValue::String(value.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use ruma::{
+        RoomVersionId,
+        events::StateEventType,
+        room_id,
+        serde::Base64,
+        signatures::{Ed25519KeyPair, Verified, hash_and_sign_event, verify_event},
+        user_id,
+    };
+
+    use super::*;
+    use crate::homeserver::rooms::{
+        auth::{self, Verdict},
+        redact::prune,
+        versions::SUPPORTED,
+    };
+
+    struct Signer(Ed25519KeyPair);
+
+    impl Signer {
+        fn new() -> Self {
+            let der = Ed25519KeyPair::generate();
+            Self(Ed25519KeyPair::from_der(&der, "t".into()).expect("a generated key can be read"))
+        }
+
+        fn build(&self, template: Template<'_>, rules: &RoomVersionRules) -> (Pdu, String) {
+            build(template, rules, |json| hash_and_sign_event("home.test", &self.0, json, &rules.redaction).map_err(|e| e.to_string()))
+                .expect("the event is well-formed")
+        }
+
+        fn verify(&self, json: &CanonicalJsonObject, rules: &RoomVersionRules) -> Option<Verified> {
+            let keys = BTreeMap::from([("ed25519:t".to_owned(), Base64::new(self.0.public_key().to_vec()))]);
+            verify_event(&BTreeMap::from([("home.test".to_owned(), keys)]), json, rules).ok()
+        }
+    }
+
+    fn template<'a>(
+        room_id: Option<&'a RoomId>,
+        sender: &'a UserId,
+        kind: &'a str,
+        state_key: Option<&'a str>,
+        content: &str,
+    ) -> Template<'a> {
+        let content = serde_json::from_str(content).expect("the test gives an object");
+        Template {
+            room_id,
+            sender,
+            kind,
+            state_key,
+            content,
+            redacts: None,
+            origin_server_ts: 1_790_000_000_000,
+            prev_events: Vec::new(),
+            prev_depth: 0,
+            auth_events: Vec::new(),
+        }
+    }
+
+    fn rules(version: &RoomVersionId) -> RoomVersionRules {
+        version.rules().expect("the version is supported")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn what_is_built_verifies_and_keeps_its_id(text in ".{0,200}", number in -(1_i64 << 53) + 1..1 << 53, pick in 0..SUPPORTED.len()) {
+            let signer = Signer::new();
+            let version = SUPPORTED.get(pick).expect("in range");
+            let rules = rules(version);
+            let content = serde_json::json!({ "body": text, "number": number, "nested": { text.clone(): [true, null, number] } }).to_string();
+            let room = room_id!("!room:home.test");
+            let (pdu, json) = signer.build(template(Some(room), user_id!("@ann:home.test"), "m.room.message", None, &content), &rules);
+            prop_assert_eq!(signer.verify(pdu.json(), &rules), Some(Verified::All));
+            // As it comes out of the store or off the wire, it is the same event.
+            let read: CanonicalJsonObject = serde_json::from_str(&json).expect("canonical JSON is JSON");
+            prop_assert_eq!(&read, pdu.json());
+            let id = event_id(&read, &rules).expect("it can be hashed");
+            prop_assert_eq!(&*id, pdu.event_id());
+            let pruned = prune(&read, &rules.redaction).expect("it can be redacted");
+            let id = event_id(&pruned, &rules).expect("it can be hashed");
+            prop_assert_eq!(&*id, pdu.event_id());
+            prop_assert_eq!(signer.verify(&pruned, &rules), Some(Verified::Signatures));
+            // One changed character is noticed.
+            let mut changed = read;
+            changed.insert("content".into(), CanonicalJsonValue::Object(CanonicalJsonObject::from([("body".into(), "other".to_owned().into())])));
+            prop_assert_eq!(signer.verify(&changed, &rules), Some(Verified::Signatures));
+            changed.insert("sender".into(), "@eve:home.test".to_owned().into());
+            prop_assert_eq!(signer.verify(&changed, &rules), None);
+        }
+    }
+
+    /// Create and join of a new room, as a state.
+    fn new_room(signer: &Signer, version: &RoomVersionId) -> (ruma::OwnedRoomId, BTreeMap<(StateEventType, String), std::sync::Arc<Pdu>>) {
+        let rules = rules(version);
+        let (ann, fixed) = (user_id!("@ann:home.test"), room_id!("!room:home.test"));
+        let named = rules.event_format.require_room_create_room_id.then_some(fixed);
+        let content = format!(r#"{{"room_version":"{version}","creator":"@ann:home.test"}}"#);
+        let (create, _) = signer.build(template(named, ann, "m.room.create", Some(""), &content), &rules);
+        let room = named.map_or_else(|| room_id_of_create(create.event_id()).expect("a hash"), ToOwned::to_owned);
+        let mut join = template(Some(&room), ann, "m.room.member", Some(ann.as_str()), r#"{"membership":"join"}"#);
+        join.prev_events.push(create.event_id().to_owned());
+        if rules.event_format.allow_room_create_in_auth_events {
+            join.auth_events.push(create.event_id().to_owned());
+        }
+        let (join, _) = signer.build(join, &rules);
+        let state = BTreeMap::from([
+            ((StateEventType::RoomCreate, String::new()), create.into()),
+            ((StateEventType::RoomMember, ann.to_string()), join.into()),
+        ]);
+        (room, state)
+    }
+
+    #[test]
+    fn the_creator_is_let_in_and_an_outsider_is_not() {
+        let signer = Signer::new();
+        for version in &SUPPORTED {
+            let rules = rules(version);
+            let (room, state) = new_room(&signer, version);
+            let judge = |sender: &UserId, kind: &str, state_key: Option<&str>, content: &str| {
+                let map = serde_json::from_str(content).expect("an object");
+                let selected = auth::selection(kind, sender, state_key, &map, &rules.authorization).expect("the content makes sense");
+                let mut template = template(Some(&room), sender, kind, state_key, content);
+                template.auth_events = selected.iter().filter_map(|pair| state.get(pair)).map(|pdu| pdu.event_id().to_owned()).collect();
+                let (event, _) = signer.build(template, &rules);
+                let by_id = |id: &EventId| state.values().find(|pdu| pdu.event_id() == id).cloned();
+                let fetch = |kind: &StateEventType, key: &str| state.get(&(kind.clone(), key.to_owned())).cloned();
+                match auth::check_references(&rules.authorization, &event, by_id) {
+                    Verdict::Accepted => auth::check_state(&rules.authorization, &event, fetch),
+                    rejected @ Verdict::Rejected(_) => rejected,
+                }
+            };
+            let (ann, eve) = (user_id!("@ann:home.test"), user_id!("@eve:home.test"));
+            assert_eq!(judge(ann, "m.room.message", None, r#"{"body":"hello"}"#), Verdict::Accepted, "{version}");
+            assert_eq!(judge(ann, "m.room.topic", Some(""), r#"{"topic":"tea"}"#), Verdict::Accepted, "{version}");
+            assert!(matches!(judge(eve, "m.room.message", None, "{}"), Verdict::Rejected(_)), "{version}");
+            assert!(
+                matches!(judge(eve, "m.room.member", Some(eve.as_str()), r#"{"membership":"join"}"#), Verdict::Rejected(_)),
+                "{version}"
+            );
+            assert!(
+                matches!(judge(ann, "m.room.member", Some(eve.as_str()), r#"{"membership":"join"}"#), Verdict::Rejected(_)),
+                "{version}"
+            );
+        }
+    }
+
+    #[test]
+    fn limits_are_kept() {
+        let rules = rules(&RoomVersionId::V12);
+        let attempt = |kind: &str, content: &str| {
+            let room = room_id!("!room");
+            build(template(Some(room), user_id!("@ann:home.test"), kind, None, content), &rules, |_| Ok(())).map(drop)
+        };
+        assert_eq!(attempt("m.room.message", "{}"), Ok(()));
+        assert!(matches!(attempt(&"t".repeat(256), "{}"), Err(BuildError::TooLarge(_))));
+        let long = format!(r#"{{"body":"{}"}}"#, "x".repeat(65_400));
+        assert!(matches!(attempt("m.room.message", &long), Err(BuildError::TooLarge(_))));
+    }
+}

@@ -90,14 +90,38 @@ pub fn changed_between(db: &Reader<'_>, user: UserNid, from: StreamPos, to: Stre
     found.into_iter().map(|id| UserId::parse(&id).map_err(|e| StoreError::Data(e.to_string()))).collect()
 }
 
+/// Who came to share a room with `user` after `from` and up to `to`, and who shares none any more.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn moved_between(db: &Reader<'_>, user: UserNid, from: StreamPos, to: StreamPos) -> Result<(Vec<OwnedUserId>, Vec<OwnedUserId>)> {
+    let mut query = db.prepare_cached(
+        "SELECT DISTINCT other.user_nid FROM members mine JOIN members other USING (room_nid)
+         WHERE mine.user_nid = ?1 AND other.user_nid <> ?1 AND CASE
+             WHEN mine.membership = 'join' AND other.membership = 'join'
+                 THEN max(mine.stream_pos, other.stream_pos) > ?2 AND max(mine.stream_pos, other.stream_pos) <= ?3
+             WHEN mine.membership = 'join' AND other.membership IN ('leave', 'ban') THEN other.stream_pos > ?2 AND other.stream_pos <= ?3
+             WHEN mine.membership IN ('leave', 'ban') AND other.membership = 'join' THEN mine.stream_pos > ?2 AND mine.stream_pos <= ?3
+             ELSE 0 END",
+    )?;
+    let found = query.query_map((user.0, from.0, to.0), |row| row.get(0).map(UserNid))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let (mut came, mut left) = (Vec::new(), Vec::new());
+    for other in found {
+        let list = if share_a_room(db, user, other)? { &mut came } else { &mut left };
+        list.push(users::user_id(db, other)?);
+    }
+    Ok((came, left))
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
 
     /// A room with these members and nothing else, for tests of what sharing a room means.
-    pub(crate) fn share_a_room(tx: &Tx<'_>, people: &[String]) -> Result<()> {
+    pub(crate) fn share_a_room(tx: &mut Tx<'_>, people: &[String]) -> Result<()> {
         tx.execute("INSERT INTO rooms (room_id, version, created_ms) SELECT '!test' || count(*) || ':home.test', '12', 0 FROM rooms", [])?;
-        let room = tx.last_insert_rowid();
+        let (room, pos) = (tx.last_insert_rowid(), tx.next_pos());
         for person in people {
             let user = users::intern(tx, &UserId::parse(person).map_err(|e| StoreError::Data(e.to_string()))?)?;
             tx.execute(
@@ -106,8 +130,8 @@ pub(crate) mod tests {
                 (room, user.0),
             )?;
             tx.execute(
-                "INSERT INTO members (room_nid, user_nid, membership, event_nid, stream_pos) VALUES (?1, ?2, 'join', ?3, 1)",
-                (room, user.0, tx.last_insert_rowid()),
+                "INSERT INTO members (room_nid, user_nid, membership, event_nid, stream_pos) VALUES (?1, ?2, 'join', ?3, ?4)",
+                (room, user.0, tx.last_insert_rowid(), pos.0),
             )?;
         }
         Ok(())

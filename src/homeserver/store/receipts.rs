@@ -1,5 +1,7 @@
 //! Who has read how far.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{OptionalExtension, Row};
 
 use super::{Reader, Result, Tx};
@@ -55,23 +57,19 @@ pub fn since(db: &Reader<'_>, room: RoomNid, viewer: UserNid, after: StreamPos) 
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Rooms among `rooms` with receipts after a position that `viewer` may see.
+/// Rooms that the user is in with receipts after a position that the user may see.
 ///
 /// # Errors
 ///
 /// Database errors.
-pub fn rooms_with_news(
-    db: &Reader<'_>,
-    rooms: impl Iterator<Item = RoomNid>,
-    viewer: UserNid,
-    after: StreamPos,
-) -> Result<std::collections::BTreeSet<RoomNid>> {
-    let mut query =
-        db.prepare_cached("SELECT DISTINCT room_nid FROM receipts WHERE stream_pos > ?1 AND (kind <> 'm.read.private' OR user_nid = ?2)")?;
-    let touched = query
-        .query_map((after.0, viewer.0), |row| row.get(0).map(RoomNid))?
-        .collect::<rusqlite::Result<std::collections::BTreeSet<_>>>()?;
-    Ok(rooms.filter(|room| touched.contains(room)).collect())
+pub fn rooms_with_news(db: &Reader<'_>, viewer: UserNid, after: StreamPos) -> Result<BTreeSet<RoomNid>> {
+    let mut query = db.prepare_cached(
+        "SELECT DISTINCT r.room_nid FROM receipts r
+         CROSS JOIN members m ON m.room_nid = r.room_nid AND m.user_nid = ?2 AND m.membership = 'join'
+         WHERE r.stream_pos > ?1 AND (r.kind <> 'm.read.private' OR r.user_nid = ?2)",
+    )?;
+    let rows = query.query_map((after.0, viewer.0), |row| row.get(0).map(RoomNid))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Rooms in which the user's own receipts moved after a position.

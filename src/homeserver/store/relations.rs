@@ -56,14 +56,15 @@ pub fn annotated(db: &Reader<'_>, parent: &EventId, sender: UserNid, kind: &str,
     Ok(query.exists((parent.as_str(), sender.0, kind, key))?)
 }
 
-/// How many relations of each type an event has.
+/// The relation types that events of the same room have to an event. What other rooms relate to it never counts anywhere here:
+/// there, anybody could relate to anything.
 ///
 /// # Errors
 ///
 /// Database errors.
-pub fn counts(db: &Reader<'_>, parent: &EventId) -> Result<Vec<(String, u64)>> {
-    let mut query = db.prepare_cached("SELECT rel_type, count(*) FROM relations WHERE parent_id = ?1 GROUP BY rel_type")?;
-    let rows = query.query_map([parent.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+pub fn types(db: &Reader<'_>, room: RoomNid, parent: &EventId) -> Result<Vec<String>> {
+    let mut query = db.prepare_cached("SELECT DISTINCT rel_type FROM relations WHERE parent_id = ?1 AND room_nid = ?2")?;
+    let rows = query.query_map((parent.as_str(), room.0), |row| row.get(0))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -72,14 +73,14 @@ pub fn counts(db: &Reader<'_>, parent: &EventId) -> Result<Vec<(String, u64)>> {
 /// # Errors
 ///
 /// Database errors.
-pub fn newest_edit(db: &Reader<'_>, parent: &EventId, sender: UserNid, kind: &str) -> Result<Option<EventNid>> {
+pub fn newest_edit(db: &Reader<'_>, room: RoomNid, parent: &EventId, sender: UserNid, kind: &str) -> Result<Option<EventNid>> {
     let mut query = db.prepare_cached(
         "SELECT e.event_nid FROM relations r JOIN events e ON e.event_nid = r.child_nid
-         WHERE r.parent_id = ?1 AND r.rel_type = 'm.replace' AND e.sender_nid = ?2 AND e.type = ?3 AND e.statekey_nid IS NULL
+         WHERE r.parent_id = ?1 AND r.rel_type = 'm.replace' AND r.room_nid = ?4 AND e.sender_nid = ?2 AND e.type = ?3 AND e.statekey_nid IS NULL
            AND e.rejected IS NULL AND e.soft_failed = 0
          ORDER BY e.origin_server_ts DESC, e.event_id DESC LIMIT 1",
     )?;
-    Ok(query.query_row((parent.as_str(), sender.0, kind), |row| row.get(0).map(EventNid)).optional()?)
+    Ok(query.query_row((parent.as_str(), sender.0, kind, room.0), |row| row.get(0).map(EventNid)).optional()?)
 }
 
 /// What the root of a thread tells about it: how many replies, the newest of them, whether this user takes part.
@@ -87,18 +88,20 @@ pub fn newest_edit(db: &Reader<'_>, parent: &EventId, sender: UserNid, kind: &st
 /// # Errors
 ///
 /// Database errors.
-pub fn thread(db: &Reader<'_>, root: &EventId, user: UserNid) -> Result<Option<(u64, EventNid, bool)>> {
+pub fn thread(db: &Reader<'_>, room: RoomNid, root: &EventId, user: UserNid) -> Result<Option<(u64, EventNid, bool)>> {
     let mut query = db.prepare_cached(
         "SELECT count(*), max(e.sender_nid = ?2) FROM relations r JOIN events e ON e.event_nid = r.child_nid
-         WHERE r.parent_id = ?1 AND r.rel_type = 'm.thread' AND e.rejected IS NULL AND e.soft_failed = 0",
+         WHERE r.parent_id = ?1 AND r.rel_type = 'm.thread' AND r.room_nid = ?3 AND e.rejected IS NULL AND e.soft_failed = 0",
     )?;
-    let (count, takes_part): (u64, Option<bool>) = query.query_row((root.as_str(), user.0), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (count, takes_part): (u64, Option<bool>) =
+        query.query_row((root.as_str(), user.0, room.0), |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut query = db.prepare_cached(
         "SELECT e.event_nid FROM relations r JOIN events e ON e.event_nid = r.child_nid
-         WHERE r.parent_id = ?1 AND r.rel_type = 'm.thread' AND e.rejected IS NULL AND e.soft_failed = 0 AND e.stream_pos IS NOT NULL
+         WHERE r.parent_id = ?1 AND r.rel_type = 'm.thread' AND r.room_nid = ?2 AND e.rejected IS NULL AND e.soft_failed = 0
+           AND e.stream_pos IS NOT NULL
          ORDER BY e.stream_pos DESC LIMIT 1",
     )?;
-    let newest = query.query_row([root.as_str()], |row| row.get(0).map(EventNid)).optional()?;
+    let newest = query.query_row((root.as_str(), room.0), |row| row.get(0).map(EventNid)).optional()?;
     Ok(newest.map(|newest| (count, newest, takes_part.unwrap_or(false))))
 }
 
@@ -107,12 +110,13 @@ pub fn thread(db: &Reader<'_>, root: &EventId, user: UserNid) -> Result<Option<(
 /// # Errors
 ///
 /// Database errors.
-pub fn references(db: &Reader<'_>, parent: &EventId, limit: usize) -> Result<Vec<String>> {
+pub fn references(db: &Reader<'_>, room: RoomNid, parent: &EventId, limit: usize) -> Result<Vec<String>> {
     let mut query = db.prepare_cached(
         "SELECT e.event_id FROM relations r JOIN events e ON e.event_nid = r.child_nid
-         WHERE r.parent_id = ?1 AND r.rel_type = 'm.reference' AND e.rejected IS NULL AND e.soft_failed = 0 ORDER BY r.child_nid LIMIT ?2",
+         WHERE r.parent_id = ?1 AND r.rel_type = 'm.reference' AND r.room_nid = ?3 AND e.rejected IS NULL AND e.soft_failed = 0
+         ORDER BY r.child_nid LIMIT ?2",
     )?;
-    let rows = query.query_map((parent.as_str(), i64::try_from(limit).unwrap_or(i64::MAX)), |row| row.get(0))?;
+    let rows = query.query_map((parent.as_str(), i64::try_from(limit).unwrap_or(i64::MAX), room.0), |row| row.get(0))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 

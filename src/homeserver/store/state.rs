@@ -212,3 +212,87 @@ pub fn key_of_group(db: &Reader<'_>, group: StateGroupId, key: StateKeyNid) -> R
     )?;
     Ok(query.query_row((group.0, key.0), |row| row.get(0).map(EventNid)).optional()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::{prelude::*, test_runner::TestRunner};
+
+    use super::*;
+    use crate::homeserver::store::{Observer, Store};
+
+    const EVENTS: i64 = 40;
+
+    /// One user, one room, some events and keys to point with.
+    fn furnish(tx: &Tx<'_>) -> Result<Vec<StateKeyNid>> {
+        tx.execute_batch("INSERT INTO users VALUES (1, '@ann:home.test'); INSERT INTO rooms VALUES (1, '!room', '12', 0, NULL, 0)")?;
+        for event in 1..=EVENTS {
+            tx.execute(
+                "INSERT INTO events (event_nid, event_id, room_nid, sender_nid, type, depth, origin_server_ts, json)
+                 VALUES (?1, '$' || ?1, 1, 1, 't', 1, 1, x'00')",
+                [event],
+            )?;
+        }
+        (0..6).map(|key| intern_key(tx, "t", &format!("k{key}"))).collect()
+    }
+
+    #[tokio::test]
+    async fn state_groups_give_what_a_copied_map_gives_also_in_branches() -> Result<()> {
+        let dir = tempfile::tempdir().map_err(|e| StoreError::Data(e.to_string()))?;
+        let store = Store::open(&dir.path().join("node.db"), Observer(Arc::new(|_| {})))?;
+        store
+            .write(|tx| {
+                let keys = furnish(tx)?;
+                // Each step changes a key on top of some earlier state, usually the newest.
+                let steps =
+                    proptest::collection::vec((0..keys.len(), 1..=EVENTS, prop_oneof![4 => Just(0_usize), 1 => 0..30_usize]), 1..120);
+                let outcome = TestRunner::new(ProptestConfig::with_cases(40)).run(&steps, |steps| {
+                    let mut known = vec![(root_group(tx, RoomNid(1), []).expect("a root"), BTreeMap::new())];
+                    for (key, event, back) in steps {
+                        let at = known.len().saturating_sub(1 + back);
+                        let (base, mut state) = known.get(at).cloned().expect("in range");
+                        let key = keys.get(key).copied().expect("in range");
+                        let group = next_group(tx, RoomNid(1), base, key, EventNid(event)).expect("a successor");
+                        state.insert(key, EventNid(event));
+                        known.push((group, state));
+                    }
+                    for (group, state) in known {
+                        let found = of_group(&tx.reader(), group).expect("the group is there");
+                        prop_assert_eq!(&found, &state);
+                        for key in &keys {
+                            prop_assert_eq!(key_of_group(&tx.reader(), group, *key).expect("the group is there"), state.get(key).copied());
+                        }
+                    }
+                    Ok(())
+                });
+                outcome.map_err(|e| StoreError::Data(e.to_string()))
+            })
+            .await?;
+        store.close();
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_long_line_is_read_in_few_hops() -> Result<()> {
+        let dir = tempfile::tempdir().map_err(|e| StoreError::Data(e.to_string()))?;
+        let store = Store::open(&dir.path().join("node.db"), Observer(Arc::new(|_| {})))?;
+        let hops = store.write(|tx| {
+            let keys = furnish(tx)?;
+            let mut group = root_group(tx, RoomNid(1), [])?;
+            for step in 0..1000_usize {
+                let key = keys.get(step % keys.len()).copied().unwrap_or(StateKeyNid(1));
+                group = next_group(tx, RoomNid(1), group, key, EventNid(1))?;
+            }
+            let (mut hops, mut next) = (0, Some(group));
+            while let Some(group) = next {
+                next = link(&tx.reader(), group)?.0;
+                hops += 1;
+            }
+            Ok::<_, StoreError>(hops)
+        });
+        assert!(hops.await? <= 11);
+        store.close();
+        Ok(())
+    }
+}

@@ -74,6 +74,7 @@ pub(super) fn since(db: &Reader<'_>, q: &Question<'_>) -> Result<DeviceLists> {
             left.push(users::user_id(db, user)?);
         }
     }
+    came.remove(&q.viewer.user);
     for user in came {
         changed.insert(users::user_id(db, user)?);
     }

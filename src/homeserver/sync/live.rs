@@ -43,6 +43,8 @@ pub struct Presence {
 #[derive(Debug, Default)]
 struct RoomTyping {
     serial: u64,
+    /// A task waits for the next one's time to be over.
+    watched: bool,
     users: BTreeMap<OwnedUserId, Instant>,
 }
 
@@ -68,6 +70,24 @@ pub(super) struct Moment {
     pub presence: HashMap<UserNid, Presence>,
 }
 
+/// What follows from somebody's typing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetTyping {
+    /// Others have to be told.
+    pub changed: bool,
+    /// The caller has to start watching the time.
+    pub watch: bool,
+}
+
+/// What follows from time going by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expired {
+    /// Others have to be told.
+    pub changed: bool,
+    /// When to look again; `None` when nobody types any more.
+    pub next: Option<Instant>,
+}
+
 impl Live {
     /// Nobody is there.
     #[must_use]
@@ -88,34 +108,37 @@ impl Live {
         })
     }
 
-    /// Somebody types, until a time or until told otherwise. True when others have to be told.
-    pub fn set_typing(&self, room: RoomNid, user: &OwnedUserId, until: Option<Instant>) -> bool {
+    /// Somebody types, until a time or until told otherwise.
+    pub fn set_typing(&self, room: RoomNid, user: &OwnedUserId, until: Option<Instant>) -> SetTyping {
         self.with(|inner| {
             let typing = inner.typing.entry(room).or_default();
             let changed = match until {
                 Some(until) => typing.users.insert(user.clone(), until).is_none(),
                 None => typing.users.remove(user).is_some(),
             };
+            let watch = until.is_some() && !std::mem::replace(&mut typing.watched, true);
             if changed {
                 inner.serial += 1;
                 typing.serial = inner.serial;
             }
-            changed
+            SetTyping { changed, watch }
         })
     }
 
-    /// Takes out whoever's time is over. True when others have to be told.
-    pub fn expire_typing(&self, room: RoomNid, now: Instant) -> bool {
+    /// Takes out whoever's time is over.
+    pub fn expire_typing(&self, room: RoomNid, now: Instant) -> Expired {
         self.with(|inner| {
-            let Some(typing) = inner.typing.get_mut(&room) else { return false };
+            let Some(typing) = inner.typing.get_mut(&room) else { return Expired { changed: false, next: None } };
             let before = typing.users.len();
             typing.users.retain(|_, until| *until > now);
-            if typing.users.len() == before {
-                return false;
+            let changed = typing.users.len() != before;
+            if changed {
+                inner.serial += 1;
+                typing.serial = inner.serial;
             }
-            inner.serial += 1;
-            typing.serial = inner.serial;
-            true
+            let next = typing.users.values().min().copied();
+            typing.watched = next.is_some();
+            Expired { changed, next }
         })
     }
 

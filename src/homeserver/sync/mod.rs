@@ -14,6 +14,7 @@ mod rooms;
 pub mod sliding;
 mod timeline;
 mod token;
+pub mod typing;
 pub mod v3;
 mod viewer;
 mod visibility;

@@ -165,3 +165,47 @@ impl Accounts {
         format!("{prefix}_{}", self.randomness.alphanumeric(TOKEN_CHARS))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cached(user: i64, device: &str) -> Cached {
+        let user_id = ruma::owned_user_id!("@ann:home.test");
+        let requester = Requester { user_id, user: UserNid(user), device_id: device.into(), admin: false };
+        Cached { requester, expires_ms: None, last_seen_ms: 0 }
+    }
+
+    #[test]
+    fn what_was_read_before_an_invalidation_is_not_kept_after_it() {
+        let cache = TokenCache::default();
+        let Err(epoch) = cache.get(&[1; 32]) else { panic!("the cache is empty") };
+        cache.forget(UserNid(1), None);
+        cache.put([1; 32], cached(1, "ONE"), epoch);
+        assert!(cache.get(&[1; 32]).is_err());
+    }
+
+    #[test]
+    fn forgetting_a_device_leaves_the_others() {
+        let cache = TokenCache::default();
+        let epoch = cache.with(|halves| halves.epoch);
+        cache.put([1; 32], cached(1, "ONE"), epoch);
+        cache.put([2; 32], cached(1, "TWO"), epoch);
+        cache.put([3; 32], cached(2, "ONE"), epoch);
+        cache.forget(UserNid(1), Some("ONE".into()));
+        assert_eq!([1, 2, 3].map(|n| cache.get(&[n; 32]).is_ok()), [false, true, true]);
+    }
+
+    #[test]
+    fn the_cache_is_bounded_and_keeps_what_is_used() {
+        let cache = TokenCache::default();
+        let epoch = cache.with(|halves| halves.epoch);
+        for n in 0..10_000_u32 {
+            let mut hash = [0; 32];
+            hash[..4].copy_from_slice(&n.to_le_bytes());
+            cache.put(hash, cached(1, "ONE"), epoch);
+            assert!(cache.get(&[0; 32]).is_ok(), "used all the time");
+        }
+        assert!(cache.with(|halves| halves.young.len() + halves.old.len()) <= 2 * CACHED);
+    }
+}

@@ -1,8 +1,13 @@
 //! Things that happened once in the client half.
 
+use ruma::OwnedRoomId;
+
 use super::{Effects, dialogs, error, info, rooms, welcome};
 use crate::{
-    client::{command::Ticket, update::Update},
+    client::{
+        command::{Draft, Ticket},
+        update::Update,
+    },
     tui::{
         effect::Effect,
         layers::Layer,
@@ -50,8 +55,21 @@ pub(super) fn update(model: &mut Model, update: Update, fx: &mut Effects) {
                 info(model, format!("{room_name}: {text}"));
             }
         }
+        Update::NotSent { room_id, draft, reason } => not_sent(model, room_id, &draft, &reason),
         Update::Notice { text } => error(model, text),
     }
+}
+
+/// A text that could not be sent goes back to where it was typed, below what has been typed since.
+fn not_sent(model: &mut Model, room_id: OwnedRoomId, draft: &Draft, reason: &str) {
+    let text = if draft.emote { format!("/me {}", draft.text) } else { draft.text.clone() };
+    let composer = model.composers.entry(room_id).or_default();
+    if composer.is_empty() {
+        composer.paste(&text);
+    } else {
+        composer.paste(&format!("\n{text}"));
+    }
+    error(model, format!("the message was not sent and is back in the composer: {reason}"));
 }
 
 fn done(model: &mut Model, ticket: Ticket, fx: &mut Effects) {

@@ -1,5 +1,6 @@
 //! The node over HTTP, in this process or as `homeroom serve`.
 
 mod crash;
+mod encryption;
 mod hostile;
 mod rooms;

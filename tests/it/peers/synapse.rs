@@ -10,26 +10,21 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use homeroom::{
-    base::{Shutdown, Tasks},
+    base::Shutdown,
     client::{
-        actor::{self, Actor},
-        command::{Command, Draft, NewRoom, Secret, Ticket},
+        command::{Command, NewRoom, Ticket},
         headless::SendOptions,
         puppet::Puppet,
-        session::{self, Endpoint, LoginError, SavedSession, Store},
-        update::{self, Link, Update},
-        view::{
-            Connection, Item, ItemId, ItemKind, Membership, MessageKind, NodeState, Pagination, RoomKind, RoomRow, SendState, SyncPhase,
-            Timeline,
-        },
+        session::{self, Endpoint, LoginError},
+        update::Update,
+        view::{Connection, Item, ItemId, ItemKind, Membership, MessageKind, Pagination, RoomKind, SendState},
     },
 };
-use ruma::{OwnedRoomId, OwnedUserId};
-use tokio::sync::watch;
+use ruma::OwnedUserId;
+
+use crate::support::client::{PASSWORD, PATIENCE, Running, draft, has_text, private_room, secret, spawn_task, store_in, text_of, until};
 
 const SYNAPSE: &str = "matrix-synapse==1.163.2";
-const PATIENCE: Duration = Duration::from_secs(60);
-const PASSWORD: &str = "correct horse battery staple";
 
 /// A Synapse on a loopback port, killed when dropped.
 struct Synapse {
@@ -172,106 +167,6 @@ fn spawn(python: &Path, dir: &Path) -> Result<Child> {
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()?)
-}
-
-/// The test's own helper tasks; the program's go through `Tasks`.
-#[expect(clippy::disallowed_methods, reason = "the handle's value is what the test is after")]
-fn spawn_task<F: Future<Output: Send> + Send + 'static>(future: F) -> tokio::task::JoinHandle<F::Output> {
-    tokio::spawn(future)
-}
-
-fn secret(text: &str) -> Secret {
-    Secret::new(text.to_owned())
-}
-
-/// A client as the program runs it, and the screen's end of its channels.
-struct Running {
-    actor: Actor,
-    link: Link,
-    tasks: Tasks,
-}
-
-impl Running {
-    async fn start(saved: &SavedSession, store: &Store) -> Result<Self> {
-        let (link, port) = update::link();
-        let tasks = Tasks::new(Shutdown::new());
-        let started = actor::start(saved.clone(), store.clone(), port.feed, NodeState::None, &tasks).await;
-        let actor = started.map_err(|(error, _)| error)?;
-        Ok(Self { actor, link, tasks })
-    }
-
-    async fn stop(self) -> Result<()> {
-        self.actor.stop().await;
-        self.tasks.shutdown().trigger();
-        ensure!(self.tasks.finish(PATIENCE).await, "tasks end");
-        Ok(())
-    }
-
-    fn ask(&self, command: Command) -> Result<()> {
-        Ok(self.link.commands.try_send(command)?)
-    }
-
-    async fn answer(&mut self) -> Result<Update> {
-        loop {
-            match tokio::time::timeout(PATIENCE, self.link.updates.recv()).await?.context("the client is there")? {
-                Update::Notify { .. } => {}
-                update => return Ok(update),
-            }
-        }
-    }
-
-    async fn room_ready(&mut self, command: Command) -> Result<OwnedRoomId> {
-        self.ask(command)?;
-        match self.answer().await? {
-            Update::RoomReady(_, room_id) => Ok(room_id),
-            other => bail!("{other:?}"),
-        }
-    }
-
-    async fn online(&mut self) -> Result<()> {
-        until(&mut self.link.session, |view| view.connection == Connection::Online && view.sync == SyncPhase::Live).await
-    }
-
-    async fn row(&mut self, found: impl Fn(&RoomRow) -> bool) -> Result<()> {
-        until(&mut self.link.rooms, |list| list.rows.iter().any(|row| found(row))).await
-    }
-
-    async fn shows(&mut self, what: impl Fn(&Timeline) -> bool) -> Result<Timeline> {
-        until(&mut self.link.timeline, |timeline| timeline.as_ref().is_some_and(&what)).await?;
-        let timeline = self.link.timeline.borrow().clone();
-        timeline.context("a timeline")
-    }
-}
-
-async fn until<T: std::fmt::Debug>(receiver: &mut watch::Receiver<T>, condition: impl Fn(&T) -> bool) -> Result<()> {
-    let reached = tokio::time::timeout(PATIENCE, receiver.wait_for(|value| condition(value))).await.map(|result| result.map(|_| ()));
-    match reached {
-        Ok(result) => Ok(result?),
-        Err(_) => bail!("not reached: {:#?}", *receiver.borrow()),
-    }
-}
-
-fn text_of(item: &Item) -> Option<&str> {
-    match &item.kind {
-        ItemKind::Message(message) => Some(&message.body.plain),
-        _ => None,
-    }
-}
-
-fn has_text(timeline: &Timeline, text: &str) -> bool {
-    timeline.items.iter().any(|item| text_of(item) == Some(text) && item.send_state == SendState::Sent)
-}
-
-fn draft(text: &str) -> Draft {
-    Draft { text: text.to_owned(), emote: false, literal: false, reply_to: None, thread_root: None, mentions: Vec::new() }
-}
-
-fn store_in(dir: &Path) -> Store {
-    Store { dir: dir.join("client"), passphrase: secret("0123456789abcdef0123456789abcdef") }
-}
-
-fn private_room(name: &str, invite: Vec<OwnedUserId>) -> NewRoom {
-    NewRoom { name: Some(name.to_owned()), topic: None, alias: None, public: false, encrypted: true, space: false, invite }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -526,73 +421,4 @@ async fn files_direct_conversations_and_notifications_work_and_an_ended_session_
     ensure!(matches!(renewed, Err(LoginError::DeviceGone)), "{renewed:?}");
     session::logout(&saved).await.context("signing out of a session that has ended is fine")?;
     Ok(())
-}
-
-/// Not a test: figures for a developer.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "adhoc"]
-async fn adhoc_figures() -> Result<()> {
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .with_writer(std::io::stderr)
-        .try_init();
-    let synapse = Synapse::start().await?;
-    let ann_id = synapse.register("ann").await?;
-    synapse.register("bob").await?;
-    let dir = tempfile::tempdir()?;
-    let store = store_in(dir.path());
-    let saved = session::login(&synapse.endpoint(), ann_id.as_str(), &secret(PASSWORD), &store, |_| {}).await?.session;
-    let bob = Puppet::login(&synapse.endpoint(), "bob", &secret(PASSWORD)).await?;
-    let mut ann = Running::start(&saved, &store).await?;
-    ann.online().await?;
-    let room_id = ann.room_ready(Command::CreateRoom { ticket: Ticket(1), room: private_room("Garden", vec![bob.user_id()]) }).await?;
-    ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
-    bob.accept_invite(&room_id).await?;
-    for n in 0..5 {
-        let started = Instant::now();
-        let text = format!("m{n}");
-        bob.send(&room_id, &text).await?;
-        let sent = started.elapsed();
-        ann.shows(|timeline| has_text(timeline, &text)).await?;
-        eprintln!("send {sent:?} shown after {:?} more", started.elapsed() - sent);
-        let started = Instant::now();
-        let text = format!("a{n}");
-        ann.ask(Command::Send { room_id: room_id.clone(), draft: draft(&text) })?;
-        ann.shows(|timeline| timeline.items.iter().any(|item| text_of(item) == Some(&text))).await?;
-        let echo = started.elapsed();
-        ann.shows(|timeline| has_text(timeline, &text)).await?;
-        eprintln!("local echo {echo:?} sent {:?}", started.elapsed());
-    }
-    bob.leave_stage().await?;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let switches = || -> std::collections::HashMap<String, (String, u64)> {
-        let mut all = std::collections::HashMap::new();
-        for task in fs::read_dir("/proc/self/task").unwrap() {
-            let task = task.unwrap();
-            let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-            let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-            for line in status.lines() {
-                if let Some(rest) = line.strip_prefix("voluntary_ctxt_switches:") {
-                    all.insert(
-                        task.file_name().to_string_lossy().into_owned(),
-                        (name.trim().to_owned(), rest.trim().parse::<u64>().unwrap()),
-                    );
-                }
-            }
-        }
-        all
-    };
-    let before = switches();
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    for (id, (name, count)) in switches() {
-        let count = count - before.get(&id).map_or(0, |(_, count)| *count);
-        if count > 0 {
-            eprintln!("{name}: {count} context switches in 20 s");
-        }
-    }
-    let status = fs::read_to_string("/proc/self/status")?;
-    for line in status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("Threads")) {
-        eprintln!("{line}");
-    }
-    ann.stop().await
 }

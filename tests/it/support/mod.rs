@@ -2,6 +2,7 @@
 //!
 //! Nothing in here sleeps: whoever waits, waits for a condition with a deadline.
 
+pub mod client;
 pub mod fake;
 pub mod home;
 pub mod http;

@@ -89,10 +89,13 @@ impl LocalNode {
         Http::new(self.address())
     }
 
-    /// A new account.
+    /// A new account, made by the owner.
     #[track_caller]
     pub fn person(&self, name: &str) -> Person {
-        Person::register(self.address(), name)
+        let password = format!("the password of {name}");
+        let accounts = &self.server().node().accounts;
+        self.runtime.block_on(accounts.create(name, &password, false)).unwrap();
+        Person::login(self.address(), name, &password)
     }
 
     /// The runtime that it runs on.

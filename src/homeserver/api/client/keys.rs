@@ -1,6 +1,9 @@
 //! End-to-end encryption: keys of devices and users.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::Json;
 use ruma::{
@@ -20,7 +23,7 @@ use super::{
 use crate::homeserver::{
     Node,
     store::{self, StoreError},
-    types::StreamPos,
+    sync::SyncToken,
     users::{
         cross_signing::{self, SigningKeys},
         keys::{self, Upload},
@@ -142,15 +145,18 @@ async fn claim_keys(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
 
 /// `GET /_matrix/client/v3/keys/changes`
 async fn get_key_changes(node: Arc<Node>, call: Call<get_key_changes::v3::Request>) -> ApiResult<get_key_changes::v3::Response> {
-    let position = |token: &str| {
-        // A sync token starts with its place in the stream; what follows is the sync engine's.
-        let digits = token.trim_start_matches(|c: char| !c.is_ascii_digit());
-        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-        digits.get(..end).and_then(|n| n.parse().ok()).map(StreamPos).ok_or_else(|| ApiError::invalid_param("Not a sync token"))
-    };
+    let position = |token: &str| token.parse::<SyncToken>().map(|token| token.pos).map_err(|_| ApiError::invalid_param("Not a sync token"));
     let (from, to, user) = (position(&call.request.from)?, position(&call.request.to)?, call.who.user);
-    let changed = node.store.read(move |db| store::device_lists::changed_between(db, user, from, to)).await?;
-    Ok(get_key_changes::v3::Response::new(changed, Vec::new()))
+    let (changed, left) = node
+        .store
+        .read(move |db| {
+            let mut changed: BTreeSet<OwnedUserId> = store::device_lists::changed_between(db, user, from, to)?.into_iter().collect();
+            let (came, left) = store::device_lists::moved_between(db, user, from, to)?;
+            changed.extend(came);
+            Ok::<_, StoreError>((changed, left))
+        })
+        .await?;
+    Ok(get_key_changes::v3::Response::new(changed.into_iter().collect(), left))
 }
 
 /// `POST /_matrix/client/v3/keys/device_signing/upload`

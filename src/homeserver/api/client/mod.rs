@@ -1,24 +1,30 @@
 //! The Client-Server API: one file per section of the specification, each with an `add` that registers its endpoints.
 
 mod account;
+mod account_data;
 mod backup;
 mod devices;
 mod discovery;
+mod filters;
 mod keys;
 mod login;
 mod media;
+mod presence;
 mod profile;
+mod push_rules;
+mod receipts;
 mod register;
 mod rooms;
 mod sliding_sync;
-#[cfg(test)]
-mod tests;
+mod sync;
 mod to_device;
 mod uia;
 mod user_directory;
 
 #[cfg(test)]
 mod sync_tests;
+#[cfg(test)]
+mod tests;
 
 use super::call::Routes;
 
@@ -36,5 +42,11 @@ pub(super) fn add(routes: Routes) -> Routes {
     let routes = user_directory::add(routes);
     let routes = profile::add(routes);
     let routes = rooms::add(routes);
-    sliding_sync::add(routes)
+    let routes = sliding_sync::add(routes);
+    let routes = sync::add(routes);
+    let routes = account_data::add(routes);
+    let routes = receipts::add(routes);
+    let routes = presence::add(routes);
+    let routes = filters::add(routes);
+    push_rules::add(routes)
 }

@@ -16,10 +16,7 @@ use ruma::{OwnedDeviceId, OwnedRoomId, events::room::member::MembershipState};
 use super::required::Required;
 use crate::{
     base::Randomness,
-    homeserver::{
-        store::push::Counts,
-        types::{EventNid, RoomNid, StreamPos, UserNid},
-    },
+    homeserver::types::{EventNid, RoomNid, StreamPos, UserNid},
 };
 
 /// Connections of one device.
@@ -61,7 +58,6 @@ pub(super) struct Told {
     pub membership: MembershipState,
     pub timeline_limit: usize,
     pub required: Arc<Required>,
-    pub counts: Counts,
     pub is_dm: bool,
     /// Members that were sent because the timeline needed them.
     pub members: Arc<BTreeSet<String>>,
@@ -73,7 +69,7 @@ pub(super) struct State {
     pub pos: StreamPos,
     pub serial: u64,
     pub rooms: HashMap<RoomNid, Arc<Told>>,
-    pub entries: HashMap<RoomNid, Arc<Entry>>,
+    pub entries: Arc<HashMap<RoomNid, Arc<Entry>>>,
     pub key_counts: BTreeMap<String, u64>,
     pub fallback_keys: Vec<String>,
     /// Extensions whose first answer has been given.
@@ -166,7 +162,7 @@ mod tests {
             pos: StreamPos(pos),
             serial: 0,
             rooms: HashMap::new(),
-            entries: HashMap::new(),
+            entries: Arc::default(),
             key_counts: BTreeMap::new(),
             fallback_keys: Vec::new(),
             begun: BTreeSet::new(),

@@ -2,23 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ruma::{
-    OwnedRoomId, RoomId,
-    api::client::sync::sync_events::v5::request::{self, ExtensionRoomConfig},
-    events::room::member::MembershipState,
-};
-use serde_json::json;
-
 use super::{
     connections::State,
-    response::{AccountData, ByRoom, DeviceMessage, E2ee, Extensions, Room, ToDevice},
+    response::{AccountData, ByRoom, E2ee, Extensions, Room, ToDevice},
     select::{Index, Selection},
 };
 use crate::homeserver::{
     push as rules,
-    store::{Reader, Result, StoreError, account_data, one_time_keys, receipts, sync_user},
-    sync::{Raw, devices, ephemeral, live::Moment, raw, viewer::Viewer},
+    store::{Reader, Result, account_data, one_time_keys, receipts},
+    sync::{devices, ephemeral, live::Moment, viewer::Viewer},
     types::{RoomNid, StreamPos},
+};
+use ruma::{
+    OwnedRoomId, RoomId,
+    api::client::sync::sync_events::v5::request::{self, ExtensionRoomConfig},
+    events::room::member::MembershipState,
 };
 
 /// Messages to the device in one answer.
@@ -36,7 +34,7 @@ pub(super) struct Ctx<'a> {
     pub base: Option<&'a State>,
     pub now: StreamPos,
     pub index: &'a Index,
-    pub selection: &'a Selection,
+    pub selection: &'a Selection<'a>,
     pub moment: &'a Moment,
     /// News of rooms in this answer.
     pub rooms: &'a BTreeMap<OwnedRoomId, Room>,
@@ -81,22 +79,8 @@ pub(super) fn build(db: &Reader<'_>, ctx: &Ctx<'_>, next: &mut State) -> Result<
 fn to_device(db: &Reader<'_>, ctx: &Ctx<'_>) -> Result<ToDevice> {
     let limit = ctx.asked.to_device.limit.and_then(|limit| usize::try_from(u64::from(limit)).ok());
     let limit = limit.map_or(TO_DEVICE, |limit| limit.clamp(1, TO_DEVICE));
-    let messages = sync_user::to_device(db, ctx.viewer.user, &ctx.viewer.device, ctx.acknowledged, ctx.now, limit)?;
-    let full = messages.len() == limit;
-    let last = messages.last().map(|message| message.pos);
-    let next = match last {
-        Some(last) if full => last,
-        _ => ctx.now,
-    };
-    let events = messages
-        .into_iter()
-        .map(|m| Ok(DeviceMessage { sender: m.sender, kind: m.kind, content: parse(&m.content)? }))
-        .collect::<Result<_>>()?;
-    Ok(ToDevice { next_batch: next.0.to_string(), events })
-}
-
-fn parse(json: &str) -> Result<Raw> {
-    serde_json::from_str(json).map_err(|e| StoreError::Data(e.to_string()))
+    let (events, more) = ephemeral::to_device(db, ctx.viewer, ctx.acknowledged, ctx.now, limit)?;
+    Ok(ToDevice { next_batch: more.unwrap_or(ctx.now).0.to_string(), events })
 }
 
 fn e2ee(db: &Reader<'_>, ctx: &Ctx<'_>) -> Result<E2ee> {
@@ -121,9 +105,10 @@ fn e2ee(db: &Reader<'_>, ctx: &Ctx<'_>) -> Result<E2ee> {
     })
 }
 
-/// Rooms that the user is in.
+/// Rooms with news that the user is in.
 fn joined(index: &Index) -> BTreeSet<RoomNid> {
-    index.entries.values().filter(|e| e.membership == MembershipState::Join).map(|e| e.room).collect()
+    let is_in = |room: &RoomNid| index.entries.get(room).is_some_and(|e| e.membership == MembershipState::Join);
+    index.changed.iter().copied().filter(is_in).collect()
 }
 
 /// Which rooms an extension is asked for.
@@ -140,7 +125,7 @@ impl Scope<'_> {
         let Some(wanted) = ctx.selection.rooms.get(&room) else { return false };
         let by_list = match self.lists {
             None => !wanted.lists.is_empty(),
-            Some(lists) => lists.iter().any(|list| wanted.lists.contains(list)),
+            Some(lists) => lists.iter().any(|list| wanted.lists.contains(&list.as_str())),
         };
         let by_name = wanted.subscribed
             && self.rooms.is_none_or(|rooms| {
@@ -154,17 +139,27 @@ impl Scope<'_> {
     }
 }
 
-/// Rooms that the connection knows, with whether they are new to it (or to this extension).
-fn told_rooms<'a>(ctx: &'a Ctx<'_>, scope: &Scope<'_>, first: bool) -> BTreeMap<RoomNid, (&'a RoomId, bool)> {
+/// Rooms that the connection knows and that may have news, with whether they are new to it (or to this extension): those in
+/// this answer and, once the extension has begun, those with changes, before that all.
+fn told_rooms<'a>(
+    ctx: &'a Ctx<'_>,
+    scope: &Scope<'_>,
+    first: bool,
+    changed: impl Iterator<Item = RoomNid>,
+) -> BTreeMap<RoomNid, (&'a RoomId, bool)> {
+    let mut candidates: BTreeSet<RoomNid> = changed.collect();
+    candidates.extend(ctx.selection.rooms.values().filter(|w| ctx.rooms.contains_key(&w.entry.room_id)).map(|w| w.entry.room));
+    if first {
+        candidates.extend(ctx.base.into_iter().flat_map(|base| base.rooms.keys()));
+    }
     let mut found = BTreeMap::new();
-    let before = ctx.base.into_iter().flat_map(|base| base.rooms.keys());
-    for room in before.chain(ctx.selection.rooms.keys()) {
-        let Some(entry) = ctx.index.entries.get(room) else { continue };
+    for room in candidates {
+        let Some(entry) = ctx.index.entries.get(&room) else { continue };
         let answer = ctx.rooms.get(&entry.room_id);
-        let known = ctx.base.is_some_and(|base| base.rooms.contains_key(room));
-        if (known || answer.is_some()) && scope.covers(ctx, *room, &entry.room_id) {
+        let known = ctx.base.is_some_and(|base| base.rooms.contains_key(&room));
+        if (known || answer.is_some()) && scope.covers(ctx, room, &entry.room_id) {
             let new = first || !known || answer.is_some_and(|r| r.initial || r.unstable_expanded_timeline);
-            found.insert(*room, (&*entry.room_id, new));
+            found.insert(room, (&*entry.room_id, new));
         }
     }
     found
@@ -173,16 +168,16 @@ fn told_rooms<'a>(ctx: &'a Ctx<'_>, scope: &Scope<'_>, first: bool) -> BTreeMap<
 fn account(db: &Reader<'_>, ctx: &Ctx<'_>, first: bool) -> Result<AccountData> {
     let asked = &ctx.asked.account_data;
     let after = ctx.base.filter(|_| !first).map(|base| base.pos);
-    let rooms = told_rooms(ctx, &Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() }, first);
     let mut out = AccountData::default();
-    let event = |data: &account_data::AccountData| raw(&json!({ "type": data.kind, "content": parse(&data.content)? }));
     // With nothing told yet, rooms are read one by one below: most of them are not asked for.
     let (global, changed): (Vec<_>, Vec<_>) = match after {
         Some(after) => account_data::since(db, ctx.viewer.user, after)?.into_iter().partition(|data| data.room.is_none()),
         None => (rules::global_account_data(db, ctx.viewer.user, &ctx.viewer.user_id)?, Vec::new()),
     };
+    let scope = Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() };
+    let rooms = told_rooms(ctx, &scope, first, changed.iter().filter_map(|data| data.room));
     for data in &global {
-        out.global.push(event(data)?);
+        out.global.push(ephemeral::account_data(data)?);
     }
     for (room, (room_id, new)) in &rooms {
         let of_room = if *new {
@@ -191,7 +186,7 @@ fn account(db: &Reader<'_>, ctx: &Ctx<'_>, first: bool) -> Result<AccountData> {
             changed.iter().filter(|data| data.room == Some(*room)).cloned().collect()
         };
         if !of_room.is_empty() {
-            out.rooms.insert((*room_id).to_owned(), of_room.iter().map(event).collect::<Result<_>>()?);
+            out.rooms.insert((*room_id).to_owned(), of_room.iter().map(ephemeral::account_data).collect::<Result<_>>()?);
         }
     }
     Ok(out)
@@ -203,12 +198,13 @@ fn is_joined(ctx: &Ctx<'_>, room: RoomNid) -> bool {
 
 fn read(db: &Reader<'_>, ctx: &Ctx<'_>, first: bool) -> Result<ByRoom> {
     let asked = &ctx.asked.receipts;
-    let rooms = told_rooms(ctx, &Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() }, first);
     let me = ctx.viewer.user;
     let changed = match ctx.base {
-        Some(base) => receipts::rooms_with_news(db, rooms.keys().copied(), me, base.pos)?,
+        Some(base) => receipts::rooms_with_news(db, me, base.pos)?,
         None => BTreeSet::new(),
     };
+    let scope = Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() };
+    let rooms = told_rooms(ctx, &scope, first, changed.iter().copied());
     let mut out = ByRoom::default();
     for (room, (room_id, new)) in &rooms {
         if !is_joined(ctx, *room) || !(*new || changed.contains(room)) {
@@ -233,7 +229,8 @@ fn typing(ctx: &Ctx<'_>, first: bool) -> Result<ByRoom> {
     if ctx.moment.typing.is_empty() {
         return Ok(out);
     }
-    let rooms = told_rooms(ctx, &Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() }, first);
+    let scope = Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() };
+    let rooms = told_rooms(ctx, &scope, first, ctx.moment.typing.keys().copied());
     for (room, (room_id, new)) in &rooms {
         let Some((serial, users)) = ctx.moment.typing.get(room) else { continue };
         let news = if *new { !users.is_empty() } else { ctx.base.is_some_and(|base| *serial > base.serial) };

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use ruma::OwnedRoomId;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
-use super::super::{Raw, devices::DeviceLists};
+use super::super::{Raw, devices::DeviceLists, ephemeral::DeviceMessage};
 
 fn is_false(value: &bool) -> bool {
     !*value
@@ -101,15 +100,6 @@ pub(super) struct Extensions {
 pub(super) struct ToDevice {
     pub next_batch: String,
     pub events: Vec<DeviceMessage>,
-}
-
-/// A message to the device.
-#[derive(Debug, Serialize)]
-pub(crate) struct DeviceMessage {
-    pub sender: String,
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub content: Box<RawValue>,
 }
 
 /// Keys.

@@ -1,1 +1,259 @@
-//! `GET /_matrix/client/v3/sync`.
+//! `GET /_matrix/client/v3/sync` (Client-Server API, "Syncing").
+
+mod filter;
+mod response;
+mod room;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use ruma::{api::client::filter::FilterDefinition, events::room::member::MembershipState};
+use serde_json::json;
+
+pub use self::response::Response;
+use self::response::{Events, Invited, Knocked, Rooms};
+use super::{
+    Raw, SyncToken, devices, ephemeral,
+    live::Moment,
+    raw, rooms as shared,
+    viewer::{self, Viewer},
+    wait,
+};
+use crate::homeserver::{
+    Node, push,
+    store::{
+        Reader, Result, StoreError, account_data, device_lists, one_time_keys, receipts,
+        sync_rooms::{self, Membership, MembershipChange},
+    },
+    types::{Requester, RoomNid, StreamPos},
+};
+
+/// Messages to the device in one answer.
+const TO_DEVICE: usize = 100;
+
+/// Which state a client wants beside the timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateForm {
+    /// That at the start of the timeline.
+    Before,
+    /// That at its end (`use_state_after`).
+    After,
+    /// The same under the name of MSC4222.
+    UnstableAfter,
+}
+
+/// A request.
+#[derive(Debug, Clone)]
+pub struct Params {
+    /// Who asks.
+    pub who: Requester,
+    /// The token of the last answer.
+    pub since: Option<SyncToken>,
+    /// What to tell.
+    pub filter: FilterDefinition,
+    /// Tell all state, whatever is known.
+    pub full_state: bool,
+    /// Which state.
+    pub form: StateForm,
+    /// How long to wait for news.
+    pub timeout: Duration,
+}
+
+/// Answers a request, at once or when there is news.
+///
+/// # Errors
+///
+/// Store errors.
+pub async fn sync(node: &Node, params: Params) -> Result<Response> {
+    if let Some(since) = params.since {
+        super::acknowledge(node, &params.who, since.to_device).await?;
+    }
+    let timeout = if params.since.is_some() && !params.full_state { params.timeout } else { Duration::ZERO };
+    let params = Arc::new(params);
+    wait::for_news(node, params.who.user, timeout, || {
+        let (params, moment, now_ms) = (Arc::clone(&params), node.sync.live.moment(), node.clock.now_ms());
+        async move { node.store.read(move |db| build(db, &params, &moment, now_ms)).await }
+    })
+    .await
+}
+
+/// The answer as of now, and whether there is news in it.
+fn build(db: &Reader<'_>, params: &Params, moment: &Moment, now_ms: u64) -> Result<(Response, bool)> {
+    let now = sync_rooms::position(db)?;
+    let viewer = Viewer::new(&params.who, now_ms);
+    let news = News::load(db, params, &viewer, moment, now)?;
+    let mut response = Response {
+        account_data: global_account_data(db, params, &viewer, &news)?,
+        presence: presence(db, params, &viewer, moment, now_ms)?,
+        rooms: rooms(db, params, &viewer, moment, now, &news)?,
+        device_one_time_keys_count: devices::key_counts(db, &viewer)?,
+        device_unused_fallback_key_types: one_time_keys::unused_fallbacks(db, viewer.user, &viewer.device)?,
+        ..Response::default()
+    };
+    let acknowledged = params.since.map_or(StreamPos(0), |since| since.to_device);
+    let (messages, more) = ephemeral::to_device(db, &viewer, acknowledged, now, TO_DEVICE)?;
+    response.to_device.events = messages;
+    if let Some(since) = params.since {
+        let joined = news.members.values().filter(|m| m.membership == MembershipState::Join).map(|m| m.room).collect();
+        let question = devices::Question {
+            viewer: &viewer,
+            joined: &joined,
+            own_changes: &news.own_changes,
+            changed_rooms: &news.changed,
+            after: since.pos,
+            now,
+        };
+        response.device_lists = devices::since(db, &question)?;
+    }
+    response.next_batch = SyncToken { pos: now, serial: moment.serial, to_device: more.unwrap_or(now) }.to_string();
+    let any = !(response.account_data.is_empty()
+        && response.presence.is_empty()
+        && response.rooms.is_empty()
+        && response.to_device.is_empty()
+        && response.device_lists.is_empty());
+    Ok((response, any))
+}
+
+/// What there may be to tell.
+#[derive(Debug)]
+struct News {
+    /// Rooms to look at.
+    members: HashMap<RoomNid, Membership>,
+    changed: BTreeSet<RoomNid>,
+    own_changes: HashMap<RoomNid, Vec<MembershipChange>>,
+    read: BTreeSet<RoomNid>,
+    global: Vec<account_data::AccountData>,
+    by_room: BTreeMap<RoomNid, Vec<account_data::AccountData>>,
+}
+
+impl News {
+    fn load(db: &Reader<'_>, params: &Params, viewer: &Viewer, moment: &Moment, now: StreamPos) -> Result<Self> {
+        let Some(since) = params.since else {
+            return Ok(Self {
+                members: sync_rooms::memberships(db, viewer.user)?,
+                changed: BTreeSet::new(),
+                own_changes: HashMap::new(),
+                read: BTreeSet::new(),
+                global: push::global_account_data(db, viewer.user, &viewer.user_id)?,
+                by_room: BTreeMap::new(),
+            });
+        };
+        let own_changes = sync_rooms::membership_changes(db, viewer.user, since.pos)?;
+        let changed = sync_rooms::rooms_with_events(db, viewer.user, since.pos, now)?;
+        let read: BTreeSet<_> = receipts::own_rooms_since(db, viewer.user, since.pos)?.into_iter().collect();
+        let mut global = Vec::new();
+        let mut by_room: BTreeMap<RoomNid, Vec<_>> = BTreeMap::new();
+        for data in account_data::since(db, viewer.user, since.pos)? {
+            match data.room {
+                Some(room) => by_room.entry(room).or_default().push(data),
+                None => global.push(data),
+            }
+        }
+        let members = if params.full_state {
+            sync_rooms::memberships(db, viewer.user)?
+        } else {
+            let typing = moment.typing.iter().filter(|(_, (serial, _))| *serial > since.serial).map(|(room, _)| *room);
+            let mut rooms: BTreeSet<RoomNid> = changed.iter().chain(own_changes.keys()).chain(by_room.keys()).copied().collect();
+            rooms.extend(typing);
+            rooms.extend(receipts::rooms_with_news(db, viewer.user, since.pos)?);
+            let mut members = HashMap::new();
+            for room in rooms {
+                members.extend(sync_rooms::membership(db, viewer.user, room)?.map(|member| (room, member)));
+            }
+            members
+        };
+        Ok(Self { members, changed, own_changes, read, global, by_room })
+    }
+}
+
+fn rooms(db: &Reader<'_>, params: &Params, viewer: &Viewer, moment: &Moment, now: StreamPos, news: &News) -> Result<Rooms> {
+    let ignored = viewer::ignored_users(db, viewer.user)?;
+    let ctx = room::Ctx {
+        viewer,
+        filter: &params.filter,
+        form: params.form,
+        since: params.since,
+        full_state: params.full_state,
+        now,
+        moment,
+        ignored: &ignored,
+        own_changes: &news.own_changes,
+        read: &news.read,
+        account_data: &news.by_room,
+    };
+    let mut out = Rooms::default();
+    for member in news.members.values().filter(|member| filter::room(&params.filter.room, &member.room_id)) {
+        let id = || member.room_id.clone();
+        let new = params.since.is_none() || news.own_changes.contains_key(&member.room);
+        match &member.membership {
+            MembershipState::Join => out.join.extend(room::joined(db, &ctx, member)?.map(|room| (id(), room))),
+            MembershipState::Invite if new && !shared::invited_by_ignored(db, member.event, &ignored)? => {
+                let invite_state = Events { events: shared::stripped_state(db, member.room, viewer.user, member.event)? };
+                out.invite.insert(id(), Invited { invite_state });
+            }
+            MembershipState::Knock if new => {
+                let knock_state = Events { events: shared::stripped_state(db, member.room, viewer.user, member.event)? };
+                out.knock.insert(id(), Knocked { knock_state });
+            }
+            gone if room::is_gone(gone) && new => {
+                // A client that knows the room has to hear that it is over, even of a room that was forgotten elsewhere.
+                let asked = params.since.is_some() || (params.filter.room.include_leave && !member.forgotten);
+                if asked {
+                    out.leave.insert(id(), room::left(db, &ctx, member)?);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(out)
+}
+
+fn global_account_data(db: &Reader<'_>, params: &Params, viewer: &Viewer, news: &News) -> Result<Events> {
+    let all = match params.full_state {
+        true => &push::global_account_data(db, viewer.user, &viewer.user_id)?,
+        false => &news.global,
+    };
+    let wanted = all.iter().filter(|data| filter::outside(&params.filter.account_data, &data.kind, ""));
+    Ok(Events { events: wanted.map(ephemeral::account_data).collect::<Result<_>>()? })
+}
+
+/// Presence of those who share a room with the user, and of the user.
+fn presence(db: &Reader<'_>, params: &Params, viewer: &Viewer, moment: &Moment, now_ms: u64) -> Result<Events> {
+    let mut events: Vec<Raw> = Vec::new();
+    for (user, known) in &moment.presence {
+        let news = match params.since {
+            Some(since) => known.serial > since.serial,
+            None => known.state != ruma::presence::PresenceState::Offline,
+        };
+        if !news
+            || !filter::outside(&params.filter.presence, "m.presence", known.user_id.as_str())
+            || !device_lists::share_a_room(db, viewer.user, *user)?
+        {
+            continue;
+        }
+        let mut content = json!({
+            "presence": known.state,
+            "last_active_ago": now_ms.saturating_sub(known.last_active_ms),
+            "currently_active": known.state == ruma::presence::PresenceState::Online,
+        });
+        if let (Some(message), Some(content)) = (&known.status_msg, content.as_object_mut()) {
+            content.insert("status_msg".into(), message.as_str().into());
+        }
+        events.push(raw(&json!({ "type": "m.presence", "sender": known.user_id, "content": content }))?);
+    }
+    Ok(Events { events })
+}
+
+/// A stored filter, as it was uploaded.
+///
+/// # Errors
+///
+/// Store errors; `None` for a filter that the user does not have.
+pub async fn stored_filter(node: &Node, who: &Requester, id: &str) -> Result<Option<FilterDefinition>> {
+    let (user, Ok(id)) = (who.user, id.parse::<i64>()) else { return Ok(None) };
+    let json = node.store.read(move |db| crate::homeserver::store::filters::get(db, user, id)).await?;
+    json.map(|json| serde_json::from_str(&json).map_err(|e| StoreError::Data(e.to_string()))).transpose()
+}

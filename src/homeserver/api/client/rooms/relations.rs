@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ruma::{
     OwnedEventId, OwnedRoomId, UInt,
     api::{
-        Direction,
+        Direction, IncomingRequest, Metadata,
         client::{
             relations::{
                 get_relating_events::v1 as get_relating_events, get_relating_events_with_rel_type::v1 as with_rel_type,
@@ -13,6 +13,7 @@ use ruma::{
             },
             threads::get_threads::v1::{self as get_threads, IncludeThreads},
         },
+        error::FromHttpRequestError,
     },
     serde::Raw,
 };
@@ -52,7 +53,7 @@ pub(super) fn add(routes: Routes) -> Routes {
         .add::<get_relating_events::Request, _, _>(get_relating_events)
         .add::<with_rel_type::Request, _, _>(get_relating_events_with_rel_type)
         .add::<with_rel_type_and_event_type::Request, _, _>(get_relating_events_with_rel_type_and_event_type)
-        .add::<get_threads::Request, _, _>(get_threads)
+        .add::<ThreadsRequest, _, _>(get_threads)
 }
 
 /// What the three forms of the endpoint have in common.
@@ -188,9 +189,39 @@ async fn get_relating_events_with_rel_type_and_event_type(
     Ok(response)
 }
 
+/// A request for threads. `include` is optional in the specification and required by ruma.
+struct ThreadsRequest(get_threads::Request);
+
+impl Metadata for ThreadsRequest {
+    const METHOD: http::Method = get_threads::Request::METHOD;
+    const RATE_LIMITED: bool = get_threads::Request::RATE_LIMITED;
+    type Authentication = <get_threads::Request as Metadata>::Authentication;
+    type PathBuilder = <get_threads::Request as Metadata>::PathBuilder;
+    const PATH_BUILDER: Self::PathBuilder = get_threads::Request::PATH_BUILDER;
+}
+
+impl IncomingRequest for ThreadsRequest {
+    type EndpointError = <get_threads::Request as IncomingRequest>::EndpointError;
+    type OutgoingResponse = get_threads::Response;
+
+    fn try_from_http_request<B: AsRef<[u8]>, S: AsRef<str>>(
+        mut request: http::Request<B>,
+        path_args: &[S],
+    ) -> Result<Self, FromHttpRequestError> {
+        let query = request.uri().query().unwrap_or_default();
+        if !query.split('&').any(|pair| pair.starts_with("include=")) {
+            let uri = format!("{}?include=all&{query}", request.uri().path());
+            if let Ok(uri) = uri.parse() {
+                *request.uri_mut() = uri;
+            }
+        }
+        get_threads::Request::try_from_http_request(request, path_args).map(Self)
+    }
+}
+
 /// `GET /_matrix/client/v1/rooms/{roomId}/threads`
-async fn get_threads(node: Arc<Node>, call: Call<get_threads::Request>) -> ApiResult<get_threads::Response> {
-    let (request, who) = (call.request, call.who);
+async fn get_threads(node: Arc<Node>, call: Call<ThreadsRequest>) -> ApiResult<get_threads::Response> {
+    let (ThreadsRequest(request), who) = (call.request, call.who);
     let viewer = Viewer::of(&who, node.clock.now_ms());
     let from = token(request.from.as_deref())?;
     look(&node, move |db| {

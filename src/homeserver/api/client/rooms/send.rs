@@ -1,6 +1,6 @@
 //! Sending events to a room.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use ruma::{
     EventId,
@@ -10,13 +10,15 @@ use ruma::{
 use super::{
     super::super::{
         call::{Call, Routes},
-        error::ApiResult,
+        error::{ApiError, ApiResult},
     },
     change,
 };
 use crate::homeserver::{
     Node,
     events::{self, Draft, EventError, Txn},
+    types::Requester,
+    users::limits::{Key, Kind},
 };
 
 /// The forms of the state paths without a state key, which is then empty.
@@ -34,8 +36,17 @@ pub(super) fn add(routes: Routes) -> Routes {
         .add_at::<send_state_event::Request, _, _>(&WITHOUT_STATE_KEY, send_state_event)
 }
 
+/// Bounds how fast a user fills rooms from the network. Whoever is on the Unix socket owns the machine.
+fn may_send(node: &Node, who: &Requester, address: Option<IpAddr>) -> ApiResult<()> {
+    match address {
+        Some(_) => node.limits.check(Kind::Send, Key::User(who.user)).map_err(ApiError::limit_exceeded),
+        None => Ok(()),
+    }
+}
+
 /// `PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}`
 async fn send_message_event(node: Arc<Node>, call: Call<send_message_event::Request>) -> ApiResult<send_message_event::Response> {
+    may_send(&node, &call.who, call.address)?;
     let request = call.request;
     let kind = request.event_type.to_string();
     let mut draft = Draft::message(call.who.user_id, &kind, events::content_from_json(request.body.json().get())?);
@@ -58,6 +69,7 @@ async fn send_message_event(node: Arc<Node>, call: Call<send_message_event::Requ
 
 /// `PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}`
 async fn send_state_event(node: Arc<Node>, call: Call<send_state_event::Request>) -> ApiResult<send_state_event::Response> {
+    may_send(&node, &call.who, call.address)?;
     let request = call.request;
     let kind = request.event_type.to_string();
     if kind == "m.room.create" {

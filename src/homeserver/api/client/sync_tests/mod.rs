@@ -1,7 +1,11 @@
 //! Sync as clients see it: requests through the router, against a node in a temporary directory.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+#![expect(clippy::disallowed_methods, reason = "the test owns its tasks and waits for them")]
 
+mod reading;
 mod sliding;
+mod v3;
+mod waiting;
 
 use std::sync::Arc;
 

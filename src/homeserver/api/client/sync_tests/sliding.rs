@@ -244,3 +244,92 @@ async fn the_first_answer_has_account_data_with_the_default_push_rules() {
     let second = ann.slide(Some(&first["pos"]), body).await;
     assert!(second["extensions"]["account_data"].get("global").is_none());
 }
+
+#[tokio::test]
+async fn receipts_typing_and_account_data_follow_the_rooms_that_were_told() {
+    let home = Home::new().await;
+    let (ann, bob) = (home.user("ann").await, home.user("bob").await);
+    let room = ann.create_room(json!({ "invite": [bob.id] })).await;
+    bob.join(&room).await;
+    let event = ann.say(&room, "read me").await;
+    let on = json!({ "enabled": true });
+    let body = with(list(9, 5), "extensions", json!({ "receipts": on, "typing": on, "account_data": on }));
+    let first = ann.slide(None, body.clone()).await;
+    assert!(first["extensions"].get("receipts").is_none() && first["extensions"].get("typing").is_none());
+    bob.post(&format!("rooms/{room}/receipt/m.read/{event}"), json!({})).await;
+    bob.put(&format!("rooms/{room}/typing/{}", bob.id), json!({ "typing": true })).await;
+    ann.put(&format!("user/{}/rooms/{room}/tags/u.x", ann.id), json!({})).await;
+    let second = ann.slide(Some(&first["pos"]), body.clone()).await;
+    let news = &second["extensions"];
+    assert!(news["receipts"]["rooms"][&room]["content"][&event]["m.read"][&bob.id].is_object(), "{second}");
+    assert_eq!(news["typing"]["rooms"][&room]["content"]["user_ids"], json!([bob.id]));
+    assert_eq!(news["account_data"]["rooms"][&room][0]["content"]["tags"], json!({ "u.x": {} }));
+    assert_eq!(second["rooms"], json!({}));
+    let third = ann.slide(Some(&second["pos"]), body.clone()).await;
+    assert_eq!(third["extensions"], json!({ "account_data": {} }));
+    let anew = ann.slide(None, body).await;
+    assert!(anew["extensions"]["receipts"]["rooms"][&room].is_object() && anew["extensions"]["typing"]["rooms"][&room].is_object());
+    assert!(anew["extensions"]["account_data"]["rooms"][&room].is_array());
+}
+
+#[tokio::test]
+async fn reading_a_room_updates_its_counts_on_other_devices() {
+    let home = Home::new().await;
+    let (ann, bob) = (home.user("ann").await, home.user("bob").await);
+    let room = ann.create_room(json!({ "invite": [bob.id] })).await;
+    bob.join(&room).await;
+    let event = bob.say(&room, "one").await;
+    let other = home.device("ann").await;
+    let first = other.slide(None, list(9, 1)).await;
+    assert_eq!(first["rooms"][&room]["notification_count"], 1);
+    ann.post(&format!("rooms/{room}/receipt/m.read/{event}"), json!({})).await;
+    let second = other.slide(Some(&first["pos"]), list(9, 1)).await;
+    assert_eq!(second["rooms"][&room]["notification_count"], 0);
+}
+
+#[tokio::test]
+async fn lists_are_filtered_and_direct_rooms_are_marked() {
+    let home = Home::new().await;
+    let ann = home.user("ann").await;
+    let space = ann.create_room(json!({ "creation_content": { "type": "m.space" } })).await;
+    let secret = ann
+        .create_room(json!({ "initial_state": [
+            { "type": "m.room.encryption", "state_key": "", "content": { "algorithm": "m.megolm.v1.aes-sha2" } }
+        ] }))
+        .await;
+    let direct = ann.create_room(json!({})).await;
+    ann.put(&format!("user/{}/account_data/m.direct", ann.id), json!({ "@bob:home.test": [direct] })).await;
+    for (filters, expected) in [
+        (json!({ "is_dm": true }), vec![&direct]),
+        (json!({ "is_encrypted": true }), vec![&secret]),
+        (json!({ "is_invite": true }), vec![]),
+        (json!({ "room_types": ["m.space"] }), vec![&space]),
+        (json!({ "room_types": [null], "is_dm": false }), vec![&secret]),
+        (json!({ "not_room_types": ["m.space"], "is_encrypted": false }), vec![&direct]),
+    ] {
+        let mut body = list(9, 1);
+        body["lists"]["all"]["filters"] = filters.clone();
+        let answer = ann.slide(None, body).await;
+        assert_eq!(answer["rooms"].as_object().unwrap().keys().collect::<Vec<_>>(), expected, "{filters}");
+        assert_eq!(answer["lists"]["all"]["count"], expected.len());
+        if let Some(room) = answer["rooms"].get(&direct) {
+            assert_eq!(room["is_dm"], true);
+        }
+    }
+}
+
+#[tokio::test]
+async fn device_lists_and_key_counts_come_with_the_encryption_extension() {
+    let home = Home::new().await;
+    let (ann, bob) = (home.user("ann").await, home.user("bob").await);
+    let body = json!({ "conn_id": "encryption", "extensions": { "e2ee": { "enabled": true } } });
+    let first = ann.slide(None, body.clone()).await;
+    assert!(first["extensions"]["e2ee"].get("device_lists").is_none());
+    let room = ann.create_room(json!({ "invite": [bob.id] })).await;
+    bob.join(&room).await;
+    let second = ann.slide(Some(&first["pos"]), body.clone()).await;
+    assert_eq!(second["extensions"]["e2ee"]["device_lists"]["changed"], json!([bob.id]));
+    bob.post(&format!("rooms/{room}/leave"), json!({})).await;
+    let third = ann.slide(Some(&second["pos"]), body).await;
+    assert_eq!(third["extensions"]["e2ee"]["device_lists"]["left"], json!([bob.id]));
+}

@@ -262,11 +262,31 @@ async fn a_change_of_keys_is_told_to_those_who_share_a_room() {
     let (ann, ben, cat) = (test.client("ann", "ONE").await, test.client("ben", "BEN").await, test.client("cat", "CAT").await);
     test.share_a_room(&[&ann, &ben]).await;
     let changes = async |who: &Client| test.get(who, "/_matrix/client/v3/keys/changes?from=s0&to=s1000").await.1["changed"].clone();
-    assert_eq!(changes(&ben).await, json!([]));
+    assert_eq!(changes(&ben).await, json!(["@ann:home.test"]), "they share a room now");
+    assert_eq!(changes(&cat).await, json!([]));
+    let changes = async |who: &Client| test.get(who, "/_matrix/client/v3/keys/changes?from=s1&to=s1000").await.1["changed"].clone();
     test.post(&ann, UPLOAD, json!({ "device_keys": device_keys(&ann, "a2V5") })).await;
     assert_eq!(changes(&ben).await, json!(["@ann:home.test"]));
     assert_eq!(changes(&ann).await, json!(["@ann:home.test"]));
     assert_eq!(changes(&cat).await, json!([]));
+    let odd = test.get(&ann, "/_matrix/client/v3/keys/changes?from=x&to=s1").await;
+    assert_eq!(refused(&odd), (400, "M_INVALID_PARAM"));
+}
+
+#[tokio::test]
+async fn who_leaves_the_last_common_room_is_named_as_left() {
+    let test = TestNode::new().await;
+    let (ann, ben) = (test.client("ann", "ONE").await, test.client("ben", "BEN").await);
+    let room = test.post(&ann, "/_matrix/client/v3/createRoom", json!({ "preset": "public_chat" })).await.1["room_id"].clone();
+    let room = room.as_str().unwrap().replace('!', "%21").replace(':', "%3A");
+    test.post(&ben, &format!("/_matrix/client/v3/join/{room}"), json!({})).await;
+    let (_, before) = test.get(&ann, "/_matrix/client/v3/keys/changes?from=s0&to=s1000").await;
+    assert_eq!(before, json!({ "changed": ["@ben:home.test"], "left": [] }));
+    test.post(&ben, &format!("/_matrix/client/v3/rooms/{room}/leave"), json!({})).await;
+    for who in [&ann, &ben] {
+        let (_, after) = test.get(who, "/_matrix/client/v3/keys/changes?from=s0&to=s1000").await;
+        assert_eq!((after["changed"].clone(), after["left"].as_array().unwrap().len()), (json!([]), 1), "{after}");
+    }
 }
 
 #[tokio::test]

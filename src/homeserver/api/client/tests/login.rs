@@ -133,3 +133,13 @@ async fn a_refreshed_token_replaces_the_old_one_when_it_is_first_used() {
     assert_eq!(status, 200);
     assert_eq!(whoami(&third["access_token"]).await.0, 200);
 }
+
+#[tokio::test]
+async fn who_is_signed_in_is_known_without_asking_the_store_again() {
+    let test = TestNode::new().await;
+    let ann = test.client("ann", "ONE").await;
+    assert_eq!(test.get(&ann, WHOAMI).await.0, 200);
+    let store = test.node.store.clone();
+    tokio::task::spawn_blocking(move || store.close()).await.unwrap();
+    assert_eq!(test.get(&ann, WHOAMI).await.0, 200);
+}

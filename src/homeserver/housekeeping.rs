@@ -1,0 +1,40 @@
+//! Forgetting what nobody asks for any more, a few times a day.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Node, store};
+
+/// How often. Each round is one wake-up.
+const EVERY: Duration = Duration::from_secs(6 * 60 * 60);
+/// How long the answer to a transaction is kept: longer than any client retries.
+const TRANSACTIONS_MS: u64 = 14 * 24 * 60 * 60 * 1000;
+/// Batches of one round; what is left over is for the next one.
+const BATCHES: usize = 1000;
+
+/// Starts the task. It ends with the node.
+pub(super) fn start(node: &Arc<Node>) {
+    let node = Arc::clone(node);
+    let shutdown = node.tasks.shutdown().clone();
+    node.tasks.clone().spawn("node-housekeeping", async move {
+        loop {
+            // Cancel-safe: both only wait. Not right at the start, when others want the disk.
+            tokio::select! {
+                () = shutdown.wait() => return,
+                () = tokio::time::sleep(EVERY) => {}
+            }
+            if let Err(error) = round(&node).await {
+                tracing::warn!(%error, "housekeeping stopped early; it goes on at the next round");
+            }
+        }
+    });
+}
+
+async fn round(node: &Node) -> store::Result<()> {
+    let before_ms = node.clock.now_ms().saturating_sub(TRANSACTIONS_MS);
+    for _ in 0..BATCHES {
+        if node.tasks.shutdown().is_triggered() || node.store.write(move |tx| store::transactions::expire(tx, before_ms)).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
