@@ -6,6 +6,7 @@ pub mod call;
 mod client;
 pub mod error;
 mod event_error;
+pub mod inside;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -69,7 +69,7 @@ pub(super) struct State {
     pub pos: StreamPos,
     pub serial: u64,
     pub rooms: HashMap<RoomNid, Arc<Told>>,
-    pub entries: HashMap<RoomNid, Arc<Entry>>,
+    pub entries: Arc<HashMap<RoomNid, Arc<Entry>>>,
     pub key_counts: BTreeMap<String, u64>,
     pub fallback_keys: Vec<String>,
     /// Extensions whose first answer has been given.
@@ -162,7 +162,7 @@ mod tests {
             pos: StreamPos(pos),
             serial: 0,
             rooms: HashMap::new(),
-            entries: HashMap::new(),
+            entries: Arc::default(),
             key_counts: BTreeMap::new(),
             fallback_keys: Vec::new(),
             begun: BTreeSet::new(),

@@ -34,7 +34,7 @@ pub(super) struct Ctx<'a> {
     pub base: Option<&'a State>,
     pub now: StreamPos,
     pub index: &'a Index,
-    pub selection: &'a Selection,
+    pub selection: &'a Selection<'a>,
     pub moment: &'a Moment,
     /// News of rooms in this answer.
     pub rooms: &'a BTreeMap<OwnedRoomId, Room>,
@@ -125,7 +125,7 @@ impl Scope<'_> {
         let Some(wanted) = ctx.selection.rooms.get(&room) else { return false };
         let by_list = match self.lists {
             None => !wanted.lists.is_empty(),
-            Some(lists) => lists.iter().any(|list| wanted.lists.contains(list)),
+            Some(lists) => lists.iter().any(|list| wanted.lists.contains(&list.as_str())),
         };
         let by_name = wanted.subscribed
             && self.rooms.is_none_or(|rooms| {
@@ -139,17 +139,27 @@ impl Scope<'_> {
     }
 }
 
-/// Rooms that the connection knows, with whether they are new to it (or to this extension).
-fn told_rooms<'a>(ctx: &'a Ctx<'_>, scope: &Scope<'_>, first: bool) -> BTreeMap<RoomNid, (&'a RoomId, bool)> {
+/// Rooms that the connection knows and that may have news, with whether they are new to it (or to this extension): those in
+/// this answer and, once the extension has begun, those with changes, before that all.
+fn told_rooms<'a>(
+    ctx: &'a Ctx<'_>,
+    scope: &Scope<'_>,
+    first: bool,
+    changed: impl Iterator<Item = RoomNid>,
+) -> BTreeMap<RoomNid, (&'a RoomId, bool)> {
+    let mut candidates: BTreeSet<RoomNid> = changed.collect();
+    candidates.extend(ctx.selection.rooms.values().filter(|w| ctx.rooms.contains_key(&w.entry.room_id)).map(|w| w.entry.room));
+    if first {
+        candidates.extend(ctx.base.into_iter().flat_map(|base| base.rooms.keys()));
+    }
     let mut found = BTreeMap::new();
-    let before = ctx.base.into_iter().flat_map(|base| base.rooms.keys());
-    for room in before.chain(ctx.selection.rooms.keys()) {
-        let Some(entry) = ctx.index.entries.get(room) else { continue };
+    for room in candidates {
+        let Some(entry) = ctx.index.entries.get(&room) else { continue };
         let answer = ctx.rooms.get(&entry.room_id);
-        let known = ctx.base.is_some_and(|base| base.rooms.contains_key(room));
-        if (known || answer.is_some()) && scope.covers(ctx, *room, &entry.room_id) {
+        let known = ctx.base.is_some_and(|base| base.rooms.contains_key(&room));
+        if (known || answer.is_some()) && scope.covers(ctx, room, &entry.room_id) {
             let new = first || !known || answer.is_some_and(|r| r.initial || r.unstable_expanded_timeline);
-            found.insert(*room, (&*entry.room_id, new));
+            found.insert(room, (&*entry.room_id, new));
         }
     }
     found
@@ -158,13 +168,14 @@ fn told_rooms<'a>(ctx: &'a Ctx<'_>, scope: &Scope<'_>, first: bool) -> BTreeMap<
 fn account(db: &Reader<'_>, ctx: &Ctx<'_>, first: bool) -> Result<AccountData> {
     let asked = &ctx.asked.account_data;
     let after = ctx.base.filter(|_| !first).map(|base| base.pos);
-    let rooms = told_rooms(ctx, &Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() }, first);
     let mut out = AccountData::default();
     // With nothing told yet, rooms are read one by one below: most of them are not asked for.
     let (global, changed): (Vec<_>, Vec<_>) = match after {
         Some(after) => account_data::since(db, ctx.viewer.user, after)?.into_iter().partition(|data| data.room.is_none()),
         None => (rules::global_account_data(db, ctx.viewer.user, &ctx.viewer.user_id)?, Vec::new()),
     };
+    let scope = Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() };
+    let rooms = told_rooms(ctx, &scope, first, changed.iter().filter_map(|data| data.room));
     for data in &global {
         out.global.push(ephemeral::account_data(data)?);
     }
@@ -187,12 +198,13 @@ fn is_joined(ctx: &Ctx<'_>, room: RoomNid) -> bool {
 
 fn read(db: &Reader<'_>, ctx: &Ctx<'_>, first: bool) -> Result<ByRoom> {
     let asked = &ctx.asked.receipts;
-    let rooms = told_rooms(ctx, &Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() }, first);
     let me = ctx.viewer.user;
     let changed = match ctx.base {
         Some(base) => receipts::rooms_with_news(db, me, base.pos)?,
         None => BTreeSet::new(),
     };
+    let scope = Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() };
+    let rooms = told_rooms(ctx, &scope, first, changed.iter().copied());
     let mut out = ByRoom::default();
     for (room, (room_id, new)) in &rooms {
         if !is_joined(ctx, *room) || !(*new || changed.contains(room)) {
@@ -217,7 +229,8 @@ fn typing(ctx: &Ctx<'_>, first: bool) -> Result<ByRoom> {
     if ctx.moment.typing.is_empty() {
         return Ok(out);
     }
-    let rooms = told_rooms(ctx, &Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() }, first);
+    let scope = Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() };
+    let rooms = told_rooms(ctx, &scope, first, ctx.moment.typing.keys().copied());
     for (room, (room_id, new)) in &rooms {
         let Some((serial, users)) = ctx.moment.typing.get(room) else { continue };
         let news = if *new { !users.is_empty() } else { ctx.base.is_some_and(|base| *serial > base.serial) };

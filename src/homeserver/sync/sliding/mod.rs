@@ -10,6 +10,7 @@ mod room;
 mod select;
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
@@ -119,7 +120,16 @@ fn build(db: &Reader<'_>, checked: &Checked, moment: &Moment, now_ms: u64) -> Re
         Some(base) => receipts::own_rooms_since(db, viewer.user, base.pos)?.into_iter().collect(),
         None => BTreeSet::new(),
     };
-    let ctx = room::Ctx { viewer: &viewer, base, now, changed: &index.changed, read: &read, direct: &direct, ignored: &ignored };
+    let ctx = room::Ctx {
+        viewer: &viewer,
+        base,
+        now,
+        changed: &index.changed,
+        read: &read,
+        direct: &direct,
+        ignored: &ignored,
+        within: RefCell::default(),
+    };
     let mut told: HashMap<_, Arc<Told>> = base.map(|base| base.rooms.clone()).unwrap_or_default();
     let mut rooms = BTreeMap::new();
     for (nid, wanted) in &selection.rooms {
@@ -128,9 +138,8 @@ fn build(db: &Reader<'_>, checked: &Checked, moment: &Moment, now_ms: u64) -> Re
             rooms.insert(wanted.entry.room_id.clone(), room);
         }
     }
-    for (nid, told) in &mut told {
-        let missed = index.changed.contains(nid) || read.contains(nid);
-        if missed && !selection.rooms.contains_key(nid) && !told.behind {
+    for nid in index.changed.iter().chain(&read).filter(|nid| !selection.rooms.contains_key(nid)) {
+        if let Some(told) = told.get_mut(nid).filter(|told| !told.behind) {
             Arc::make_mut(told).behind = true;
         }
     }
@@ -138,7 +147,7 @@ fn build(db: &Reader<'_>, checked: &Checked, moment: &Moment, now_ms: u64) -> Re
         pos: now,
         serial: moment.serial,
         rooms: told,
-        entries: HashMap::new(),
+        entries: Arc::clone(&index.entries),
         key_counts: base.map(|base| base.key_counts.clone()).unwrap_or_default(),
         fallback_keys: base.map(|base| base.fallback_keys.clone()).unwrap_or_default(),
         begun: base.map(|base| base.begun.clone()).unwrap_or_default(),
@@ -156,7 +165,6 @@ fn build(db: &Reader<'_>, checked: &Checked, moment: &Moment, now_ms: u64) -> Re
     };
     let (extensions, more) = extensions::build(db, &ctx, &mut next)?;
     let news = more || !rooms.is_empty();
-    next.entries = index.entries;
     let lists = selection.lists.into_iter().map(|(name, count)| (name, response::List { count })).collect();
     let response = Response { txn_id: checked.request.txn_id.clone(), pos: String::new(), lists, rooms, extensions };
     Ok(((response, next), news))

@@ -1,6 +1,10 @@
 //! What is told of one room.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use ruma::events::room::member::MembershipState;
 
@@ -42,16 +46,26 @@ pub(super) struct Ctx<'a> {
     pub read: &'a BTreeSet<RoomNid>,
     pub direct: &'a BTreeSet<String>,
     pub ignored: &'a BTreeSet<String>,
+    /// Which sets of required state lie within which: rooms share them, so few pairs are ever compared.
+    pub within: RefCell<HashMap<(usize, usize), bool>>,
+}
+
+impl Ctx<'_> {
+    fn is_within(&self, wanted: &Arc<Required>, told: &Arc<Required>) -> bool {
+        // The addresses are those of sets that outlive this answer.
+        let pair = (Arc::as_ptr(wanted).addr(), Arc::as_ptr(told).addr());
+        *self.within.borrow_mut().entry(pair).or_insert_with(|| wanted.is_within(told))
+    }
 }
 
 /// The news of a wanted room and the record of having told it; `None` when there is none.
-pub(super) fn build(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted) -> Result<Option<(Room, Told)>> {
+pub(super) fn build(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted<'_>) -> Result<Option<(Room, Told)>> {
     let room = wanted.entry.room;
     let told = ctx.base.and_then(|base| base.rooms.get(&room)).map(Arc::as_ref);
     let is_dm = ctx.direct.contains(wanted.entry.room_id.as_str());
     if let Some(told) = told {
         let same = told.membership == wanted.entry.membership && told.is_dm == is_dm;
-        let grown = wanted.timeline_limit > told.timeline_limit || !wanted.required.is_within(&told.required);
+        let grown = wanted.timeline_limit > told.timeline_limit || !ctx.is_within(&wanted.required, &told.required);
         if same && !grown && !told.behind && !ctx.changed.contains(&room) && !ctx.read.contains(&room) {
             return Ok(None);
         }
@@ -76,7 +90,7 @@ pub(super) fn build(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted) -> Result<O
         behind: false,
         membership: wanted.entry.membership.clone(),
         timeline_limit: wanted.timeline_limit,
-        required: Arc::new(wanted.required.clone()),
+        required: Arc::clone(&wanted.required),
         is_dm,
         members,
     };
@@ -85,7 +99,7 @@ pub(super) fn build(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted) -> Result<O
 
 type Members = Arc<BTreeSet<String>>;
 
-fn joined(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted, told: Option<&Told>) -> Result<(Room, Members, Counts)> {
+fn joined(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted<'_>, told: Option<&Told>) -> Result<(Room, Members, Counts)> {
     let room = wanted.entry.room;
     let known = told.filter(|told| told.membership == MembershipState::Join);
     let expanded = known.is_some_and(|known| wanted.timeline_limit > known.timeline_limit);
@@ -175,7 +189,7 @@ fn add_members<'a>(db: &Reader<'_>, room: RoomNid, users: impl Iterator<Item = &
 fn changed_state(
     db: &Reader<'_>,
     room: RoomNid,
-    wanted: &Wanted,
+    wanted: &Wanted<'_>,
     known: &Told,
     changes: &[StateChange],
     people: &BTreeSet<String>,
@@ -248,7 +262,7 @@ fn people_facts(db: &Reader<'_>, ctx: &Ctx<'_>, room: RoomNid, out: &mut Room) -
 }
 
 /// A room that the user is not in any more: what happened until then, and how it ended.
-fn left(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted, told: Option<&Told>) -> Result<Room> {
+fn left(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted<'_>, told: Option<&Told>) -> Result<Room> {
     let room = wanted.entry.room;
     let handle = store_rooms::by_nid(db, room)?;
     let view = View::new(db, &handle, &ctx.viewer.view).map_err(format::internal)?.for_sync();

@@ -28,7 +28,7 @@ const LONGEST_TIMELINE: usize = 500;
 /// The user's rooms, brought up to date.
 #[derive(Debug)]
 pub(super) struct Index {
-    pub entries: HashMap<RoomNid, Arc<Entry>>,
+    pub entries: Arc<HashMap<RoomNid, Arc<Entry>>>,
     /// Rooms with events since the connection's last answer.
     pub changed: BTreeSet<RoomNid>,
     /// The user's own changes since then.
@@ -43,17 +43,18 @@ impl Index {
             for membership in sync_rooms::memberships(db, viewer.user)?.into_values() {
                 put(db, &mut entries, membership, None, ignored)?;
             }
-            return Ok(Self { entries, changed: BTreeSet::new(), own_changes: HashMap::new() });
+            return Ok(Self { entries: Arc::new(entries), changed: BTreeSet::new(), own_changes: HashMap::new() });
         };
         let own_changes = sync_rooms::membership_changes(db, viewer.user, base.pos)?;
-        let mut entries = base.entries.clone();
+        let mut entries = Arc::clone(&base.entries);
         let mut changed = sync_rooms::rooms_with_events(db, viewer.user, base.pos, now)?;
         changed.extend(own_changes.keys());
         for room in &changed {
+            let entries = Arc::make_mut(&mut entries);
             match sync_rooms::membership(db, viewer.user, *room)? {
                 Some(membership) => {
                     let old = entries.get(room).cloned();
-                    put(db, &mut entries, membership, old.as_deref(), ignored)?;
+                    put(db, entries, membership, old.as_deref(), ignored)?;
                 }
                 None => drop(entries.remove(room)),
             }
@@ -102,20 +103,21 @@ fn put(
 
 /// A room that the request asks for, and how.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct Wanted<'a> {
     pub entry: Arc<Entry>,
     pub timeline_limit: usize,
-    pub required: Required,
+    /// Shared by the rooms of a list, so that hundreds of rooms cost one.
+    pub required: Arc<Required>,
     /// Lists that the room is in the window of.
-    pub lists: BTreeSet<String>,
+    pub lists: Vec<&'a str>,
     /// The room is subscribed to by name.
     pub subscribed: bool,
 }
 
 /// The rooms asked for, and how long each list is.
 #[derive(Debug, Default)]
-pub(super) struct Selection {
-    pub rooms: BTreeMap<RoomNid, Wanted>,
+pub(super) struct Selection<'a> {
+    pub rooms: BTreeMap<RoomNid, Wanted<'a>>,
     pub lists: BTreeMap<String, usize>,
 }
 
@@ -130,7 +132,7 @@ pub(super) struct Asked<'a> {
 }
 
 /// Works out the rooms.
-pub(super) fn select(index: &Index, asked: &Asked<'_>) -> Selection {
+pub(super) fn select<'a>(index: &Index, asked: &Asked<'a>) -> Selection<'a> {
     let mut selection = Selection::default();
     let me = &asked.viewer.user_id;
     let mut current: Vec<&Arc<Entry>> = index.entries.values().filter(|e| is_current(e)).collect();
@@ -139,18 +141,18 @@ pub(super) fn select(index: &Index, asked: &Asked<'_>) -> Selection {
         let matching: Vec<&Arc<Entry>> =
             current.iter().copied().filter(|e| list.filters.as_ref().is_none_or(|f| passes(f, e, asked.direct))).collect();
         selection.lists.insert(name.clone(), matching.len());
-        let required = Required::new(&list.room_details.required_state, me);
+        let required = Arc::new(Required::new(&list.room_details.required_state, me));
         let limit = bounded(list.room_details.timeline_limit);
         for (from, to) in &list.ranges {
             let (from, to) = (index_of(*from), index_of(*to));
             for entry in matching.iter().skip(from).take(to.saturating_add(1).saturating_sub(from)) {
-                want(&mut selection.rooms, entry, limit, &required).lists.insert(name.clone());
+                want(&mut selection.rooms, entry, limit, &required).lists.push(name);
             }
         }
     }
     for (room_id, subscription) in asked.subscriptions {
         let Some(entry) = current.iter().find(|e| e.room_id == *room_id) else { continue };
-        let required = Required::new(&subscription.required_state, me);
+        let required = Arc::new(Required::new(&subscription.required_state, me));
         want(&mut selection.rooms, entry, bounded(subscription.timeline_limit), &required).subscribed = true;
     }
     left_rooms(index, asked, &mut selection);
@@ -158,8 +160,8 @@ pub(super) fn select(index: &Index, asked: &Asked<'_>) -> Selection {
 }
 
 /// Rooms that a client may still think it is in.
-fn left_rooms(index: &Index, asked: &Asked<'_>, selection: &mut Selection) {
-    let required = Required::own_membership(&asked.viewer.user_id);
+fn left_rooms(index: &Index, asked: &Asked<'_>, selection: &mut Selection<'_>) {
+    let required = Arc::new(Required::own_membership(&asked.viewer.user_id));
     let left = index.entries.values().filter(|e| !is_current(e));
     match asked.base {
         // Those that this connection was told of as something else.
@@ -168,7 +170,8 @@ fn left_rooms(index: &Index, asked: &Asked<'_>, selection: &mut Selection) {
                 if let Some(told) = base.rooms.get(&entry.room)
                     && told.membership != entry.membership
                 {
-                    want(&mut selection.rooms, entry, told.timeline_limit, &required).required.add(&told.required);
+                    want(&mut selection.rooms, entry, told.timeline_limit, &told.required);
+                    want(&mut selection.rooms, entry, 0, &required);
                 }
             }
         }
@@ -184,16 +187,23 @@ fn left_rooms(index: &Index, asked: &Asked<'_>, selection: &mut Selection) {
     }
 }
 
-fn want<'a>(rooms: &'a mut BTreeMap<RoomNid, Wanted>, entry: &Arc<Entry>, limit: usize, required: &Required) -> &'a mut Wanted {
+fn want<'w, 'a>(
+    rooms: &'w mut BTreeMap<RoomNid, Wanted<'a>>,
+    entry: &Arc<Entry>,
+    limit: usize,
+    required: &Arc<Required>,
+) -> &'w mut Wanted<'a> {
     let wanted = rooms.entry(entry.room).or_insert_with(|| Wanted {
         entry: Arc::clone(entry),
         timeline_limit: 0,
-        required: Required::default(),
-        lists: BTreeSet::new(),
+        required: Arc::clone(required),
+        lists: Vec::new(),
         subscribed: false,
     });
     wanted.timeline_limit = wanted.timeline_limit.max(limit);
-    wanted.required.add(required);
+    if !Arc::ptr_eq(&wanted.required, required) {
+        Arc::make_mut(&mut wanted.required).add(required);
+    }
     wanted
 }
 
