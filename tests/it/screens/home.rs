@@ -1,8 +1,10 @@
 //! A home of one's own: screen and node in one process.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 
-use super::steps::{create_home, create_room, quit, send};
+use super::steps::{create_home, create_room, open, quit, send};
 use crate::support::{Home, Person, Terminal, http::Address, pty::key};
 
 #[test]
@@ -37,6 +39,7 @@ fn what_was_shown_as_sent_before_a_kill_is_there_once() {
     terminal.kill();
     let terminal = Terminal::start_with(&home, &[], 80, 120, &[]);
     terminal.wait_text("online");
+    open(&terminal, "Kitchen");
     terminal.wait_text("message 000 of many");
     terminal.wait("the queue to empty", |screen| !screen.contents().contains("sending"));
     let text = terminal.text();
@@ -148,6 +151,8 @@ fn typed_text_survives_escape_and_a_restart() {
     terminal.keys("half a thought");
     terminal.wait_text("half a thought");
     terminal.keys(key::ESC);
+    // Escape and another key at once would be a key with Alt.
+    terminal.wait_quiet(Duration::from_millis(300));
     terminal.wait_text("half a thought");
     quit(terminal);
     let terminal = Terminal::start(&home, &[]);

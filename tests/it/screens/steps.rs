@@ -80,3 +80,10 @@ pub fn room_with(people: &mut [Person], name: &str, said: &[&str]) -> String {
     }
     room
 }
+
+/// Goes to a room by name.
+pub fn open(terminal: &Terminal, name: &str) {
+    terminal.keys(&key::ctrl('k'));
+    terminal.keys(name);
+    terminal.keys(key::ENTER);
+}
