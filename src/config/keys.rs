@@ -131,7 +131,7 @@ settings! {
     /// The log file in the state directory.
     log: Log {
         /// Which lines to write. Message texts, passwords and keys are never among them.
-        level: LogFilter = LogFilter("info,matrix_sdk=warn,matrix_sdk_base=warn,matrix_sdk_crypto=warn,matrix_sdk_ui=warn".to_owned());
+        level: LogFilter = LogFilter("info,matrix_sdk=warn,matrix_sdk_base=warn,matrix_sdk_crypto=warn,matrix_sdk_ui=warn,ruma_state_res=warn".to_owned());
     }
 }
 

@@ -1,7 +1,7 @@
 //! Joining, inviting, leaving, removing, banning, knocking.
 
 use ruma::{CanonicalJsonObject, RoomId, UserId};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{Appended, Ctx, Draft, EventError, Result, append, content_from_map, redaction::power_levels};
 use crate::homeserver::{
@@ -241,39 +241,4 @@ pub fn forget(tx: &mut Tx<'_>, room: &RoomHandle, user: UserNid) -> Result<()> {
         Some(_) => Err(EventError::Unknown("Leave the room before forgetting it".into())),
         None => Err(EventError::Forbidden("You are not in this room".into())),
     }
-}
-
-/// Carries a changed profile into the rooms that the user is in: for the profile endpoints.
-///
-/// # Errors
-///
-/// Store errors. A room whose rules refuse the event keeps the old profile.
-pub fn refresh_profile(tx: &mut Tx<'_>, ctx: &Ctx, user: &UserId) -> Result<()> {
-    let nid = users::intern(tx, user)?;
-    let profile = users::member_profile(&tx.reader(), nid)?;
-    let joined: Vec<Member> = members::of_user(&tx.reader(), nid)?.into_iter().filter(|m| m.membership == "join").collect();
-    for member in joined {
-        if member.displayname == profile.displayname && member.avatar_url == profile.avatar_url {
-            continue;
-        }
-        let room = rooms::by_nid(&tx.reader(), member.room)?;
-        let before = events::by_nid(&tx.reader(), member.event)?.pdu(&room.rules)?;
-        let mut content: Map<String, Value> =
-            serde_json::from_str(before.content().get()).map_err(|e| EventError::Internal(e.to_string()))?;
-        for field in ["reason", "join_authorised_via_users_server", "third_party_invite", "is_direct"] {
-            content.remove(field);
-        }
-        for (field, value) in [("displayname", &profile.displayname), ("avatar_url", &profile.avatar_url)] {
-            match value {
-                Some(value) => drop(content.insert(field.into(), json!(value))),
-                None => drop(content.remove(field)),
-            }
-        }
-        match send(tx, ctx, &room, user, user, content_from_map(content)?) {
-            Ok(_) => {}
-            Err(EventError::Forbidden(why)) => tracing::warn!(room_id = %room.room_id, why, "a room refused a changed profile"),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -10,7 +10,7 @@ use std::{
 use portable_pty::{Child, CommandBuilder, ExitStatus, MasterPty, PtySize, native_pty_system};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Home, wait::PATIENCE};
+use super::{Home, home::program, wait::PATIENCE};
 
 /// Raw output that is kept for the report of a failure.
 const TAIL_BYTES: usize = 4096;
@@ -99,7 +99,7 @@ impl Terminal {
 
     /// Starts homeroom with a size and additional environment.
     pub fn start_with(home: &Home, args: &[&str], columns: u16, rows: u16, environment: &[(&str, &str)]) -> Self {
-        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_homeroom"));
+        let mut command = CommandBuilder::new(program());
         command.args(args);
         command.env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
