@@ -8,5 +8,6 @@ mod generated;
 mod node;
 mod peers;
 mod screens;
+#[expect(dead_code, reason = "the benches use the rest")]
 mod support;
 mod walls;
