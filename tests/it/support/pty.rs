@@ -20,15 +20,7 @@ pub mod key {
     pub const ENTER: &str = "\r";
     pub const ESC: &str = "\x1b";
     pub const TAB: &str = "\t";
-    pub const BACK_TAB: &str = "\x1b[Z";
-    pub const BACKSPACE: &str = "\x7f";
-    pub const UP: &str = "\x1b[A";
     pub const DOWN: &str = "\x1b[B";
-    pub const PAGE_UP: &str = "\x1b[5~";
-    pub const PAGE_DOWN: &str = "\x1b[6~";
-    pub const HOME: &str = "\x1b[H";
-    pub const END: &str = "\x1b[F";
-    pub const ALT_ENTER: &str = "\x1b\r";
 
     /// Control and a letter.
     pub fn ctrl(letter: char) -> String {
@@ -60,14 +52,9 @@ impl Shared {
 #[derive(Default)]
 struct Answers {
     pending: Vec<u8>,
-    bells: u64,
 }
 
 impl vt100::Callbacks for Answers {
-    fn audible_bell(&mut self, _: &mut vt100::Screen) {
-        self.bells += 1;
-    }
-
     fn unhandled_csi(&mut self, screen: &mut vt100::Screen, first: Option<u8>, _: Option<u8>, params: &[&[u16]], last: char) {
         let parameter = params.first().and_then(|group| group.first()).copied();
         match (first, last, parameter) {
@@ -183,16 +170,6 @@ impl Terminal {
     /// Bytes that the program has written so far.
     pub fn bytes(&self) -> u64 {
         self.shared.state().bytes
-    }
-
-    /// How often the bell has rung.
-    pub fn bells(&self) -> u64 {
-        self.shared.state().parser.callbacks().bells
-    }
-
-    /// When the program last wrote something.
-    pub fn last_output(&self) -> Instant {
-        self.shared.state().last_output
     }
 
     /// Waits until the screen is as wanted; returns how long it took.
