@@ -423,6 +423,8 @@ impl Model {
         }
         match self.focus {
             Focus::Rooms => &[Context::Rooms, Context::Global],
+            // An invitation is answered with the keys of the list that it stands in.
+            _ if self.invitation_open() => &[Context::Rooms, Context::Global],
             Focus::Timeline => &[Context::Timeline, Context::Global],
             Focus::Composer if self.composer().is_empty() => &[Context::Empty, Context::Composer, Context::Global],
             Focus::Composer => &[Context::Composer, Context::Global],

@@ -8,6 +8,6 @@ mod generated;
 mod node;
 mod peers;
 mod screens;
-#[expect(dead_code, reason = "the benches use the rest")]
+#[allow(dead_code, reason = "the benches share it and use another part")]
 mod support;
 mod walls;

@@ -30,6 +30,14 @@ fn lines(model: &Model, query: &str) -> Vec<Line> {
         for row in model.keymap.rows().iter().filter(|row| row.context == *context) {
             let mark = if row.user { "*" } else { "" };
             let key = format!("{}{mark}", keys::show(&row.on));
+            if row.run.room_index().is_some() && row.desc.is_none() {
+                // Nine rows that say the same are one.
+                match rows.iter_mut().find(|(action, ..)| action.room_index().is_some()) {
+                    Some((_, keys, _)) => *keys = format!("{} … {key}", keys.split(" … ").next().unwrap_or_default()),
+                    None => rows.push((row.run, key, "Open the 1st to 9th room of the list.".to_owned())),
+                }
+                continue;
+            }
             match rows.iter_mut().find(|(action, _, words)| *action == row.run && words == row.description()) {
                 Some((_, keys, _)) => *keys = format!("{keys}, {key}"),
                 None => rows.push((row.run, key, row.description().to_owned())),

@@ -126,6 +126,10 @@ pub(super) fn focus(model: &mut Model, to: Focus) {
         Focus::Composer => {
             model.view.selected = None;
             model.thread_view.selected = None;
+            // An invitation has nothing to write to yet.
+            if model.invitation_open() {
+                model.focus = Focus::Timeline;
+            }
         }
     }
 }
@@ -153,6 +157,8 @@ fn cancel(model: &mut Model, fx: &mut Effects) {
     }
     if !model.notices.is_empty() {
         model.notices.clear();
+    } else if model.invitation_open() && model.focus != Focus::Rooms {
+        focus(model, Focus::Rooms);
     } else if model.focus == Focus::Composer {
         focus(model, Focus::Timeline);
     } else if model.thread_root.is_some() {

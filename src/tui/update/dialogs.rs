@@ -41,9 +41,11 @@ pub(super) fn keep(model: &mut Model, layer: FormLayer) {
     model.kept.push((layer.purpose, layer.form));
 }
 
-/// The command of a dialog is done: the dialog goes.
-pub(super) fn close_for(model: &mut Model, ticket: Ticket) {
+/// The command of a dialog is done: the dialog goes. True when there was one.
+pub(super) fn close_for(model: &mut Model, ticket: Ticket) -> bool {
+    let before = model.layers.len();
     model.layers.retain(|layer| !matches!(layer, Layer::Form(form) if form.ticket == Some(ticket)));
+    model.layers.len() < before
 }
 
 fn open_room(model: &mut Model) -> Option<OwnedRoomId> {

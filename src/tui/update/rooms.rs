@@ -17,7 +17,7 @@ pub(super) fn open(model: &mut Model, room_id: OwnedRoomId, fx: &mut Effects) {
     model.wanted = None;
     model.pane.selected = Some(room_id.clone());
     if model.open.as_ref() == Some(&room_id) {
-        model.focus = if model.invitation_open() { Focus::Rooms } else { Focus::Composer };
+        model.focus = if model.invitation_open() { Focus::Timeline } else { Focus::Composer };
         return;
     }
     leave_screen(model, fx);
@@ -30,7 +30,7 @@ pub(super) fn open(model: &mut Model, room_id: OwnedRoomId, fx: &mut Effects) {
     if !invited {
         model.composers.entry(room_id).or_default();
     }
-    model.focus = if invited { Focus::Rooms } else { Focus::Composer };
+    model.focus = if invited { Focus::Timeline } else { Focus::Composer };
 }
 
 /// What has to happen before another room, or none, is shown.

@@ -555,6 +555,28 @@ fn an_invitation_shows_what_it_is_and_opens_when_accepted() {
 }
 
 #[test]
+fn an_invitation_can_be_read_on_a_narrow_terminal() {
+    let mut model = garden();
+    press(&mut model, "alt+1");
+    let (buffer, _) = render(&mut model, 40, 12);
+    let cells: String = buffer.content().iter().map(ratatui::buffer::Cell::symbol).collect();
+    assert!(cells.contains("Dana") && cells.contains("a accepts, d declines"), "{cells}");
+    press(&mut model, "esc");
+    assert_eq!(model.focus, Focus::Rooms);
+}
+
+#[test]
+fn a_room_that_becomes_ready_late_does_not_interrupt_writing() {
+    let mut model = garden();
+    type_text(&mut model, "/join #far:away.example");
+    let asked = commands(press(&mut model, "enter"));
+    let Some(Command::Join { ticket, .. }) = asked.first() else { panic!("{asked:?}") };
+    type_text(&mut model, "meanwhile");
+    update(&mut model, Msg::Update(Update::RoomReady(*ticket, sample::room("far"))));
+    assert_eq!((model.open.clone(), text(&model).as_str()), (Some(sample::room("garden")), "meanwhile"));
+}
+
+#[test]
 fn an_invitation_is_declined_only_when_confirmed() {
     let mut model = garden();
     press(&mut model, "alt+1 d");

@@ -24,8 +24,11 @@ pub(super) fn update(model: &mut Model, update: Update, fx: &mut Effects) {
         Update::Done(ticket) => done(model, ticket, fx),
         Update::RoomReady(ticket, room_id) => {
             let open = matches!(model.awaiting.remove(&ticket), Some(Awaiting::Action { open: true, .. }));
-            dialogs::close_for(model, ticket);
-            if open {
+            let waiting = dialogs::close_for(model, ticket);
+            // Joining may take a minute: whoever writes elsewhere by then is not torn away.
+            if open && !waiting && !model.composer().is_empty() && model.open.as_ref() != Some(&room_id) {
+                info(model, "the room is ready: it is in the list");
+            } else if open {
                 // The list may learn of it a moment later; the room opens at once all the same.
                 if model.invitation_open() && model.open.as_ref() == Some(&room_id) {
                     model.open = None;
