@@ -8,5 +8,6 @@ mod generated;
 mod node;
 mod peers;
 mod screens;
+#[allow(dead_code, reason = "the benches share it and use another part")]
 mod support;
 mod walls;

@@ -95,7 +95,7 @@ mod secret {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test stops where its set-up fails")]
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where its set-up fails")]
     use std::sync::Arc;
 
     use serde_json::json;

@@ -2,24 +2,19 @@
 
 use std::{fmt, sync::Arc};
 
-use axum::{Router, body::Body};
 use http::{Method, Request};
 use serde_json::{Value, json};
-use tower::ServiceExt as _;
 
 use super::stage::StageError;
 use crate::{
     base::Secret,
-    homeserver::{Node, api},
+    homeserver::{Node, api::inside::Inside},
 };
-
-/// Largest answer that is read.
-const ANSWER_BYTES: usize = 4 << 20;
 
 /// Somebody signed in.
 #[derive(Clone)]
 pub struct Hand {
-    router: Router,
+    node: Inside,
     token: Secret,
 }
 
@@ -35,12 +30,12 @@ impl Hand {
     /// # Errors
     /// When the node refuses.
     pub async fn login(node: &Arc<Node>, user: &str, password: &Secret) -> Result<Self, StageError> {
-        let nobody = Self { router: api::router(Arc::clone(node)), token: Secret::new(String::new()) };
+        let nobody = Self { node: Inside::new(node), token: Secret::new(String::new()) };
         let identifier = json!({ "type": "m.id.user", "user": user });
         let body = json!({ "type": "m.login.password", "identifier": identifier, "password": password.expose() });
         let answer = nobody.call(Method::POST, "/_matrix/client/v3/login", &body).await?;
         let token = answer.get("access_token").and_then(Value::as_str).ok_or_else(|| StageError::Api("no access token".into()))?;
-        Ok(Self { router: nobody.router, token: Secret::new(token.to_owned()) })
+        Ok(Self { node: nobody.node, token: Secret::new(token.to_owned()) })
     }
 
     /// A JSON request.
@@ -66,11 +61,10 @@ impl Hand {
         if !self.token.expose().is_empty() {
             request = request.header(http::header::AUTHORIZATION, format!("Bearer {}", self.token.expose()));
         }
-        let request = request.body(Body::from(body)).map_err(|error| failed(&error))?;
-        let response = self.router.clone().oneshot(request).await.map_err(|error| failed(&error))?;
+        let request = request.body(body).map_err(|error| failed(&error))?;
+        let response = self.node.request(request).await.map_err(|error| failed(&error))?;
         let status = response.status();
-        let bytes = axum::body::to_bytes(response.into_body(), ANSWER_BYTES).await.map_err(|error| failed(&error))?;
-        let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let answer: Value = serde_json::from_slice(response.body()).unwrap_or_default();
         if status.is_success() {
             Ok(answer)
         } else {

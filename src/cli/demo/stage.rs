@@ -366,7 +366,7 @@ async fn upload(steps: &[Step], hand: &Hand) -> Result<BTreeMap<String, Value>, 
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test stops where its set-up fails")]
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where its set-up fails")]
     use super::*;
     use crate::{
         base::{Secret, Shutdown, SystemClock, SystemRandomness},

@@ -182,6 +182,7 @@ impl Routes {
 
     /// Adds an endpoint.
     #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "nothing is summed: an endpoint joins the routes")]
     pub fn add<T, H, F>(self, handler: H) -> Self
     where
         T: IncomingRequest + Send + 'static,
@@ -274,7 +275,6 @@ impl Routes {
     }
 
     /// The finished router.
-    #[must_use]
     pub fn into_router(self) -> Router {
         self.router
     }

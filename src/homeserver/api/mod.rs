@@ -6,6 +6,7 @@ pub mod call;
 mod client;
 pub mod error;
 mod event_error;
+pub mod inside;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -23,7 +24,6 @@ use self::{call::Routes, error::ApiError};
 use super::Node;
 
 /// Every endpoint that this node serves. Whatever is not here answers `M_UNRECOGNIZED`.
-#[must_use]
 pub fn router(node: Arc<Node>) -> Router {
     client::add(Routes::new(node))
         .into_router()

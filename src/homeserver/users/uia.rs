@@ -15,11 +15,13 @@ use crate::{
 };
 
 /// Sessions at one time; the oldest makes room.
-const SESSIONS: usize = 1024;
+const SESSIONS: usize = 512;
 /// How long a session lives.
 const LIFETIME_MS: u64 = 15 * 60 * 1000;
-/// Largest body that is kept with a session.
-pub const BODY_BYTES: usize = 64 * 1024;
+/// Largest body that is kept with a session of somebody who is signed in.
+const BODY_BYTES: usize = 64 * 1024;
+/// The same for strangers, who could otherwise fill the memory.
+const STRANGERS_BODY_BYTES: usize = 4 * 1024;
 
 /// A stage of authentication that this node knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +53,14 @@ pub struct Operation {
     pub endpoint: String,
     /// Who asks, where somebody is signed in.
     pub user: Option<UserNid>,
+}
+
+impl Operation {
+    /// Largest body that a session for this keeps.
+    #[must_use]
+    pub const fn body_limit_bytes(&self) -> usize {
+        if self.user.is_some() { BODY_BYTES } else { STRANGERS_BODY_BYTES }
+    }
 }
 
 /// Where a session stands.

@@ -97,7 +97,7 @@ fn what_was_answered_before_a_kill_is_there_exactly_once() {
                 let ids = found.get(&message.body).map_or(&[][..], Vec::as_slice);
                 assert!(ids.len() <= 1, "{:?} is there {} times", message.body, ids.len());
                 if let Some(event_id) = &message.event_id {
-                    assert_eq!(ids, [event_id.clone()], "{:?} was answered", message.body);
+                    assert_eq!(ids, std::slice::from_ref(event_id), "{:?} was answered", message.body);
                 }
             }
         }

@@ -1,3 +1,6 @@
 //! The program as a person sees it: the real binary in a pseudo-terminal.
 
 mod harness;
+mod home;
+mod server;
+mod steps;

@@ -7,6 +7,12 @@ use std::{
 
 use tempfile::TempDir;
 
+/// The program: the one that was built with the tests, or the one that `HOMEROOM_UNDER_TEST` names, so that a package or an
+/// older version can be tried and measured too.
+pub fn program() -> PathBuf {
+    std::env::var_os("HOMEROOM_UNDER_TEST").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_homeroom")), PathBuf::from)
+}
+
 /// A directory that stands for a person's home. Everything that the program writes is in there.
 pub struct Home(TempDir);
 
@@ -21,7 +27,7 @@ impl Home {
 
     /// The program with nothing of the caller's environment that it would read.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_homeroom"));
+        let mut command = Command::new(program());
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("HOMEROOM_") || text.starts_with("XDG_") || text.starts_with("DBUS_") || text == "NO_COLOR" {

@@ -10,7 +10,7 @@ use std::{
 use portable_pty::{Child, CommandBuilder, ExitStatus, MasterPty, PtySize, native_pty_system};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Home, wait::PATIENCE};
+use super::{Home, home::program, wait::PATIENCE};
 
 /// Raw output that is kept for the report of a failure.
 const TAIL_BYTES: usize = 4096;
@@ -20,15 +20,7 @@ pub mod key {
     pub const ENTER: &str = "\r";
     pub const ESC: &str = "\x1b";
     pub const TAB: &str = "\t";
-    pub const BACK_TAB: &str = "\x1b[Z";
-    pub const BACKSPACE: &str = "\x7f";
-    pub const UP: &str = "\x1b[A";
     pub const DOWN: &str = "\x1b[B";
-    pub const PAGE_UP: &str = "\x1b[5~";
-    pub const PAGE_DOWN: &str = "\x1b[6~";
-    pub const HOME: &str = "\x1b[H";
-    pub const END: &str = "\x1b[F";
-    pub const ALT_ENTER: &str = "\x1b\r";
 
     /// Control and a letter.
     pub fn ctrl(letter: char) -> String {
@@ -60,14 +52,9 @@ impl Shared {
 #[derive(Default)]
 struct Answers {
     pending: Vec<u8>,
-    bells: u64,
 }
 
 impl vt100::Callbacks for Answers {
-    fn audible_bell(&mut self, _: &mut vt100::Screen) {
-        self.bells += 1;
-    }
-
     fn unhandled_csi(&mut self, screen: &mut vt100::Screen, first: Option<u8>, _: Option<u8>, params: &[&[u16]], last: char) {
         let parameter = params.first().and_then(|group| group.first()).copied();
         match (first, last, parameter) {
@@ -99,7 +86,7 @@ impl Terminal {
 
     /// Starts homeroom with a size and additional environment.
     pub fn start_with(home: &Home, args: &[&str], columns: u16, rows: u16, environment: &[(&str, &str)]) -> Self {
-        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_homeroom"));
+        let mut command = CommandBuilder::new(program());
         command.args(args);
         command.env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -183,16 +170,6 @@ impl Terminal {
     /// Bytes that the program has written so far.
     pub fn bytes(&self) -> u64 {
         self.shared.state().bytes
-    }
-
-    /// How often the bell has rung.
-    pub fn bells(&self) -> u64 {
-        self.shared.state().parser.callbacks().bells
-    }
-
-    /// When the program last wrote something.
-    pub fn last_output(&self) -> Instant {
-        self.shared.state().last_output
     }
 
     /// Waits until the screen is as wanted; returns how long it took.

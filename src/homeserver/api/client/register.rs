@@ -53,6 +53,7 @@ async fn register(node: Arc<Node>, call: RawCall<()>) -> ApiResult<Json<Value>> 
         Registration::Token => &[Stage::RegistrationToken],
         Registration::Open => &[Stage::Dummy],
     };
+    limit(&node, Kind::Lookup, call.address)?;
     let body = call.object()?;
     if body.contains_key("type") {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "This server has no such registration"));

@@ -10,7 +10,7 @@ use super::{
 use crate::homeserver::{
     Node,
     types::Requester,
-    users::uia::{BODY_BYTES, Operation, Progress, Stage},
+    users::uia::{Operation, Progress, Stage},
 };
 
 /// A flow: stages that are enough together.
@@ -32,10 +32,10 @@ pub(super) async fn authenticate(
     flows: &[Flow<'_>],
 ) -> ApiResult<Progress> {
     let auth = body.remove("auth");
-    if serde_json::to_vec(&body).map_or(usize::MAX, |json| json.len()) > BODY_BYTES {
+    let operation = Operation { endpoint: endpoint.to_owned(), user: who.map(|who| who.user) };
+    if serde_json::to_vec(&body).map_or(usize::MAX, |json| json.len()) > operation.body_limit_bytes() {
         return Err(ApiError::too_large("The request is too large"));
     }
-    let operation = Operation { endpoint: endpoint.to_owned(), user: who.map(|who| who.user) };
     let auth = match auth {
         Some(Value::Object(auth)) if !auth.is_empty() => auth,
         None | Some(Value::Null | Value::Object(_)) => return Err(challenge(flows, &node.uia.open(operation, body), None)),

@@ -6,7 +6,11 @@ use ruma::{
 };
 use serde_json::{Value, json};
 
-use crate::homeserver::api::testing::{Client, PASSWORD, TestNode, password_stage, refused};
+use crate::homeserver::{
+    api::testing::{Client, PASSWORD, TestNode, password_stage, refused},
+    store,
+    types::StreamPos,
+};
 
 const UPLOAD: &str = "/_matrix/client/v3/keys/upload";
 const QUERY: &str = "/_matrix/client/v3/keys/query";
@@ -102,8 +106,8 @@ async fn one_time_keys_are_claimed_once_in_upload_order_then_the_fallback_key() 
     }
     let device: ruma::OwnedDeviceId = "ONE".into();
     let unused = test.node.store.read(move |db| {
-        let user = crate::homeserver::store::users::find(db, ruma::user_id!("@ann:home.test"))?.unwrap();
-        crate::homeserver::store::one_time_keys::unused_fallbacks(db, user, &device)
+        let user = store::users::find(db, ruma::user_id!("@ann:home.test"))?.unwrap();
+        store::one_time_keys::unused_fallbacks(db, user, &device)
     });
     assert_eq!(unused.await.unwrap(), Vec::<String>::new());
 }
@@ -304,9 +308,14 @@ async fn a_to_device_message_is_queued_once_per_transaction_for_the_devices_name
         assert_eq!(test.put(&ann, "/_matrix/client/v3/sendToDevice/m.room_key/t1", body.clone()).await.0, 200);
     }
     let queued = test.node.store.read(|db| {
-        let mut query = db.prepare("SELECT device_id, type, sender, content FROM to_device ORDER BY stream_pos")?;
-        let rows = query.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?;
-        Ok::<_, crate::homeserver::store::StoreError>(rows.collect::<Result<Vec<[String; 4]>, _>>()?)
+        let mut queued = Vec::new();
+        for (user_id, device) in [("@ann:home.test", "ONE"), ("@ann:home.test", "TWO"), ("@ben:home.test", "BEN")] {
+            let user = store::users::find(db, &ruma::UserId::parse(user_id).unwrap())?.unwrap();
+            for message in store::sync_user::to_device(db, user, device.into(), StreamPos(0), StreamPos(i64::MAX), 10)? {
+                queued.push([device.to_owned(), message.kind, message.sender, message.content]);
+            }
+        }
+        Ok::<_, store::StoreError>(queued)
     });
     let (kind, sender) = ("m.room_key", "@ann:home.test");
     assert_eq!(queued.await.unwrap(), [["TWO", kind, sender, "{\"n\":1}"], ["BEN", kind, sender, "{\"n\":2}"]]);
