@@ -108,11 +108,15 @@ impl Theatre {
         let mut made = BTreeMap::new();
         let started = std::time::Instant::now();
         for room in &self.plan.rooms {
-            let done = self.stage.room(room, &made, handy).await?;
+            // What is encrypted comes from clients, later.
+            let steps = if room.encrypted { Vec::new() } else { room.steps.clone() };
+            let done = self.stage.room(&PlannedRoom { steps, ..room.clone() }, &made, handy).await?;
             if room.entry == Entry::Direct {
                 self.mark_direct(room, &done.room_id, &made, guest).await?;
             }
-            if let Some(event_id) = &done.read {
+            if room.entry != Entry::Invited
+                && let Some(event_id) = &done.read
+            {
                 let path = format!("/_matrix/client/v3/rooms/{}/read_markers", encoded(done.room_id.as_str()));
                 guest.call(Method::POST, &path, &json!({ "m.fully_read": event_id, "m.read": event_id })).await?;
             }
