@@ -18,7 +18,7 @@ use ruma::{
     OwnedRoomId, OwnedUserId,
     events::{
         AnyMessageLikeEventContent, AnySyncMessageLikeEvent, AnySyncStateEvent, AnySyncTimelineEvent, SyncMessageLikeEvent, SyncStateEvent,
-        room::{encrypted::SyncRoomEncryptedEvent, message::Relation},
+        room::{encrypted::SyncRoomEncryptedEvent, member::MembershipState, message::Relation},
     },
 };
 use tokio::{sync::broadcast, time::Instant};
@@ -405,7 +405,12 @@ pub(super) fn event_line(event: &AnySyncTimelineEvent) -> Option<String> {
             Some("[deleted]".to_owned())
         }
         AnySyncTimelineEvent::MessageLike(event) => content_line(&event.original_content()?),
-        AnySyncTimelineEvent::State(AnySyncStateEvent::RoomMember(_)) => Some("[membership]".to_owned()),
+        AnySyncTimelineEvent::State(AnySyncStateEvent::RoomMember(member)) => match member.membership() {
+            MembershipState::Join => Some("joined the room".to_owned()),
+            MembershipState::Knock => Some("asks to be let in".to_owned()),
+            MembershipState::Leave => Some("left the room".to_owned()),
+            _ => None,
+        },
         AnySyncTimelineEvent::State(_) => None,
     }
 }
