@@ -257,7 +257,7 @@ impl Conductor {
                 self.tell(Update::SignedIn).await;
                 if account.recovery_key().is_some() {
                     let text = "Encrypted history is backed up. `homeroom recovery-key` shows the key that opens it on another device.";
-                    self.tell(Update::Notice { text: text.to_owned() }).await;
+                    self.tell(Update::News { text: text.to_owned() }).await;
                 }
                 for text in notes {
                     self.tell(Update::Notice { text }).await;

@@ -65,6 +65,11 @@ pub enum Update {
         /// Why not, in words for a person.
         reason: String,
     },
+    /// Something worth knowing happened outside any command; nothing is wrong.
+    News {
+        /// In words for a person.
+        text: String,
+    },
     /// Something failed outside any command.
     Notice {
         /// In words for a person.

@@ -202,6 +202,14 @@ fn troubles_are_said_in_words() {
 }
 
 #[test]
+fn news_is_not_marked_as_an_error() {
+    let mut model = sample::model(keymap(), theme());
+    update(&mut model, Msg::Update(Update::News { text: "History is backed up.".into() }));
+    let screen = screen(&mut model, 80, 24);
+    assert!(screen.contains("· History is backed up.") && !screen.contains("✗ History"), "{screen}");
+}
+
+#[test]
 fn without_colour_no_cell_has_one() {
     let mut model = sample::model(keymap(), theme().for_depth(ColourDepth::None));
     press(&mut model, "alt+s up");

@@ -99,6 +99,10 @@ fn notice_lines(model: &Model, width: u16) -> Vec<Line<'static>> {
     lines
 }
 
+fn members(count: u64) -> String {
+    if count == 1 { "1 member".to_owned() } else { format!("{count} members") }
+}
+
 fn notice(model: &Model, area: Rect, buf: &mut Buffer) {
     for (line, y) in notice_lines(model, area.width).iter().zip(area.top()..area.bottom()) {
         buf.set_line(area.x, y, line, area.width);
@@ -170,7 +174,7 @@ fn header(model: &Model, area: Rect, buf: &mut Buffer) {
     let encrypted = details.map_or_else(|| row.is_some_and(|r| r.encrypted), |d| d.encrypted);
     let mut right = 0;
     if let Some(details) = details.filter(|_| area.width >= 60) {
-        right = put_right(buf, area, area.y, &format!("{} members", details.joined_count), theme.style(Scope::Dim)) + 2;
+        right = put_right(buf, area, area.y, &members(details.joined_count), theme.style(Scope::Dim)) + 2;
     }
     let left = area.right().saturating_sub(x + right);
     let x = put(

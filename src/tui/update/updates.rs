@@ -56,6 +56,7 @@ pub(super) fn update(model: &mut Model, update: Update, fx: &mut Effects) {
             }
         }
         Update::NotSent { room_id, draft, reason } => not_sent(model, room_id, &draft, &reason),
+        Update::News { text } => info(model, text),
         Update::Notice { text } => error(model, text),
     }
 }
