@@ -118,7 +118,7 @@ fn report(report: &Report) {
         report.end.peak_kib as f64 / 1024.0,
         IDLE.as_secs(),
         (after.0.ticks - before.0.ticks) * 10,
-        after.0.switches - before.0.switches,
+        after.0.switches_since(&before.0),
         after.1 - before.1,
     );
 }
