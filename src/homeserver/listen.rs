@@ -3,12 +3,14 @@
 use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Router, response::IntoResponse as _};
+use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -18,7 +20,7 @@ use tokio::{
 };
 use tower::Service;
 
-use super::StartError;
+use super::{StartError, api::error::ApiError};
 use crate::base::{Shutdown, Tasks};
 
 /// Connections at one time and per listener; further ones wait in the system's queue.
@@ -119,7 +121,12 @@ where
 {
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        router.clone().call(request)
+        let answer = AssertUnwindSafe(router.clone().call(request)).catch_unwind();
+        async move {
+            // What a stranger sends may at worst cost its own answer, never the node. The panic hook has logged it.
+            let fault = |_| Ok(ApiError::internal("a handler panicked").into_response());
+            answer.await.unwrap_or_else(fault)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -141,5 +148,28 @@ where
                 connection.as_mut().graceful_shutdown();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panicking_handler_costs_its_own_answer_only() -> Result<(), Box<dyn std::error::Error>> {
+        async fn boom() -> &'static str {
+            panic!("on purpose")
+        }
+        let router = Router::new().route("/boom", axum::routing::get(boom)).route("/fine", axum::routing::get(|| async { "fine" }));
+        let tasks = Tasks::new(Shutdown::new());
+        let listeners = Listeners { socket: None, tcp: vec![([127, 0, 0, 1], 0).into()] };
+        let addresses = start(&listeners, router, &tasks).await?;
+        let base = format!("http://{}", addresses.first().ok_or("no address")?);
+        assert_eq!(reqwest::get(format!("{base}/boom")).await?.status(), 500);
+        assert_eq!(reqwest::get(format!("{base}/fine")).await?.text().await?, "fine");
+        assert!(!tasks.shutdown().is_triggered());
+        tasks.shutdown().trigger();
+        assert!(tasks.finish(Duration::from_secs(5)).await);
+        Ok(())
     }
 }

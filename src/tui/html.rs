@@ -23,7 +23,7 @@ pub fn paragraphs(html: &str, base: Style, theme: &Theme, revealed: bool) -> Opt
         return None;
     }
     let document = Html::parse(html);
-    let mut writer = Writer { theme, revealed, done: Vec::new(), current: Paragraph::default(), rest: Vec::new(), first: None };
+    let mut writer = Writer { theme, revealed, done: Vec::new(), current: Paragraph::default(), rest: Vec::new(), first: None, opened: 0 };
     for node in document.children() {
         writer.node(&node, base, Mode::default(), 0);
     }
@@ -89,6 +89,8 @@ struct Writer<'a> {
     rest: Vec<Span<'static>>,
     /// Put before the first line of the next paragraph instead: a bullet.
     first: Option<Vec<Span<'static>>>,
+    /// How much was done when the innermost block was opened: a block does not begin with a gap.
+    opened: usize,
 }
 
 impl Writer<'_> {
@@ -113,7 +115,7 @@ impl Writer<'_> {
 
     fn gap(&mut self) {
         self.end();
-        if self.first.is_none() && self.done.last().is_some_and(|p| !p.is_blank()) {
+        if self.first.is_none() && self.done.len() > self.opened && self.done.last().is_some_and(|p| !p.is_blank()) {
             self.done.push(Paragraph { first: self.rest.clone(), ..Paragraph::default() });
         }
     }
@@ -234,9 +236,11 @@ impl Writer<'_> {
             spans.extend(prefix.iter().cloned());
         }
         self.rest.extend(prefix);
+        let around = std::mem::replace(&mut self.opened, self.done.len());
         write(self);
         self.end();
         self.drop_gap();
+        self.opened = around;
         self.rest.truncate(outer);
         self.first = None;
     }

@@ -122,6 +122,11 @@ pub fn membership_changes(db: &Reader<'_>, user: UserNid, after: StreamPos) -> R
     Ok(found)
 }
 
+/// SQLite's own choice would be to go through all events of all rooms, in the order of an index that covers the query.
+const ROOMS_OF_NEW_EVENTS: &str = "SELECT DISTINCT e.room_nid FROM events e INDEXED BY events_by_pos
+                                   CROSS JOIN members m ON m.room_nid = e.room_nid AND m.user_nid = ?1
+                                   WHERE e.stream_pos > ?2";
+
 /// Rooms that got events after a position, of those that the user has or had to do with. Every change of state comes with an
 /// event, so this is all that can change in a room as such.
 ///
@@ -129,12 +134,9 @@ pub fn membership_changes(db: &Reader<'_>, user: UserNid, after: StreamPos) -> R
 ///
 /// Database errors.
 pub fn rooms_with_events(db: &Reader<'_>, user: UserNid, after: StreamPos, now: StreamPos) -> Result<BTreeSet<RoomNid>> {
-    // CROSS JOIN fixes the order: few events are read from the end of the stream, after a long time each room is asked.
+    // After a short time the few new events are read, after a long one each room is asked.
     let mut query = if now.0 - after.0 <= SHORT_GAP {
-        db.prepare_cached(
-            "SELECT DISTINCT e.room_nid FROM events e CROSS JOIN members m ON m.room_nid = e.room_nid AND m.user_nid = ?1
-             WHERE e.stream_pos > ?2",
-        )?
+        db.prepare_cached(ROOMS_OF_NEW_EVENTS)?
     } else {
         db.prepare_cached(
             "SELECT m.room_nid FROM members m
@@ -316,4 +318,28 @@ pub fn joined_members(db: &Reader<'_>, room: RoomNid) -> Result<Vec<UserNid>> {
     let mut query = db.prepare_cached("SELECT user_nid FROM members WHERE room_nid = ?1 AND membership = 'join'")?;
     let rows = query.query_map([room.0], |row| row.get(0).map(UserNid))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::homeserver::store::{Observer, Store};
+
+    /// Queries that every wake-up runs must not grow with the node's history.
+    #[tokio::test]
+    async fn waking_up_scans_no_table() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = Store::open(&dir.path().join("node.db"), Observer(Arc::new(|_| {}))).expect("a new store opens");
+        for query in [ROOMS_OF_NEW_EVENTS, crate::homeserver::store::receipts::ROOMS_WITH_NEWS] {
+            let plan = store.read(move |db| {
+                let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {query}"))?;
+                let rows = explain.query_map((1, 1), |row| row.get::<_, String>(3))?;
+                Ok::<_, StoreError>(rows.collect::<rusqlite::Result<Vec<_>>>()?)
+            });
+            let plan = plan.await.expect("the query is valid");
+            assert!(plan.iter().all(|step| !step.starts_with("SCAN")), "{plan:?}");
+        }
+    }
 }

@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Node,
-    store::{StoreError, sync_user},
+    store::{Reader, StoreError, devices as devices_of, sync_user},
     types::{Requester, StreamPos},
 };
 
@@ -41,6 +41,31 @@ type Raw = Box<RawValue>;
 /// Makes JSON of something that cannot fail to be JSON.
 fn raw(value: &impl serde::Serialize) -> Result<Raw, StoreError> {
     serde_json::value::to_raw_value(value).map_err(|e| StoreError::Data(e.to_string()))
+}
+
+/// Why a request is not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The device was signed out while it waited.
+    #[error("the device has been signed out")]
+    SignedOut,
+    /// Sliding sync: the position is not known (any more), and the client has to begin anew.
+    #[error("unknown position")]
+    UnknownPos,
+    /// The request makes no sense.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Tokens are checked when a request comes; a device that waits may be signed out meanwhile, and then hears nothing more.
+fn check_signed_in(db: &Reader<'_>, who: &Requester) -> Result<(), SyncError> {
+    match devices_of::get(db, who.user, &who.device_id)? {
+        Some(_) => Ok(()),
+        None => Err(SyncError::SignedOut),
+    }
 }
 
 /// Deletes the messages up to a position that a device says it has.

@@ -250,6 +250,8 @@ pub(super) fn delete_devices(tx: &mut Tx<'_>, user: UserNid, devices: &[OwnedDev
     for device_id in devices {
         had_keys |= store::devices::delete(tx, user, device_id)?;
     }
+    // A device that waits for news is told at once that it is signed out.
+    tx.touch(user);
     if had_keys {
         store::device_lists::changed(tx, user)?;
     }

@@ -1,6 +1,6 @@
 //! The main screen: room list, header, timeline, composer, status bar.
 
-use ratatui::{buffer::Buffer, layout::Rect};
+use ratatui::{buffer::Buffer, layout::Rect, text::Line};
 
 use crate::{
     client::view::{Pagination, Timeline},
@@ -16,6 +16,8 @@ use crate::{
 
 /// Below this many columns there is one pane at a time.
 const ONE_PANE: u16 = 64;
+/// Lines that a notice takes at most.
+const NOTICE: usize = 3;
 /// From this many columns on a thread stands beside the timeline.
 const TWO_TIMELINES: u16 = 120;
 
@@ -36,7 +38,7 @@ pub struct Areas {
 #[must_use]
 pub fn areas(model: &Model, area: Rect) -> Areas {
     let status = Rect { y: area.bottom().saturating_sub(1), height: area.height.min(1), ..area };
-    let notices = u16::from(!model.notices.is_empty() && area.height >= 5);
+    let notices = if area.height >= 5 { u16::try_from(notice_lines(model, area.width).len()).unwrap_or(1) } else { 0 };
     let notice = Rect { y: status.y - notices.min(status.y - area.y), height: notices, ..area };
     let body = Rect { height: notice.y.saturating_sub(area.y), ..area };
     if body.width < ONE_PANE {
@@ -76,21 +78,31 @@ pub fn draw(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16
     cursor
 }
 
-fn notice(model: &Model, area: Rect, buf: &mut Buffer) {
-    let Some(notice) = model.notices.last().filter(|_| area.height > 0) else { return };
+/// The newest notice, over as many lines as it needs and the screen can spare.
+fn notice_lines(model: &Model, width: u16) -> Vec<Line<'static>> {
+    let Some(notice) = model.notices.last() else { return Vec::new() };
     let (mark, scope) = match notice.level {
         Level::Info => ("·", Scope::Info),
         Level::Error => ("✗", Scope::Error),
     };
-    let more = model.notices.len() - 1;
-    let hint = if more > 0 {
-        format!(" ({more} more) {} closes", key_in(model, Action::Cancel, Context::Composer))
-    } else {
-        format!(" {} closes", key_in(model, Action::Cancel, Context::Composer))
+    let close = key_in(model, Action::Cancel, Context::Composer);
+    let hint = match model.notices.len() {
+        1 => format!(" ({close} closes)"),
+        several => format!(" ({} more, {close} closes)", several - 1),
     };
-    let taken = put_right(buf, area, area.y, &hint, model.theme.style(Scope::Dim));
-    let words = format!("{mark} {}", text::one_line(&notice.text));
-    put(buf, area.x, area.y, area.width.saturating_sub(taken + 1), &words, model.theme.style(scope));
+    let paragraph = Paragraph {
+        spans: vec![(format!("{mark} {}", text::one_line(&notice.text)), model.theme.style(scope)), (hint, model.theme.style(Scope::Dim))],
+        ..Paragraph::default()
+    };
+    let mut lines = text::wrap(&paragraph, usize::from(width));
+    lines.truncate(NOTICE);
+    lines
+}
+
+fn notice(model: &Model, area: Rect, buf: &mut Buffer) {
+    for (line, y) in notice_lines(model, area.width).iter().zip(area.top()..area.bottom()) {
+        buf.set_line(area.x, y, line, area.width);
+    }
 }
 
 fn room(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {

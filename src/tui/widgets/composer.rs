@@ -60,10 +60,7 @@ pub fn draw(
     }
     if let Some(paste) = composer.paste.as_ref().filter(|_| y + 1 < area.bottom()) {
         let size = text::size(u64::try_from(paste.text.len()).unwrap_or(0));
-        let words = format!(
-            "▤ pasted text: {size}, {} lines; too long for a message, it will be sent as a file ({clear} puts it away)",
-            paste.lines
-        );
+        let words = format!("▤ {size} pasted, goes as a file ({clear} removes it; {} lines)", paste.lines);
         put(buf, area.x, y, area.width, &words, theme.style(Scope::Warning));
         y += 1;
     }

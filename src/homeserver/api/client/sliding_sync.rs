@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::Json;
-use http::StatusCode;
 use ruma::{
     OwnedRoomId,
     api::client::sync::sync_events::v5::{self, request},
@@ -17,10 +16,7 @@ use super::super::{
 };
 use crate::homeserver::{
     Node,
-    sync::{
-        presence,
-        sliding::{self, SlidingError},
-    },
+    sync::{presence, sliding},
 };
 
 pub(super) fn add(routes: Routes) -> Routes {
@@ -58,16 +54,4 @@ async fn sync_events(node: Arc<Node>, call: RawCall) -> ApiResult<Json<sliding::
     request.extensions = body.extensions;
     let _here = presence::arrive(&node, &call.who, state).await?;
     Ok(Json(sliding::sync(&node, call.who, request).await?))
-}
-
-impl From<SlidingError> for ApiError {
-    fn from(error: SlidingError) -> Self {
-        match error {
-            SlidingError::UnknownPos => {
-                Self::new(StatusCode::BAD_REQUEST, "M_UNKNOWN_POS", "The position is unknown or has expired: sync without one")
-            }
-            SlidingError::Invalid(why) => Self::invalid_param(why),
-            SlidingError::Store(error) => error.into(),
-        }
-    }
 }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::Json;
+use http::StatusCode;
 use ruma::{
     api::client::{filter::FilterDefinition, sync::sync_events::v3 as sync_events},
     presence::PresenceState,
@@ -15,7 +16,7 @@ use super::super::{
 use crate::homeserver::{
     Node,
     sync::{
-        presence,
+        SyncError, presence,
         v3::{self, Params, StateForm},
     },
 };
@@ -51,4 +52,17 @@ async fn sync_events(node: Arc<Node>, call: RawCall) -> ApiResult<Json<v3::Respo
     let _here = presence::arrive(&node, &call.who, state).await?;
     let params = Params { who: call.who, since, filter, full_state, form, timeout: Duration::from_millis(timeout) };
     Ok(Json(v3::sync(&node, params).await?))
+}
+
+impl From<SyncError> for ApiError {
+    fn from(error: SyncError) -> Self {
+        match error {
+            SyncError::SignedOut => Self::unknown_token(false),
+            SyncError::UnknownPos => {
+                Self::new(StatusCode::BAD_REQUEST, "M_UNKNOWN_POS", "The position is unknown or has expired: sync without one")
+            }
+            SyncError::Invalid(why) => Self::invalid_param(why),
+            SyncError::Store(error) => error.into(),
+        }
+    }
 }

@@ -236,7 +236,7 @@ CREATE TABLE events (
     statekey_nid     INTEGER REFERENCES state_keys,
     depth            INTEGER NOT NULL,
     origin_server_ts INTEGER NOT NULL,
-    stream_pos       INTEGER UNIQUE,           -- NULL: outlier; negative: backfilled
+    stream_pos       INTEGER,                  -- unique; NULL: outlier; negative: backfilled
     state_before     INTEGER,                  -- state group before the event; NULL: outlier
     rejected         TEXT,                     -- why; NULL: accepted
     soft_failed      INTEGER NOT NULL DEFAULT 0,
@@ -245,6 +245,7 @@ CREATE TABLE events (
     txn_device       TEXT,
     json             BLOB NOT NULL             -- the PDU; first byte: 0 plain, 1 zstd with the store's dictionary
 ) STRICT;
+CREATE UNIQUE INDEX events_by_pos ON events (stream_pos);
 CREATE INDEX events_by_room ON events (room_nid, stream_pos) WHERE stream_pos IS NOT NULL;
 -- Newest event that moves a room up in a list sorted by activity; the query in sync_rooms.rs repeats the condition.
 CREATE INDEX events_that_bump ON events (room_nid, stream_pos)

@@ -23,7 +23,7 @@ use self::{
     connections::{Key, State, Told},
     select::{Asked, Index},
 };
-use super::{live::Moment, viewer, viewer::Viewer, wait};
+use super::{SyncError, live::Moment, viewer, viewer::Viewer, wait};
 use crate::homeserver::{
     Node,
     store::{Reader, Result, StoreError, receipts, sync_rooms},
@@ -32,20 +32,6 @@ use crate::homeserver::{
 
 /// Lists, and subscriptions, of one request.
 const MOST: usize = 100;
-
-/// Why a request is not answered.
-#[derive(Debug, thiserror::Error)]
-pub enum SlidingError {
-    /// The position is not known (any more): the client has to begin anew.
-    #[error("unknown position")]
-    UnknownPos,
-    /// The request makes no sense.
-    #[error("{0}")]
-    Invalid(&'static str),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// A request whose parts have been checked.
 struct Checked {
@@ -60,39 +46,46 @@ struct Checked {
 ///
 /// # Errors
 ///
-/// [`SlidingError`].
-pub async fn sync(node: &Node, who: Requester, request: Request) -> Result<Response, SlidingError> {
+/// [`SyncError`].
+pub async fn sync(node: &Node, who: Requester, request: Request) -> Result<Response, SyncError> {
     let checked = Arc::new(check(node, who, request)?);
     acknowledge(node, &checked).await?;
     // The proposal's default is not to wait. Lists that are still growing rely on it.
     let timeout = if checked.base.is_some() { checked.request.timeout.unwrap_or_default() } else { Duration::ZERO };
     let answer = wait::for_news(node, checked.who.user, timeout, || {
         let (checked, moment, now_ms) = (Arc::clone(&checked), node.sync.live.moment(), node.clock.now_ms());
-        async move { node.store.read(move |db| build(db, &checked, &moment, now_ms)).await }
+        async move {
+            node.store
+                .read(move |db| {
+                    super::check_signed_in(db, &checked.who)?;
+                    Ok::<_, SyncError>(build(db, &checked, &moment, now_ms)?)
+                })
+                .await
+        }
     });
     let (mut response, state) = answer.await?;
     response.pos = node.sync.connections.advance(checked.key.clone(), checked.request.pos.as_deref(), state);
     Ok(response)
 }
 
-fn check(node: &Node, who: Requester, request: Request) -> Result<Checked, SlidingError> {
+fn check(node: &Node, who: Requester, request: Request) -> Result<Checked, SyncError> {
     let conn_id = request.conn_id.clone().unwrap_or_default();
     if conn_id.chars().count() > 255 {
-        return Err(SlidingError::Invalid("conn_id is too long"));
+        return Err(SyncError::Invalid("conn_id is too long"));
     }
     if request.lists.len() > MOST || request.room_subscriptions.len() > MOST {
-        return Err(SlidingError::Invalid("Too many lists or room subscriptions"));
+        return Err(SyncError::Invalid("Too many lists or room subscriptions"));
     }
     if request.lists.values().any(|list| list.ranges.len() > MOST || list.ranges.iter().any(|(from, to)| from > to)) {
-        return Err(SlidingError::Invalid("A range ends before it begins, or there are too many"));
+        return Err(SyncError::Invalid("A range ends before it begins, or there are too many"));
     }
     let key = Key { user: who.user, device: who.device_id.clone(), conn_id };
     let base = match &request.pos {
-        Some(pos) => Some(node.sync.connections.resume(&key, pos).ok_or(SlidingError::UnknownPos)?),
+        Some(pos) => Some(node.sync.connections.resume(&key, pos).ok_or(SyncError::UnknownPos)?),
         None => None,
     };
     let acknowledged = match &request.extensions.to_device.since {
-        Some(since) => since.parse().ok().filter(|pos| *pos >= 0).map(StreamPos).ok_or(SlidingError::Invalid("Unknown to_device.since"))?,
+        Some(since) => since.parse().ok().filter(|pos| *pos >= 0).map(StreamPos).ok_or(SyncError::Invalid("Unknown to_device.since"))?,
         None => StreamPos(0),
     };
     Ok(Checked { request, key, base, acknowledged, who })

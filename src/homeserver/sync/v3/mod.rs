@@ -16,7 +16,7 @@ use serde_json::json;
 pub use self::response::Response;
 use self::response::{Events, Invited, Knocked, Rooms};
 use super::{
-    Raw, SyncToken, devices, ephemeral,
+    Raw, SyncError, SyncToken, devices, ephemeral,
     live::Moment,
     raw, rooms as shared,
     viewer::{self, Viewer},
@@ -66,8 +66,8 @@ pub struct Params {
 ///
 /// # Errors
 ///
-/// Store errors.
-pub async fn sync(node: &Node, params: Params) -> Result<Response> {
+/// [`SyncError`].
+pub async fn sync(node: &Node, params: Params) -> Result<Response, SyncError> {
     if let Some(since) = params.since {
         super::acknowledge(node, &params.who, since.to_device).await?;
     }
@@ -75,7 +75,14 @@ pub async fn sync(node: &Node, params: Params) -> Result<Response> {
     let params = Arc::new(params);
     wait::for_news(node, params.who.user, timeout, || {
         let (params, moment, now_ms) = (Arc::clone(&params), node.sync.live.moment(), node.clock.now_ms());
-        async move { node.store.read(move |db| build(db, &params, &moment, now_ms)).await }
+        async move {
+            node.store
+                .read(move |db| {
+                    super::check_signed_in(db, &params.who)?;
+                    Ok::<_, SyncError>(build(db, &params, &moment, now_ms)?)
+                })
+                .await
+        }
     })
     .await
 }

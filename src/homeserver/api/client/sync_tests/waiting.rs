@@ -105,6 +105,33 @@ async fn stopping_the_node_answers_who_waits() {
     }
 }
 
+#[tokio::test]
+async fn a_device_that_is_signed_out_hears_nothing_more() {
+    let home = Home::new().await;
+    let (ann, stolen) = (home.user("ann").await, home.device("ann").await);
+    let room = ann.create_room(json!({})).await;
+    let token = stolen.get("sync").await["next_batch"].clone();
+    let first = stolen.slide(None, json!({})).await;
+    let polls = [
+        tokio::spawn({
+            let stolen = stolen.clone();
+            let path = format!("/_matrix/client/v3/sync?since={}&timeout=300000", token.as_str().unwrap());
+            async move { stolen.call(Method::GET, &path, None).await }
+        }),
+        tokio::spawn({
+            let (stolen, query) = (stolen.clone(), format!("pos={}&timeout=300000", first["pos"].as_str().unwrap()));
+            async move { stolen.sliding(&query, json!({})).await }
+        }),
+    ];
+    tokio::task::yield_now().await;
+    stolen.post("logout", json!({})).await;
+    ann.say(&room, "secret").await;
+    for poll in polls {
+        let (status, answer) = tokio::time::timeout(Duration::from_secs(5), poll).await.expect("an answer at once").unwrap();
+        assert_eq!((status, &answer["errcode"]), (StatusCode::UNAUTHORIZED, &json!("M_UNKNOWN_TOKEN")));
+    }
+}
+
 type State = BTreeMap<(String, String), Value>;
 
 fn apply(state: &mut State, events: &Value) {
