@@ -92,7 +92,7 @@ fn main() {
         after.rss_kib as f64 / 1024.0,
         after.peak_kib as f64 / 1024.0,
         after.ticks - before.ticks,
-        after.switches - before.switches,
+        after.switches_since(&before),
     );
 }
 

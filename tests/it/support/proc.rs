@@ -1,9 +1,9 @@
 //! What the system knows of a process: memory, time, context switches.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 /// Figures of one process at one moment, all its threads together.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Usage {
     /// Memory in use now, in KiB.
     pub rss_kib: u64,
@@ -11,8 +11,15 @@ pub struct Usage {
     pub peak_kib: u64,
     /// Processor time in ticks of 10 ms.
     pub ticks: u64,
-    /// How often a thread was put to work.
-    pub switches: u64,
+    /// How often each thread was put to work.
+    threads: BTreeMap<String, u64>,
+}
+
+impl Usage {
+    /// How often threads have been put to work since an earlier moment. Those that have ended since are not counted.
+    pub fn switches_since(&self, earlier: &Self) -> u64 {
+        self.threads.iter().map(|(thread, count)| count.saturating_sub(earlier.threads.get(thread).copied().unwrap_or(0))).sum()
+    }
 }
 
 /// Reads them; `None` when the process has gone or this is not Linux.
@@ -24,13 +31,14 @@ pub fn usage(pid: u32) -> Option<Usage> {
     // The name in parentheses may hold spaces; utime and stime are the 12th and 13th field after it.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    let mut switches = 0;
+    let mut threads = BTreeMap::new();
     for task in fs::read_dir(root.join("task")).ok()?.flatten() {
         // A thread may end between the listing and the reading.
         let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue };
-        switches += field(&status, "voluntary_ctxt_switches:").unwrap_or(0) + field(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
+        let switches = field(&status, "voluntary_ctxt_switches:").unwrap_or(0) + field(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
+        threads.insert(task.file_name().to_string_lossy().into_owned(), switches);
     }
-    Some(Usage { rss_kib: field(&status, "VmRSS:")?, peak_kib: field(&status, "VmHWM:")?, ticks, switches })
+    Some(Usage { rss_kib: field(&status, "VmRSS:")?, peak_kib: field(&status, "VmHWM:")?, ticks, threads })
 }
 
 fn field(status: &str, name: &str) -> Option<u64> {
