@@ -230,9 +230,14 @@ fn extras(item: &Item, setting: Setting<'_>, out: &mut Vec<Paragraph>) {
     let theme = setting.theme;
     if let SendState::Failed { reason, will_retry } = &item.send_state {
         let (retry, discard) = setting.keys;
-        let next = if *will_retry { "will be sent when the connection is back".to_owned() } else { format!("{retry} sends it again") };
-        let words = format!("✗ not sent: {}; {next}, {discard} discards it", text::one_line(reason).trim_end_matches('.'));
-        out.push(Paragraph::plain(words, theme.style(Scope::Error)));
+        let reason = text::one_line(reason);
+        let reason = reason.trim_end_matches('.');
+        let (words, scope) = if *will_retry {
+            (format!("… waiting: {reason}; goes out by itself when the connection is back, {discard} discards it"), Scope::Dim)
+        } else {
+            (format!("✗ not sent: {reason}; {retry} sends it again, {discard} discards it"), Scope::Error)
+        };
+        out.push(Paragraph::plain(words, theme.style(scope)));
     }
     if let ItemKind::Message(message) = &item.kind {
         if !message.reactions.is_empty() {
