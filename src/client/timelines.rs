@@ -243,6 +243,17 @@ pub(super) fn timeline_trouble(error: &matrix_sdk_ui::timeline::Error) -> Troubl
     }
 }
 
+/// Waits until sync has told of the room. A room that we have just made or joined is open before that, and history fetched
+/// then would come a second time with the sync.
+async fn told_of(room: &Room) {
+    let mut changes = room.subscribe_info();
+    while room.create_content().is_none() {
+        if changes.next().await.is_none() {
+            return;
+        }
+    }
+}
+
 struct Keeper {
     context: Context,
     key: Key,
@@ -305,10 +316,14 @@ impl Keeper {
             return;
         }
         let timeline = self.timeline.clone();
+        let room = self.room.clone();
         self.back = Pagination::Loading;
         self.paging = Some(
             async move {
-                let page = async { timeline.paginate_backwards(count).await.map_err(|error| timeline_trouble(&error)) };
+                let page = async {
+                    told_of(&room).await;
+                    timeline.paginate_backwards(count).await.map_err(|error| timeline_trouble(&error))
+                };
                 within(HISTORY_TIMEOUT, page).await
             }
             .boxed(),
