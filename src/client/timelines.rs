@@ -12,8 +12,12 @@ use std::{
     time::Duration,
 };
 
-use eyeball_im::VectorDiff;
-use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use eyeball_im::{Vector, VectorDiff};
+use futures_util::{
+    FutureExt, Stream, StreamExt,
+    future::BoxFuture,
+    stream::{BoxStream, FuturesUnordered},
+};
 use matrix_sdk::Room;
 use matrix_sdk_ui::timeline::{
     RoomExt, Timeline as SdkTimeline, TimelineDetails, TimelineFocus, TimelineItem, TimelineReadReceiptTracking,
@@ -159,6 +163,34 @@ impl Handles {
     }
 }
 
+type Changes = BoxStream<'static, Vec<VectorDiff<Arc<TimelineItem>>>>;
+
+/// How often a timeline that came out wrong is built again.
+const BUILDS: usize = 5;
+
+/// Builds a timeline. The SDK takes events twice when a sync brings them just while it is built, which happens with a room that
+/// we have just made or joined; such a timeline is thrown away.
+async fn open(room: &Room, key: &Key) -> Result<(Arc<SdkTimeline>, Vector<Arc<TimelineItem>>, Changes), matrix_sdk_ui::timeline::Error> {
+    let mut attempt = 1;
+    loop {
+        let focus = match &key.thread_root {
+            Some(root) => TimelineFocus::Thread { root_event_id: root.clone() },
+            None => TimelineFocus::Live { hide_threaded_events: false },
+        };
+        let tracking =
+            if key.thread_root.is_some() { TimelineReadReceiptTracking::Disabled } else { TimelineReadReceiptTracking::MessageLikeEvents };
+        let timeline = Arc::new(room.timeline_builder().with_focus(focus).track_read_marker_and_receipts(tracking).build().await?);
+        let (items, changes) = timeline.subscribe().await;
+        let mut seen = HashSet::new();
+        let twice = items.iter().filter_map(|item| item.as_event()?.event_id()).any(|event_id| !seen.insert(event_id));
+        if !twice || attempt == BUILDS {
+            return Ok((timeline, items, changes.boxed()));
+        }
+        tracing::debug!(room_id = %key.room_id, attempt, "a timeline held events twice; building it again");
+        attempt += 1;
+    }
+}
+
 /// Builds a timeline and keeps its snapshots until evicted or shut down.
 async fn keep(
     context: Context,
@@ -171,15 +203,9 @@ async fn keep(
         closed(&context, &key, "there is no such room any more").await;
         return;
     };
-    let focus = match &key.thread_root {
-        Some(root) => TimelineFocus::Thread { root_event_id: root.clone() },
-        None => TimelineFocus::Live { hide_threaded_events: false },
-    };
-    let tracking =
-        if key.thread_root.is_some() { TimelineReadReceiptTracking::Disabled } else { TimelineReadReceiptTracking::MessageLikeEvents };
-    let built = room.timeline_builder().with_focus(focus).track_read_marker_and_receipts(tracking).build();
-    let timeline = match tokio::time::timeout(OPEN_TIMEOUT, built).await {
-        Ok(Ok(timeline)) => Arc::new(timeline),
+    let built = tokio::time::timeout(OPEN_TIMEOUT, open(&room, &key)).await;
+    let (timeline, items, changes) = match built {
+        Ok(Ok(built)) => built,
         Ok(Err(error)) => {
             tracing::warn!(room_id = %key.room_id, %error, "a timeline could not be opened");
             closed(&context, &key, &timeline_trouble(&error).to_string()).await;
@@ -190,7 +216,6 @@ async fn keep(
             return;
         }
     };
-    let (items, changes) = timeline.subscribe().await;
     ready.send_replace(Some(timeline.clone()));
     let mut keeper = Keeper {
         mirror: Mirror::new(context.me.clone(), uniques),
