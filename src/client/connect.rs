@@ -9,7 +9,8 @@ use std::{
 };
 
 use matrix_sdk::{
-    Client, ClientBuildError, SqliteStoreConfig, ThreadingSupport,
+    Client, ClientBuildError, SqliteCryptoStore, SqliteEventCacheStore, SqliteMediaStore, SqliteStateStore, SqliteStoreConfig,
+    ThreadingSupport,
     config::RequestConfig,
     cross_process_lock::CrossProcessLockConfig,
     encryption::{BackupDownloadStrategy, EncryptionSettings},
@@ -18,7 +19,7 @@ use matrix_sdk::{
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{session::Endpoint, words::Trouble};
+use super::{event_store::GatheringStore, session::Endpoint, words::Trouble};
 use crate::client::command::Secret;
 
 /// Where the SDK's SQLite stores live. They are encrypted with a key derived from the passphrase, which must be random
@@ -118,6 +119,21 @@ impl Store {
         SqliteStoreConfig::new(&self.dir).key(Some(&key)).pool_max_size(3).cache_size(500_000).journal_size_limit(4_000_000)
     }
 
+    async fn open(&self) -> Result<StoreConfig, ClientBuildError> {
+        let config = self.config();
+        // One after another: they share the directory, and the first to fail says why.
+        let state = SqliteStateStore::open_with_config(&config).await?;
+        let crypto = SqliteCryptoStore::open_with_config(&config).await?;
+        let events = SqliteEventCacheStore::open_with_config(&config).await?;
+        let media = SqliteMediaStore::open_with_config(&config).await?;
+        // The store is locked for the process by `StoreLock`; the SDK's own leases would wake us several times a second.
+        Ok(StoreConfig::new(CrossProcessLockConfig::SingleProcess)
+            .state_store(state)
+            .crypto_store(crypto)
+            .event_cache_store(GatheringStore::new(events))
+            .media_store(media))
+    }
+
     fn error(&self, error: &ClientBuildError) -> StoreError {
         let dir = self.dir.clone();
         if super::words::is_disk_full(error) {
@@ -178,14 +194,13 @@ pub(super) async fn open_in_memory(endpoint: &Endpoint, base_url: &Url) -> Resul
 /// The SDK client on its store.
 pub(super) async fn open(endpoint: &Endpoint, base_url: &Url, store: &Store) -> Result<Client, StoreError> {
     let http = http(endpoint).map_err(|trouble| StoreError::Unreachable { dir: store.dir.clone(), detail: trouble.to_string() })?;
+    let stores = store.open().await.map_err(|error| store.error(&error))?;
     let client = Client::builder()
         .homeserver_url(base_url)
         .respect_login_well_known(false)
         .http_client(http)
         .request_config(request_config())
-        // The store is locked for the process by `StoreLock`; the SDK's own leases would wake us several times a second.
-        .cross_process_store_config(CrossProcessLockConfig::SingleProcess)
-        .sqlite_store_with_config_and_cache_path(store.config(), None::<&Path>)
+        .store_config(stores)
         .with_encryption_settings(encryption())
         .with_threading_support(ThreadingSupport::Disabled)
         .build()

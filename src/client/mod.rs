@@ -13,6 +13,7 @@ mod details;
 mod discover;
 mod drafts;
 mod encryption;
+mod event_store;
 pub mod headless;
 mod incoming;
 mod media;
