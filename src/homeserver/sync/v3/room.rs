@@ -325,8 +325,12 @@ pub(super) fn left(db: &Reader<'_>, ctx: &Ctx<'_>, member: &Membership) -> Resul
             write_state(ctx, &view, &state, &mut out)?;
             out.timeline = to_timeline(ctx, &view, &slice)?;
         }
-        // Never in it since then: there is nothing to see but the membership itself.
-        None => drop(write_state(ctx, &view, &[], &mut out)?),
+        // Never in it since then: there is nothing to see but the membership itself. State after the timeline has it too.
+        None if ctx.form == StateForm::Before => drop(write_state(ctx, &view, &[], &mut out)?),
+        None => {
+            let own = sync_rooms::member_entry(db, room, &ctx.viewer.user_id)?;
+            write_state(ctx, &view, own.as_slice(), &mut out)?;
+        }
     }
     if !shown.contains(&member.event) && filter::event(&ctx.filter.room.timeline, &events::by_nid(db, member.event)?)? {
         let mut own = [view.by_nid(member.event).map_err(format::internal)?];
