@@ -23,7 +23,7 @@ use crate::homeserver::{
         viewer::Viewer,
         visibility::History,
     },
-    types::{RoomNid, StateKeyNid, StreamPos},
+    types::{RoomNid, StreamPos},
 };
 
 /// What holds for all rooms of one answer.
@@ -138,7 +138,7 @@ fn state_of(
     let mut entries = match known {
         None => {
             people.insert(ctx.viewer.user_id.to_string());
-            state_at(db, room, at, ctx.now)?
+            rooms::state_at(db, room, at, ctx.now)?
         }
         Some(known) => sync_rooms::state_changes(db, room, known, at)?.into_values().map(|change| change.entry).collect(),
     };
@@ -159,19 +159,6 @@ fn state_of(
         }
     }
     Ok(wanted)
-}
-
-/// The room's whole state right after a position: the current one with later changes undone.
-fn state_at(db: &Reader<'_>, room: RoomNid, at: StreamPos, now: StreamPos) -> Result<Vec<StateEntry>> {
-    let mut state: BTreeMap<StateKeyNid, StateEntry> =
-        sync_rooms::current_state(db, room, true)?.into_iter().map(|entry| (entry.key, entry)).collect();
-    for (key, change) in sync_rooms::state_changes(db, room, at, now)? {
-        match change.before {
-            Some(before) => drop(state.insert(key, StateEntry { event: Some(before), ..change.entry })),
-            None => drop(state.remove(&key)),
-        }
-    }
-    Ok(state.into_values().collect())
 }
 
 /// State that changed during the timeline without the client seeing the event there: a filter took it out, or it was resolved.
