@@ -298,11 +298,15 @@ fn as_it_was(db: &Reader<'_>, ctx: &Ctx<'_>, view: &View<'_, '_>, wanted: &Wante
     let history = History::load(db, room, ctx.viewer, StreamPos(0))?;
     let limit = wanted.timeline_limit;
     let request = timeline::Request { room, after: StreamPos(0), up_to: end, limit, history: &history, ignored: ctx.ignored };
-    timeline_into(ctx, view, &Slice::read(db, &request, |_| true)?, out)?;
+    let slice = Slice::read(db, &request, |_| true)?;
+    timeline_into(ctx, view, &slice, out)?;
+    let shown = if wanted.required.lazy { people(&slice)? } else { BTreeSet::new() };
     let mut entries = rooms::state_at(db, room, end, ctx.now)?;
     if let Some(event) = entries.iter().find(|e| e.kind == "m.room.name" && e.state_key.is_empty()).and_then(|e| e.event) {
         out.name = format::content_str(&store_events::by_nid(db, event)?, "name")?.filter(|name| !name.is_empty());
     }
-    entries.retain(|e| wanted.required.matches(&e.kind, &e.state_key) && e.state_key != ctx.viewer.user_id.as_str());
+    let wants =
+        |e: &StateEntry| wanted.required.matches(&e.kind, &e.state_key) || (e.kind == "m.room.member" && shown.contains(&e.state_key));
+    entries.retain(|e| wants(e) && e.state_key != ctx.viewer.user_id.as_str());
     Ok(entries)
 }

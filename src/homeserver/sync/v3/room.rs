@@ -23,7 +23,7 @@ use crate::homeserver::{
         viewer::Viewer,
         visibility::History,
     },
-    types::{RoomNid, StreamPos},
+    types::{RoomNid, StreamPos, Token},
 };
 
 /// What holds for all rooms of one answer.
@@ -204,7 +204,7 @@ fn write_state(ctx: &Ctx<'_>, view: &View<'_, '_>, state: &[StateEntry], out: &m
     let count = events.len();
     let events = Some(Events { events });
     match ctx.form {
-        StateForm::Before => out.state = events.filter(|_| count > 0),
+        StateForm::Before => out.state = events,
         StateForm::After => out.state_after = events,
         StateForm::UnstableAfter => out.unstable_state_after = events,
     }
@@ -324,6 +324,8 @@ pub(super) fn left(db: &Reader<'_>, ctx: &Ctx<'_>, member: &Membership) -> Resul
         filter::fields(ctx.filter, &mut own)?;
         out.timeline.events.extend(own);
     }
+    // Nothing before the membership can be paged to; clients expect a place all the same.
+    out.timeline.prev_batch.get_or_insert_with(|| Token(member.pos).to_string());
     out.account_data.events = room_account_data(db, ctx, member, since.is_none())?;
     Ok(out)
 }

@@ -344,5 +344,8 @@ async fn an_invite_that_is_turned_down_ends_in_the_state_too_and_ends_nothing_el
         assert_eq!(events.len(), 1, "{left}");
         assert_eq!((&events[0]["state_key"], &events[0]["content"]["membership"]), (&json!(bob.id), &json!("leave")));
     }
+    let plain = bob.sync(Some(&first["next_batch"]), "").await["rooms"]["leave"][&room].clone();
+    assert_eq!(plain["state"], json!({ "events": [] }));
+    assert!(plain["timeline"]["prev_batch"].is_string(), "{plain}");
     assert!(second.get("device_lists").is_none(), "no room was shared, so nobody is lost: {second}");
 }
