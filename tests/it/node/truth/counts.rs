@@ -72,12 +72,12 @@ fn told(bob: &mut Person, room: &str) -> (Counts, (u64, u64), (u64, u64)) {
     (counts, together, sliding)
 }
 
-/// Something that somebody says: its content and what it means to Bob.
-fn something(random: &mut StdRng, bob: &str, number: usize) -> (&'static str, Value, bool, bool) {
+/// Something that somebody says: its content and what it means to Bob. Not everybody may call the whole room.
+fn something(random: &mut StdRng, bob: &str, number: usize, may_call: bool) -> (&'static str, Value, bool, bool) {
     let body = format!("line {number}");
     match random.random_range(0..8) {
         0 => ("m.room.message", json!({ "msgtype": "m.text", "body": body, "m.mentions": { "user_ids": [bob] } }), true, true),
-        1 => ("m.room.message", json!({ "msgtype": "m.text", "body": body, "m.mentions": { "room": true } }), true, true),
+        1 => ("m.room.message", json!({ "msgtype": "m.text", "body": body, "m.mentions": { "room": true } }), true, may_call),
         2 => ("m.room.message", json!({ "msgtype": "m.notice", "body": body }), false, false),
         3 => ("org.example.data", json!({ "body": body }), false, false),
         4 => ("m.room.encrypted", json!({ "algorithm": "m.megolm.v1.aes-sha2", "ciphertext": body }), true, false),
@@ -124,7 +124,7 @@ fn unread_counts_are_what_rules_receipts_and_redactions_make_them() {
             }
             (3..=5, Some(place)) if model.sent[place].thread == "main" && !model.sent[place].redacted => {
                 let root = model.sent[place].id.clone();
-                let (kind, mut content, notify, highlight) = something(&mut random, &bob.user_id, step);
+                let (kind, mut content, notify, highlight) = something(&mut random, &bob.user_id, step, false);
                 content["m.relates_to"] = json!({ "rel_type": "m.thread", "event_id": root });
                 let id = eve.send_event(&room, kind, &content);
                 model.sent.push(Sent { id, thread: root, notify, highlight, redacted: false });
@@ -136,7 +136,7 @@ fn unread_counts_are_what_rules_receipts_and_redactions_make_them() {
                 ann.send_event(&room, "m.reaction", &relation);
             }
             _ => {
-                let (kind, content, notify, highlight) = something(&mut random, &bob.user_id, step);
+                let (kind, content, notify, highlight) = something(&mut random, &bob.user_id, step, true);
                 let id = ann.send_event(&room, kind, &content);
                 model.sent.push(Sent { id, thread: "main".to_owned(), notify, highlight, redacted: false });
             }

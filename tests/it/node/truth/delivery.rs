@@ -36,7 +36,8 @@ fn listen(mut http: Http, since: String, all: usize) -> Heard {
     while total(&heard) < all {
         let started = std::time::Instant::now();
         let answer = sync(&mut http, Some(&since), WAIT_MS, false);
-        let new = hear(&mut heard, &answer["rooms"]["join"], |room| (room["timeline"]["events"].clone(), room["timeline"]["limited"] == true));
+        let new =
+            hear(&mut heard, &answer["rooms"]["join"], |room| (room["timeline"]["events"].clone(), room["timeline"]["limited"] == true));
         assert!(new > 0 || started.elapsed().as_millis() < u128::from(WAIT_MS), "a wake-up was lost after {} messages", total(&heard));
         since = text(&answer["next_batch"]);
     }
@@ -149,9 +150,15 @@ fn messages_to_a_device_come_once_and_in_order_while_they_are_sent() {
     let node = LocalNode::start();
     let (mut ann, mut bob) = (node.person("ann"), node.person("bob"));
     let mut slider = Person::login(node.address(), "bob", &bob.password);
-    let target = Person { http: slider.http.another(), user_id: slider.user_id.clone(), device_id: slider.device_id.clone(), password: String::new() };
+    let target = Person {
+        http: slider.http.another(),
+        user_id: slider.user_id.clone(),
+        device_id: slider.device_id.clone(),
+        password: String::new(),
+    };
     let mut since = text(&sync(&mut bob.http, None, 0, false)["next_batch"]);
-    let to_bob = Person { http: bob.http.another(), user_id: bob.user_id.clone(), device_id: bob.device_id.clone(), password: String::new() };
+    let to_bob =
+        Person { http: bob.http.another(), user_id: bob.user_id.clone(), device_id: bob.device_id.clone(), password: String::new() };
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for number in 0..COUNT {

@@ -44,5 +44,11 @@ fn text(value: &Value) -> String {
 
 /// IDs of the messages in a list of events.
 fn messages(events: &Value) -> Vec<String> {
-    events.as_array().into_iter().flatten().filter(|event| event["type"] == "m.room.message").map(|event| text(&event["event_id"])).collect()
+    events
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|event| event["type"] == "m.room.message")
+        .map(|event| text(&event["event_id"]))
+        .collect()
 }
