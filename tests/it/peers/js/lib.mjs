@@ -1,7 +1,8 @@
 // What the suites share: signing in, waiting for a condition, and telling what was seen in a form that two servers can be
 // compared by. One line of JSON per check goes to standard output; everything else goes to standard error.
 
-// The SDK asks for Node 22, which has this; Debian has older ones.
+// The SDK asks for Node 22, which has these; Debian has older ones.
+globalThis.crypto ??= (await import("node:crypto")).webcrypto;
 Promise.withResolvers ??= function () {
     let resolve, reject;
     const promise = new Promise((yes, no) => ([resolve, reject] = [yes, no]));
@@ -24,7 +25,7 @@ if (!process.env.PEER_VERBOSE) for (const name of ["log", "info", "debug", "warn
 // A client that is stopped while it works on an event says so where nobody can catch it.
 for (const kind of ["uncaughtException", "unhandledRejection"]) {
     process.on(kind, (error) => {
-        if (error?.name !== "ClientStoppedError" && error?.constructor?.name !== "ClientStoppedError") {
+        if (!["AbortError", "ClientStoppedError"].includes(error?.name) && error?.constructor?.name !== "ClientStoppedError") {
             process.stdout.write(`${JSON.stringify({ check: `nothing goes wrong unseen`, error: describe(error) })}\n`);
         }
     });
@@ -94,7 +95,7 @@ export async function request(method, path, token, body, raw) {
     const headers = {};
     if (token) headers.authorization = `Bearer ${token}`;
     if (body !== undefined && !raw) headers["content-type"] = "application/json";
-    const answer = await fetch(base + path, { method, headers, body: body === undefined ? undefined : raw ? body : JSON.stringify(body) });
+    const answer = await fetch(base + path, { method, headers, body: body === undefined || raw || typeof body === "string" ? body : JSON.stringify(body) });
     const text = await answer.text();
     let json = null;
     try {
