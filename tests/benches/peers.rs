@@ -52,7 +52,9 @@ fn main() {
 
     println!("{:<44}{:>12}{:>12}{:>9}", "peers", "homeroom", "Synapse", "ratio");
     for (ours, theirs) in ours.iter().zip(&theirs) {
-        println!("{:<44}{:>12.2}{:>12.2}{:>8.1}x", ours.0, ours.1, theirs.1, theirs.1 / ours.1);
+        // Above one is better than Synapse: less of everything but of what is done in a second.
+        let ratio = if ours.0.ends_with("per second") { ours.1 / theirs.1 } else { theirs.1 / ours.1 };
+        println!("{:<44}{:>12.2}{:>12.2}{ratio:>8.1}x", ours.0, ours.1, theirs.1);
     }
 }
 
@@ -79,7 +81,7 @@ fn measure(address: &Address, pid: u32, start: Instant) -> Vec<(&'static str, f6
     vec![
         ("start to first answer, ms", ms(started)),
         ("send, one client, p50, ms", ms(alone)),
-        ("time for 100 sends of eight clients, ms", 100_000.0 / rate),
+        ("sends of eight clients, per second", rate),
         ("send to another's waiting sync, p50, ms", ms(wake)),
         (if SMALL { "initial sync of 21 rooms, ms" } else { "initial sync of 301 rooms, ms" }, ms(sync)),
         ("sliding sync, first window of 20 rooms, ms", ms(window)),

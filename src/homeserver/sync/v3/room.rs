@@ -298,6 +298,11 @@ pub(super) fn left(db: &Reader<'_>, ctx: &Ctx<'_>, member: &Membership) -> Resul
         .filter(|end| since.is_none_or(|since| *end > since));
     let mut out = Room::default();
     let mut shown = BTreeSet::new();
+    // State after the timeline has the membership by which it ended; a ban can come later than the departure.
+    let own = match ctx.form {
+        StateForm::Before => None,
+        StateForm::After | StateForm::UnstableAfter => sync_rooms::member_entry(db, room, &ctx.viewer.user_id)?,
+    };
     match end {
         Some(end) => {
             let known = match since {
@@ -308,16 +313,16 @@ pub(super) fn left(db: &Reader<'_>, ctx: &Ctx<'_>, member: &Membership) -> Resul
             let history = History::load(db, room, ctx.viewer, after)?;
             let slice = read_timeline(db, ctx, member, &history, after, end)?;
             shown = slice.events.iter().map(|event| event.nid).collect();
-            let state = state_of(db, ctx, member, &slice, known, end)?;
+            let mut state = state_of(db, ctx, member, &slice, known, end)?;
+            if let Some(own) = own {
+                state.retain(|entry| entry.key != own.key);
+                state.push(own);
+            }
             write_state(ctx, &view, &state, &mut out)?;
             out.timeline = to_timeline(ctx, &view, &slice)?;
         }
-        // Never in it since then: there is nothing to see but the membership itself. State after the timeline has it too.
-        None if ctx.form == StateForm::Before => drop(write_state(ctx, &view, &[], &mut out)?),
-        None => {
-            let own = sync_rooms::member_entry(db, room, &ctx.viewer.user_id)?;
-            write_state(ctx, &view, own.as_slice(), &mut out)?;
-        }
+        // Never in it since then: there is nothing to see but the membership itself.
+        None => drop(write_state(ctx, &view, own.as_slice(), &mut out)?),
     }
     if !shown.contains(&member.event) && filter::event(&ctx.filter.room.timeline, &events::by_nid(db, member.event)?)? {
         let mut own = [view.by_nid(member.event).map_err(format::internal)?];
