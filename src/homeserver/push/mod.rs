@@ -17,7 +17,8 @@ use ruma::{
     push::{FlattenedJson, PushConditionPowerLevelsCtx, PushConditionRoomCtx, Ruleset},
     serde::Raw,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{
     rooms::relation,
@@ -52,7 +53,7 @@ pub struct NewEvent<'a> {
 }
 
 /// The content of `m.push_rules`.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize)]
 struct Content {
     global: Ruleset,
 }
@@ -98,7 +99,22 @@ pub fn rules(db: &Reader<'_>, user: UserNid, user_id: &UserId) -> Result<Ruleset
 ///
 /// [`StoreError::Data`] when they cannot be written as JSON.
 pub fn content(rules: Ruleset) -> Result<String> {
-    serde_json::to_string(&Content { global: rules }).map_err(|e| StoreError::Data(e.to_string()))
+    Ok(json!({ "global": to_json(&rules)? }).to_string())
+}
+
+/// Rules as clients get them: every kind has its list, also an empty one, because some clients look into it unasked.
+///
+/// # Errors
+///
+/// [`StoreError::Data`] when they cannot be written as JSON.
+pub fn to_json(rules: &Ruleset) -> Result<Value> {
+    let mut json = serde_json::to_value(rules).map_err(|e| StoreError::Data(e.to_string()))?;
+    if let Some(kinds) = json.as_object_mut() {
+        for kind in ["override", "content", "room", "sender", "underride"] {
+            kinds.entry(kind).or_insert_with(|| json!([]));
+        }
+    }
+    Ok(json)
 }
 
 /// Stores a user's rules.

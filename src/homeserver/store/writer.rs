@@ -214,11 +214,14 @@ fn batch(connection: &Connection, position: &mut i64, first: Job, queue: &std_mp
     if let Some(error) = &failure {
         *position = before;
         tracing::error!(%error, jobs = deliveries.len(), "a commit failed; nothing of it was kept");
-    } else if !touched.is_empty() {
-        (observer.0)(&Commit { position: StreamPos(*position), users: touched });
     }
+    // Answers first: a client that learns of its own event from a sync before it has the answer to its request has to match
+    // the two, and some cannot.
     for deliver in deliveries {
         deliver(failure.clone());
+    }
+    if failure.is_none() && !touched.is_empty() {
+        (observer.0)(&Commit { position: StreamPos(*position), users: touched });
     }
 }
 

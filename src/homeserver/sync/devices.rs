@@ -53,11 +53,12 @@ pub(super) fn since(db: &Reader<'_>, q: &Question<'_>) -> Result<DeviceLists> {
     let mut gone = BTreeSet::new();
     for (room, changes) in q.own_changes {
         let joined = changes.iter().any(|c| c.membership == MembershipState::Join);
-        let is_joined = q.joined.contains(room);
-        if joined && is_joined && before(db, *room, q)? != Some(MembershipState::Join) {
+        let (was_joined, is_joined) = (before(db, *room, q)? == Some(MembershipState::Join), q.joined.contains(room));
+        if joined && is_joined && !was_joined {
             came.extend(sync_rooms::joined_members(db, *room)?);
         }
-        if !is_joined {
+        // Turning down an invite ends nothing: the room was not shared yet.
+        if (joined || was_joined) && !is_joined {
             gone.extend(sync_rooms::joined_members(db, *room)?);
             moved(db, *room, q, &mut BTreeSet::new(), &mut gone)?;
         }

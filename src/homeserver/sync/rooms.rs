@@ -1,6 +1,6 @@
 //! Facts about a room that both forms of sync tell.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Raw, format};
 use crate::homeserver::{
@@ -10,12 +10,25 @@ use crate::homeserver::{
         Reader, Result, StoreError, events, state,
         sync_rooms::{self, StateEntry},
     },
-    types::{EventNid, RoomNid, UserNid},
+    types::{EventNid, RoomNid, StateKeyNid, StreamPos, UserNid},
 };
 
 /// The state events behind these entries.
 pub(super) fn state_events<'a>(view: &View<'_, '_>, entries: impl IntoIterator<Item = &'a StateEntry>) -> Result<Vec<Raw>> {
     entries.into_iter().filter_map(|entry| entry.event).map(|event| view.state(event).map_err(format::internal)).collect()
+}
+
+/// The room's whole state right after a position: the current one with later changes undone.
+pub(super) fn state_at(db: &Reader<'_>, room: RoomNid, at: StreamPos, now: StreamPos) -> Result<Vec<StateEntry>> {
+    let mut state: BTreeMap<StateKeyNid, StateEntry> =
+        sync_rooms::current_state(db, room, true)?.into_iter().map(|entry| (entry.key, entry)).collect();
+    for (key, change) in sync_rooms::state_changes(db, room, at, now)? {
+        match change.before {
+            Some(before) => drop(state.insert(key, StateEntry { event: Some(before), ..change.entry })),
+            None => drop(state.remove(&key)),
+        }
+    }
+    Ok(state.into_values().collect())
 }
 
 /// One string of the content of a current state event; `None` where it is missing or empty.

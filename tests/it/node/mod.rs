@@ -4,3 +4,4 @@ mod crash;
 mod encryption;
 mod hostile;
 mod rooms;
+mod truth;

@@ -7,6 +7,7 @@ pub mod fake;
 pub mod home;
 pub mod http;
 pub mod node;
+pub mod peers;
 pub mod proc;
 pub mod pty;
 pub mod wait;

@@ -38,9 +38,13 @@ const FIELD: &[&str] = &[
     "/_matrix/client/unstable/uk.tcpip.msc4133/profile/{user_id}/{field}",
 ];
 
+/// The whole profile under MSC4133's name.
+const UNSTABLE_PROFILE: &[&str] = &["/_matrix/client/unstable/uk.tcpip.msc4133/profile/{user_id}"];
+
 pub(super) fn add(routes: Routes) -> Routes {
     routes
         .add_raw::<get_profile::v3::Request, _, _, _>(get_profile)
+        .add_raw_at::<NoAccessToken, _, _, _>(&Method::GET, UNSTABLE_PROFILE, get_profile)
         .add_raw_at::<NoAccessToken, _, _, _>(&Method::GET, FIELD, get_profile_field)
         .add_raw_at::<AccessToken, _, _, _>(&Method::PUT, FIELD, set_profile_field)
         .add_raw_at::<AccessToken, _, _, _>(&Method::DELETE, FIELD, delete_profile_field)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use http::StatusCode;
 use ruma::{
     api::client::push::{
@@ -10,9 +11,10 @@ use ruma::{
     },
     push::{InsertPushRuleError, RemovePushRuleError, Ruleset},
 };
+use serde_json::{Value, json};
 
 use super::super::{
-    call::{Call, Routes},
+    call::{Call, RawCall, Routes},
     error::{ApiError, ApiResult},
 };
 use crate::homeserver::{Node, push, store::StoreError, types::Requester};
@@ -22,8 +24,8 @@ const RULES_BYTES: usize = 256 * 1024;
 
 pub(super) fn add(routes: Routes) -> Routes {
     routes
-        .add::<get_pushrules_all::v3::Request, _, _>(get_pushrules_all)
-        .add::<get_pushrules_global_scope::v3::Request, _, _>(get_pushrules_global_scope)
+        .add_raw::<get_pushrules_all::v3::Request, _, _, _>(get_pushrules_all)
+        .add_raw::<get_pushrules_global_scope::v3::Request, _, _, _>(get_pushrules_global_scope)
         .add::<get_pushrule::v3::Request, _, _>(get_pushrule)
         .add::<set_pushrule::v3::Request, _, _>(set_pushrule)
         .add::<delete_pushrule::v3::Request, _, _>(delete_pushrule)
@@ -75,16 +77,13 @@ where
 }
 
 /// `GET /_matrix/client/v3/pushrules/`
-async fn get_pushrules_all(node: Arc<Node>, call: Call<get_pushrules_all::v3::Request>) -> ApiResult<get_pushrules_all::v3::Response> {
-    Ok(get_pushrules_all::v3::Response::new(rules(&node, &call.who).await?))
+async fn get_pushrules_all(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
+    Ok(Json(json!({ "global": push::to_json(&rules(&node, &call.who).await?)? })))
 }
 
 /// `GET /_matrix/client/v3/pushrules/global/`
-async fn get_pushrules_global_scope(
-    node: Arc<Node>,
-    call: Call<get_pushrules_global_scope::v3::Request>,
-) -> ApiResult<get_pushrules_global_scope::v3::Response> {
-    Ok(get_pushrules_global_scope::v3::Response::new(rules(&node, &call.who).await?))
+async fn get_pushrules_global_scope(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
+    Ok(Json(push::to_json(&rules(&node, &call.who).await?)?))
 }
 
 /// `GET /_matrix/client/v3/pushrules/global/{kind}/{ruleId}`

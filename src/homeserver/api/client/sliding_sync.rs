@@ -36,9 +36,14 @@ struct Body {
     extensions: request::Extensions,
 }
 
+fn refused(error: serde_json::Error) -> ApiError {
+    let message = error.to_string();
+    if message.starts_with("missing field") { ApiError::missing_param(message) } else { ApiError::bad_json(message) }
+}
+
 /// `POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync`
 async fn sync_events(node: Arc<Node>, call: RawCall) -> ApiResult<Json<sliding::Response>> {
-    let body: Body = serde_json::from_value(call.object()?.into()).map_err(|e| ApiError::bad_json(e.to_string()))?;
+    let body: Body = serde_json::from_value(call.object()?.into()).map_err(refused)?;
     let find = |name: &str| call.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let mut request = v5::Request::new();
     request.pos = find("pos").map(str::to_owned);

@@ -41,8 +41,12 @@ pub(super) struct Entry {
     pub room_id: OwnedRoomId,
     pub membership: MembershipState,
     pub member_event: EventNid,
-    /// Sorts the lists.
+    /// Sorts the lists: the room's newest event, or the user's membership where the user is not in it.
+    pub active: StreamPos,
+    /// Told to clients, which sort by it: the newest event of the kinds that count as activity for people.
     pub bump: StreamPos,
+    /// The user was in it and was kicked or banned: it stays in the lists until forgotten.
+    pub thrown_out: bool,
     pub encrypted: bool,
     pub room_type: Option<String>,
     pub forgotten: bool,

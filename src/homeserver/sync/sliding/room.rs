@@ -17,7 +17,7 @@ use super::{
 use crate::homeserver::{
     events::view::View,
     store::{
-        Reader, Result, members, push,
+        Reader, Result, events as store_events, members, push,
         push::Counts,
         rooms as store_rooms,
         sync_rooms::{self, StateChange, StateEntry},
@@ -284,7 +284,29 @@ fn left(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted<'_>, told: Option<&Told>
             entries.retain(|e| wanted.required.matches(&e.kind, &e.state_key) && e.state_key != ctx.viewer.user_id.as_str());
         }
     }
+    if told.is_none() && wanted.entry.thrown_out {
+        entries = as_it_was(db, ctx, &view, wanted, &mut out)?;
+    }
     out.required_state = rooms::state_events(&view, &entries)?;
     out.required_state.push(view.state(wanted.entry.member_event).map_err(format::internal)?);
     Ok(out)
+}
+
+/// What a room was like when the user was thrown out of it, for a connection that does not know it.
+fn as_it_was(db: &Reader<'_>, ctx: &Ctx<'_>, view: &View<'_, '_>, wanted: &Wanted<'_>, out: &mut Room) -> Result<Vec<StateEntry>> {
+    let (room, end) = (wanted.entry.room, wanted.entry.active);
+    let history = History::load(db, room, ctx.viewer, StreamPos(0))?;
+    let limit = wanted.timeline_limit;
+    let request = timeline::Request { room, after: StreamPos(0), up_to: end, limit, history: &history, ignored: ctx.ignored };
+    let slice = Slice::read(db, &request, |_| true)?;
+    timeline_into(ctx, view, &slice, out)?;
+    let shown = if wanted.required.lazy { people(&slice)? } else { BTreeSet::new() };
+    let mut entries = rooms::state_at(db, room, end, ctx.now)?;
+    if let Some(event) = entries.iter().find(|e| e.kind == "m.room.name" && e.state_key.is_empty()).and_then(|e| e.event) {
+        out.name = format::content_str(&store_events::by_nid(db, event)?, "name")?.filter(|name| !name.is_empty());
+    }
+    let wants =
+        |e: &StateEntry| wanted.required.matches(&e.kind, &e.state_key) || (e.kind == "m.room.member" && shown.contains(&e.state_key));
+    entries.retain(|e| wants(e) && e.state_key != ctx.viewer.user_id.as_str());
+    Ok(entries)
 }

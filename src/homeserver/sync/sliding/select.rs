@@ -13,7 +13,7 @@ use super::{
 };
 use crate::homeserver::{
     store::{
-        Reader, Result, events, state,
+        Reader, Result, events, members, state,
         sync_rooms::{self, Membership, MembershipChange},
     },
     sync::{format, rooms, viewer::Viewer},
@@ -41,7 +41,7 @@ impl Index {
         let Some(base) = base else {
             let mut entries = HashMap::new();
             for membership in sync_rooms::memberships(db, viewer.user)?.into_values() {
-                put(db, &mut entries, membership, None, ignored)?;
+                put(db, viewer, &mut entries, membership, None, ignored)?;
             }
             return Ok(Self { entries: Arc::new(entries), changed: BTreeSet::new(), own_changes: HashMap::new() });
         };
@@ -54,7 +54,7 @@ impl Index {
             match sync_rooms::membership(db, viewer.user, *room)? {
                 Some(membership) => {
                     let old = entries.get(room).cloned();
-                    put(db, entries, membership, old.as_deref(), ignored)?;
+                    put(db, viewer, entries, membership, old.as_deref(), ignored)?;
                 }
                 None => drop(entries.remove(room)),
             }
@@ -63,8 +63,18 @@ impl Index {
     }
 }
 
+/// True for a room that the user was in until somebody else ended that.
+fn thrown_out(db: &Reader<'_>, viewer: &Viewer, m: &Membership) -> Result<bool> {
+    if !matches!(m.membership, MembershipState::Leave | MembershipState::Ban) {
+        return Ok(false);
+    }
+    let by_others = format::sender(&events::by_nid(db, m.event)?)? != viewer.user_id.as_str();
+    Ok(by_others && members::changes(db, m.room, viewer.user)?.iter().any(|change| change.membership == "join"))
+}
+
 fn put(
     db: &Reader<'_>,
+    viewer: &Viewer,
     entries: &mut HashMap<RoomNid, Arc<Entry>>,
     m: Membership,
     old: Option<&Entry>,
@@ -75,7 +85,9 @@ fn put(
         return Ok(());
     }
     let joined = m.membership == MembershipState::Join;
+    let active = if joined { events::newest_pos(db, m.room)?.unwrap_or(m.pos) } else { m.pos };
     let bump = if joined { sync_rooms::bump_stamp(db, m.room)?.unwrap_or(m.pos) } else { m.pos };
+    let thrown_out = !m.forgotten && thrown_out(db, viewer, &m)?;
     let encrypted = match old {
         Some(old) if old.encrypted => true,
         _ => state::current(db, m.room, "m.room.encryption", "")?.is_some(),
@@ -92,7 +104,9 @@ fn put(
         room_id: m.room_id,
         membership: m.membership,
         member_event: m.event,
+        active,
         bump,
+        thrown_out,
         encrypted,
         room_type,
         forgotten: m.forgotten,
@@ -136,7 +150,7 @@ pub(super) fn select<'a>(index: &Index, asked: &Asked<'a>) -> Selection<'a> {
     let mut selection = Selection::default();
     let me = &asked.viewer.user_id;
     let mut current: Vec<&Arc<Entry>> = index.entries.values().filter(|e| is_current(e)).collect();
-    current.sort_by(|a, b| b.bump.cmp(&a.bump).then(b.room.cmp(&a.room)));
+    current.sort_by(|a, b| b.active.cmp(&a.active).then(b.room.cmp(&a.room)));
     for (name, list) in asked.lists {
         let matching: Vec<&Arc<Entry>> =
             current.iter().copied().filter(|e| list.filters.as_ref().is_none_or(|f| passes(f, e, asked.direct))).collect();
@@ -162,7 +176,7 @@ pub(super) fn select<'a>(index: &Index, asked: &Asked<'a>) -> Selection<'a> {
 /// Rooms that a client may still think it is in.
 fn left_rooms(index: &Index, asked: &Asked<'_>, selection: &mut Selection<'_>) {
     let required = Arc::new(Required::own_membership(&asked.viewer.user_id));
-    let left = index.entries.values().filter(|e| !is_current(e));
+    let left = index.entries.values().filter(|e| is_over(e));
     match asked.base {
         // Those that this connection was told of as something else.
         Some(base) => {
@@ -177,8 +191,8 @@ fn left_rooms(index: &Index, asked: &Asked<'_>, selection: &mut Selection<'_>) {
         }
         // A new connection of a client that may have been here before.
         None if !asked.lists.is_empty() => {
-            let mut left: Vec<_> = left.filter(|e| !e.forgotten).collect();
-            left.sort_by_key(|e| std::cmp::Reverse(e.bump));
+            let mut left: Vec<_> = left.filter(|e| !e.forgotten && !e.thrown_out).collect();
+            left.sort_by_key(|e| std::cmp::Reverse(e.active));
             for entry in left.into_iter().take(LEFT_ROOMS) {
                 want(&mut selection.rooms, entry, 0, &required);
             }
@@ -207,8 +221,13 @@ fn want<'w, 'a>(
     wanted
 }
 
+/// In the server's list of the user's rooms.
 fn is_current(entry: &Entry) -> bool {
-    matches!(entry.membership, MembershipState::Join | MembershipState::Invite | MembershipState::Knock)
+    entry.thrown_out || !is_over(entry)
+}
+
+fn is_over(entry: &Entry) -> bool {
+    !matches!(entry.membership, MembershipState::Join | MembershipState::Invite | MembershipState::Knock)
 }
 
 fn index_of(number: ruma::UInt) -> usize {

@@ -84,6 +84,7 @@ pub(super) struct Knocked {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Room {
     pub timeline: Timeline,
+    /// Written also when empty: matrix-nio refuses rooms that were left without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<Events>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -23,7 +23,7 @@ use crate::homeserver::{
         viewer::Viewer,
         visibility::History,
     },
-    types::{RoomNid, StateKeyNid, StreamPos},
+    types::{RoomNid, StreamPos, Token},
 };
 
 /// What holds for all rooms of one answer.
@@ -138,7 +138,7 @@ fn state_of(
     let mut entries = match known {
         None => {
             people.insert(ctx.viewer.user_id.to_string());
-            state_at(db, room, at, ctx.now)?
+            rooms::state_at(db, room, at, ctx.now)?
         }
         Some(known) => sync_rooms::state_changes(db, room, known, at)?.into_values().map(|change| change.entry).collect(),
     };
@@ -159,19 +159,6 @@ fn state_of(
         }
     }
     Ok(wanted)
-}
-
-/// The room's whole state right after a position: the current one with later changes undone.
-fn state_at(db: &Reader<'_>, room: RoomNid, at: StreamPos, now: StreamPos) -> Result<Vec<StateEntry>> {
-    let mut state: BTreeMap<StateKeyNid, StateEntry> =
-        sync_rooms::current_state(db, room, true)?.into_iter().map(|entry| (entry.key, entry)).collect();
-    for (key, change) in sync_rooms::state_changes(db, room, at, now)? {
-        match change.before {
-            Some(before) => drop(state.insert(key, StateEntry { event: Some(before), ..change.entry })),
-            None => drop(state.remove(&key)),
-        }
-    }
-    Ok(state.into_values().collect())
 }
 
 /// State that changed during the timeline without the client seeing the event there: a filter took it out, or it was resolved.
@@ -217,7 +204,7 @@ fn write_state(ctx: &Ctx<'_>, view: &View<'_, '_>, state: &[StateEntry], out: &m
     let count = events.len();
     let events = Some(Events { events });
     match ctx.form {
-        StateForm::Before => out.state = events.filter(|_| count > 0),
+        StateForm::Before => out.state = events,
         StateForm::After => out.state_after = events,
         StateForm::UnstableAfter => out.unstable_state_after = events,
     }
@@ -311,6 +298,11 @@ pub(super) fn left(db: &Reader<'_>, ctx: &Ctx<'_>, member: &Membership) -> Resul
         .filter(|end| since.is_none_or(|since| *end > since));
     let mut out = Room::default();
     let mut shown = BTreeSet::new();
+    // State after the timeline has the membership by which it ended; a ban can come later than the departure.
+    let own = match ctx.form {
+        StateForm::Before => None,
+        StateForm::After | StateForm::UnstableAfter => sync_rooms::member_entry(db, room, &ctx.viewer.user_id)?,
+    };
     match end {
         Some(end) => {
             let known = match since {
@@ -321,18 +313,24 @@ pub(super) fn left(db: &Reader<'_>, ctx: &Ctx<'_>, member: &Membership) -> Resul
             let history = History::load(db, room, ctx.viewer, after)?;
             let slice = read_timeline(db, ctx, member, &history, after, end)?;
             shown = slice.events.iter().map(|event| event.nid).collect();
-            let state = state_of(db, ctx, member, &slice, known, end)?;
+            let mut state = state_of(db, ctx, member, &slice, known, end)?;
+            if let Some(own) = own {
+                state.retain(|entry| entry.key != own.key);
+                state.push(own);
+            }
             write_state(ctx, &view, &state, &mut out)?;
             out.timeline = to_timeline(ctx, &view, &slice)?;
         }
         // Never in it since then: there is nothing to see but the membership itself.
-        None => drop(write_state(ctx, &view, &[], &mut out)?),
+        None => drop(write_state(ctx, &view, own.as_slice(), &mut out)?),
     }
     if !shown.contains(&member.event) && filter::event(&ctx.filter.room.timeline, &events::by_nid(db, member.event)?)? {
         let mut own = [view.by_nid(member.event).map_err(format::internal)?];
         filter::fields(ctx.filter, &mut own)?;
         out.timeline.events.extend(own);
     }
+    // Nothing before the membership can be paged to; clients expect a place all the same.
+    out.timeline.prev_batch.get_or_insert_with(|| Token(member.pos).to_string());
     out.account_data.events = room_account_data(db, ctx, member, since.is_none())?;
     Ok(out)
 }

@@ -333,3 +333,52 @@ async fn device_lists_and_key_counts_come_with_the_encryption_extension() {
     let third = ann.slide(Some(&second["pos"]), body).await;
     assert_eq!(third["extensions"]["e2ee"]["device_lists"]["left"], json!([bob.id]));
 }
+
+#[tokio::test]
+async fn any_event_brings_its_room_into_the_window() {
+    let home = Home::new().await;
+    let ann = home.user("ann").await;
+    let quiet = ann.create_room(json!({})).await;
+    let other = ann.create_room(json!({})).await;
+    ann.say(&other, "one").await;
+    let first = ann.slide(None, list(0, 1)).await;
+    assert!(first["rooms"][&other].is_object() && first["rooms"][&quiet].is_null());
+    ann.set_state(&quiet, "m.room.topic", "", json!({ "topic": "tea" })).await;
+    let second = ann.slide(Some(&first["pos"]), list(0, 1)).await;
+    assert!(second["rooms"][&quiet].is_object(), "{second}");
+    // Clients sort by what people did: that has not changed.
+    assert!(second["rooms"][&quiet]["bump_stamp"].as_i64().unwrap() < first["rooms"][&other]["bump_stamp"].as_i64().unwrap());
+}
+
+#[tokio::test]
+async fn a_room_that_one_was_thrown_out_of_stays_in_the_list_until_it_is_forgotten() {
+    let home = Home::new().await;
+    let (ann, bob) = (home.user("ann").await, home.user("bob").await);
+    let room = ann.create_room(json!({ "name": "Party", "invite": [bob.id] })).await;
+    let never = ann.create_room(json!({ "name": "Never", "invite": [bob.id] })).await;
+    bob.join(&room).await;
+    ann.say(&room, "get out").await;
+    for room in [&room, &never] {
+        ann.post(&format!("rooms/{room}/kick"), json!({ "user_id": bob.id })).await;
+    }
+    ann.set_state(&room, "m.room.name", "", json!({ "name": "secret" })).await;
+    ann.say(&room, "secret").await;
+    let answer = bob.slide(None, list(9, 2)).await;
+    assert_eq!(answer["lists"]["all"]["count"], 1, "an invite that was taken back was never a room of theirs");
+    assert!(!answer.to_string().contains("secret"), "{answer}");
+    let told = &answer["rooms"][&room];
+    assert_eq!((&told["name"], &told["initial"]), (&json!("Party"), &json!(true)));
+    assert_eq!(
+        told["timeline"].as_array().unwrap().iter().map(|e| e["type"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["m.room.message", "m.room.member"]
+    );
+    let of_ann = |e: &Value| e["state_key"] == ann.id.as_str();
+    assert!(told["required_state"].as_array().unwrap().iter().any(of_ann), "who is seen to speak: {told}");
+    let own: Vec<_> = told["required_state"].as_array().unwrap().iter().filter(|e| e["state_key"] == bob.id.as_str()).collect();
+    assert_eq!(own.len(), 1, "{own:?}");
+    assert_eq!(own[0]["content"]["membership"], "leave");
+    let after = bob.slide(Some(&answer["pos"]), list(9, 2)).await;
+    assert_eq!(after["rooms"], json!({}));
+    bob.post(&format!("rooms/{room}/forget"), json!({})).await;
+    assert_eq!(bob.slide(None, list(9, 2)).await["lists"]["all"]["count"], 0);
+}

@@ -329,3 +329,41 @@ async fn filters_are_stored_and_bad_tokens_and_filters_refused() {
         assert_eq!((status, &answer["errcode"]), (StatusCode::BAD_REQUEST, &json!("M_INVALID_PARAM")), "{query}");
     }
 }
+
+#[tokio::test]
+async fn an_invite_that_is_turned_down_ends_in_the_state_too_and_ends_nothing_else() {
+    let home = Home::new().await;
+    let (ann, bob) = (home.user("ann").await, home.user("bob").await);
+    let room = ann.create_room(json!({ "invite": [bob.id] })).await;
+    let first = bob.sync(None, "use_state_after=true").await;
+    bob.post(&format!("rooms/{room}/leave"), json!({})).await;
+    let second = bob.sync(Some(&first["next_batch"]), "use_state_after=true").await;
+    let left = &second["rooms"]["leave"][&room];
+    for part in ["timeline", "state_after"] {
+        let events = left[part]["events"].as_array().unwrap();
+        assert_eq!(events.len(), 1, "{left}");
+        assert_eq!((&events[0]["state_key"], &events[0]["content"]["membership"]), (&json!(bob.id), &json!("leave")));
+    }
+    let plain = bob.sync(Some(&first["next_batch"]), "").await["rooms"]["leave"][&room].clone();
+    assert_eq!(plain["state"], json!({ "events": [] }));
+    assert!(plain["timeline"]["prev_batch"].is_string(), "{plain}");
+    assert!(second.get("device_lists").is_none(), "no room was shared, so nobody is lost: {second}");
+}
+
+#[tokio::test]
+async fn a_ban_after_the_departure_is_how_it_ended() {
+    let home = Home::new().await;
+    let (ann, bob) = (home.user("ann").await, home.user("bob").await);
+    let room = ann.create_room(json!({ "invite": [bob.id] })).await;
+    bob.join(&room).await;
+    let first = bob.sync(None, "use_state_after=true").await;
+    bob.post(&format!("rooms/{room}/leave"), json!({})).await;
+    ann.post(&format!("rooms/{room}/ban"), json!({ "user_id": bob.id })).await;
+    let second = bob.sync(Some(&first["next_batch"]), "use_state_after=true").await;
+    let left = &second["rooms"]["leave"][&room];
+    let memberships = |part: &str| -> Vec<Value> {
+        left[part]["events"].as_array().unwrap().iter().map(|event| event["content"]["membership"].clone()).collect()
+    };
+    assert_eq!(memberships("timeline"), [json!("leave"), json!("ban")]);
+    assert_eq!(memberships("state_after"), [json!("ban")]);
+}
