@@ -11,8 +11,29 @@ const TRANSACTIONS_MS: u64 = 14 * 24 * 60 * 60 * 1000;
 /// Batches of one round; what is left over is for the next one.
 const BATCHES: usize = 1000;
 
-/// Starts the task. It ends with the node.
+/// Events added to the search index in one transaction: others get their turn between two of them.
+const INDEXED: usize = 200;
+
+/// Adds what was stored before there was a search index, and then ends. A restart goes on where it was.
+fn catch_up(node: &Arc<Node>) {
+    let node = Arc::clone(node);
+    node.tasks.clone().spawn("node-search-index", async move {
+        while !node.tasks.shutdown().is_triggered() {
+            match node.store.write(|tx| store::search::catch_up(tx, INDEXED)).await {
+                Ok(true) => tokio::task::yield_now().await,
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "the search index is incomplete until the next start");
+                    return;
+                }
+            }
+        }
+    });
+}
+
+/// Starts the tasks. They end with the node.
 pub(super) fn start(node: &Arc<Node>) {
+    catch_up(node);
     let node = Arc::clone(node);
     let shutdown = node.tasks.shutdown().clone();
     node.tasks.clone().spawn("node-housekeeping", async move {

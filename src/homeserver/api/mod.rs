@@ -4,6 +4,7 @@
 
 pub mod call;
 mod client;
+pub mod endpoints;
 pub mod error;
 mod event_error;
 pub mod inside;

@@ -5,6 +5,7 @@
 
 mod append;
 pub mod create;
+pub mod delayed;
 pub mod hierarchy;
 pub mod hook;
 pub mod membership;
