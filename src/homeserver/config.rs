@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ruma::OwnedServerName;
 
-use super::outbound::Network;
+pub use super::outbound::Network;
 use crate::base::Secret;
 
 /// Who may create accounts with `POST /register`.
@@ -47,6 +47,10 @@ pub struct Config {
     pub public_base_url: Option<String>,
     /// Networks that requests on behalf of users (push gateways, previews) may reach although they are not public.
     pub outbound_networks: Vec<Network>,
+    /// Fetch pages for previews of links.
+    pub url_previews: bool,
+    /// Reverse proxies whose `X-Forwarded-For` is believed. None by default: anybody could send that header.
+    pub trusted_proxies: Vec<Network>,
     /// A TURN server for calls.
     pub turn: Option<Turn>,
     /// Base URLs of LiveKit authorisation services for group calls (MSC4195).
@@ -70,6 +74,8 @@ impl Config {
             max_upload_bytes: Self::MAX_UPLOAD_BYTES,
             public_base_url: None,
             outbound_networks: Vec::new(),
+            url_previews: true,
+            trusted_proxies: Vec::new(),
             turn: None,
             livekit_urls: Vec::new(),
             max_event_delay_ms: 24 * 60 * 60 * 1000,

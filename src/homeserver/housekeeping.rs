@@ -31,9 +31,25 @@ fn catch_up(node: &Arc<Node>) {
     });
 }
 
+/// Files of uploads that are younger may still be on their way to a row.
+const UPLOAD: Duration = Duration::from_secs(60 * 60);
+
+/// Removes media files that nothing knows of, once at the start.
+fn sweep(node: &Arc<Node>) {
+    let node = Arc::clone(node);
+    node.tasks.clone().spawn("node-media-sweep", async move {
+        match node.media.sweep(UPLOAD).await {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(files, "removed media files of uploads that were never finished"),
+            Err(error) => tracing::warn!(%error, "the media directory could not be swept"),
+        }
+    });
+}
+
 /// Starts the tasks. They end with the node.
 pub(super) fn start(node: &Arc<Node>) {
     catch_up(node);
+    sweep(node);
     let node = Arc::clone(node);
     let shutdown = node.tasks.shutdown().clone();
     node.tasks.clone().spawn("node-housekeeping", async move {

@@ -37,6 +37,8 @@ pub struct Node {
     pub media: Media,
     /// Requests to addresses that users name.
     pub outbound: Outbound,
+    /// Places for previews that are being made.
+    pub previewing: tokio::sync::Semaphore,
     /// Told when a delayed event is to be sent earlier than was known.
     pub delayed: tokio::sync::Notify,
     /// Wakes those who wait for news.
@@ -80,6 +82,7 @@ impl Node {
             sync: Sync::new(clock.now_ms(), randomness.as_ref()),
             media,
             outbound,
+            previewing: tokio::sync::Semaphore::new(8),
             delayed: tokio::sync::Notify::new(),
             config,
             store,

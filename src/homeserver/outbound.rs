@@ -94,7 +94,11 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, c, ..] = address.segments();
     // Global unicast, without what tunnels to IPv4 (Teredo, 6to4: the inner address would go unchecked) and documentation.
-    a & 0xe000 == 0x2000 && !(a == 0x2001 && (b < 0x0200 || b == 0x0db8)) && a != 0x2002 && !(a == 0x3fff && b < 0x1000) && (a, b, c) != (0x2620, 0x4f, 0x8000)
+    a & 0xe000 == 0x2000
+        && !(a == 0x2001 && (b < 0x0200 || b == 0x0db8))
+        && a != 0x2002
+        && !(a == 0x3fff && b < 0x1000)
+        && (a, b, c) != (0x2620, 0x4f, 0x8000)
 }
 
 /// Which addresses may be connected to.

@@ -127,11 +127,8 @@ fn send(tx: &mut Tx<'_>, ctx: &Ctx, event: &Delayed) -> Result<()> {
         Some(state_key) => Draft::state(sender, &event.kind, state_key, content),
         None => Draft::message(sender, &event.kind, content),
     };
-    draft.txn = event.txn_id.clone().map(|txn_id| Txn {
-        device_id: event.device_id.clone(),
-        scope: format!("delayed/{}", event.delay_id),
-        txn_id,
-    });
+    draft.txn =
+        event.txn_id.clone().map(|txn_id| Txn { device_id: event.device_id.clone(), scope: format!("delayed/{}", event.delay_id), txn_id });
     // Removed first: a state event of ours would otherwise find itself.
     delayed::delete(tx, &event.delay_id)?;
     append(tx, ctx, &room, draft).map(drop)
@@ -171,7 +168,8 @@ async fn run(node: &Node) {
 pub async fn send_due(node: &Node) -> Result<Option<Duration>> {
     loop {
         let now_ms = i64::try_from(node.clock.now_ms()).unwrap_or(i64::MAX);
-        let (due, next) = node.store.read(move |db| Ok::<_, EventError>((delayed::due(db, now_ms, BATCH)?, delayed::next_due(db)?))).await?;
+        let (due, next) =
+            node.store.read(move |db| Ok::<_, EventError>((delayed::due(db, now_ms, BATCH)?, delayed::next_due(db)?))).await?;
         if due.is_empty() {
             return Ok(next.map(|at| Duration::from_millis(at.saturating_sub(now_ms).max(1).unsigned_abs())));
         }

@@ -31,14 +31,7 @@ pub(super) fn after_append(tx: &mut Tx<'_>, ctx: &Ctx, event: &NewEvent<'_>) -> 
     }
     push::on_event(
         tx,
-        &push::NewEvent {
-            room: event.room,
-            pdu: event.pdu,
-            nid: event.nid,
-            pos: event.pos,
-            sender: event.sender,
-            now_ms: ctx.now_ms,
-        },
+        &push::NewEvent { room: event.room, pdu: event.pdu, nid: event.nid, pos: event.pos, sender: event.sender, now_ms: ctx.now_ms },
     )?;
     if let Some(state_key) = event.pdu.state_key() {
         delayed::superseded(tx, event.room.nid, &event.pdu.kind().to_string(), state_key, event.sender)?;

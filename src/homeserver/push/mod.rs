@@ -22,6 +22,7 @@ use ruma::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    events::invites,
     rooms::relation,
     store::{
         Reader, Result, StoreError, Tx,
@@ -190,13 +191,13 @@ fn invited(db: &Reader<'_>, event: &NewEvent<'_>) -> Result<Option<Recipient>> {
     if members::get(db, event.room.nid, user)?.is_none_or(|member| member.membership != "invite") {
         return Ok(None);
     }
-    push::recipient(db, user)
+    let hidden = invites::of(db, user).map_err(|error| StoreError::Data(error.to_string()))?.hides(event.pdu.sender());
+    if hidden { Ok(None) } else { push::recipient(db, user) }
 }
 
 fn remember(tx: &Tx<'_>, user: UserNid, event: &NewEvent<'_>, actions: String, highlight: bool, invite: bool) -> Result<()> {
     let ts_ms = i64::try_from(event.now_ms).unwrap_or(i64::MAX);
-    let new =
-        Notification { pos: event.pos, room: event.room.nid, event: event.nid, actions, highlight, invite, ts_ms, read: false };
+    let new = Notification { pos: event.pos, room: event.room.nid, event: event.nid, actions, highlight, invite, ts_ms, read: false };
     pushers::notify(tx, user, &new)
 }
 

@@ -68,10 +68,8 @@ async fn run(node: &Node) {
 /// Pushers with something to send, and how long until the next one that failed tries again.
 async fn due(node: &Node) -> store::Result<(Vec<Pusher>, Option<Duration>)> {
     let now_ms = now(node);
-    let (due, next) = node
-        .store
-        .read(move |db| Ok::<_, StoreError>((pushers::due(db, now_ms, AT_ONCE * 4)?, pushers::next_retry(db, now_ms)?)))
-        .await?;
+    let (due, next) =
+        node.store.read(move |db| Ok::<_, StoreError>((pushers::due(db, now_ms, AT_ONCE * 4)?, pushers::next_retry(db, now_ms)?))).await?;
     let wait = |at: i64| Duration::from_millis(at.saturating_sub(now_ms).max(1).unsigned_abs());
     Ok((due, next.map(wait)))
 }

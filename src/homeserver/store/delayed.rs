@@ -88,7 +88,8 @@ pub fn get(db: &Reader<'_>, delay_id: &str) -> Result<Option<Delayed>> {
 ///
 /// Database errors.
 pub fn restart(tx: &Tx<'_>, delay_id: &str, now_ms: i64) -> Result<()> {
-    tx.prepare_cached("UPDATE delayed_events SET since_ms = ?2, due_ms = ?2 + delay_ms WHERE delay_id = ?1")?.execute((delay_id, now_ms))?;
+    tx.prepare_cached("UPDATE delayed_events SET since_ms = ?2, due_ms = ?2 + delay_ms WHERE delay_id = ?1")?
+        .execute((delay_id, now_ms))?;
     Ok(())
 }
 

@@ -62,7 +62,8 @@ pub(super) fn add(tx: &Tx<'_>, event: EventNid, kind: &str, json: &str) -> Resul
     if body.is_none() && name.is_none() && topic.is_none() {
         return Ok(());
     }
-    tx.prepare_cached("INSERT INTO search_index (rowid, body, name, topic) VALUES (?1, ?2, ?3, ?4)")?.execute((event.0, body, name, topic))?;
+    tx.prepare_cached("INSERT INTO search_index (rowid, body, name, topic) VALUES (?1, ?2, ?3, ?4)")?
+        .execute((event.0, body, name, topic))?;
     Ok(())
 }
 

@@ -2,5 +2,6 @@
 
 mod crash;
 mod encryption;
+mod garbage;
 mod hostile;
 mod rooms;

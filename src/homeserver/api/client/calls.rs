@@ -19,9 +19,11 @@ use crate::homeserver::Node;
 const TRANSPORTS: &[&str] = &["/_matrix/client/unstable/org.matrix.msc4143/rtc/transports"];
 
 pub(super) fn add(routes: Routes) -> Routes {
-    routes
-        .add_raw::<get_turn_server_info::v3::Request, _, _, _>(get_turn_server_info)
-        .add_raw_at::<AccessToken, _, _, _>(&Method::GET, TRANSPORTS, get_rtc_transports)
+    routes.add_raw::<get_turn_server_info::v3::Request, _, _, _>(get_turn_server_info).add_raw_at::<AccessToken, _, _, _>(
+        &Method::GET,
+        TRANSPORTS,
+        get_rtc_transports,
+    )
 }
 
 /// `GET /_matrix/client/v3/voip/turnServer`

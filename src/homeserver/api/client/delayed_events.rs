@@ -105,7 +105,9 @@ pub(super) fn asked(node: &Node, call: &RawCall) -> ApiResult<Option<u64>> {
     }
     let delay_ms: u64 = text.parse().map_err(|_| ApiError::invalid_param("The delay is not a number of milliseconds"))?;
     if delay_ms > most {
-        return Err(refused("M_MAX_DELAY_EXCEEDED", "The delay is longer than this server allows").field("org.matrix.msc4140.max_delay", most));
+        return Err(
+            refused("M_MAX_DELAY_EXCEEDED", "The delay is longer than this server allows").field("org.matrix.msc4140.max_delay", most)
+        );
     }
     Ok(Some(delay_ms))
 }

@@ -3,16 +3,18 @@
 mod account;
 mod account_data;
 mod backup;
+mod calls;
+mod dehydrated_device;
+mod delayed_events;
 mod devices;
 mod discovery;
 mod filters;
 mod keys;
 mod login;
 mod media;
-mod calls;
-mod delayed_events;
 mod mutual_rooms;
 mod presence;
+mod previews;
 mod profile;
 mod push_rules;
 mod pushers;
@@ -60,6 +62,8 @@ pub(super) fn add(routes: Routes) -> Routes {
     let routes = mutual_rooms::add(routes);
     let routes = calls::add(routes);
     let routes = search::add(routes);
+    let routes = dehydrated_device::add(routes);
+    let routes = previews::add(routes);
     let routes = delayed_events::add(routes);
     routes.refuse(&endpoints::table())
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::StatusCode;
 use ruma::{
     api::client::push::{
-        delete_pushrule, get_pushrule, get_pushrule_actions, get_pushrule_enabled, get_pushrules_all,
-        get_pushrules_global_scope, set_pushrule, set_pushrule_actions, set_pushrule_enabled,
+        delete_pushrule, get_pushrule, get_pushrule_actions, get_pushrule_enabled, get_pushrules_all, get_pushrules_global_scope,
+        set_pushrule, set_pushrule_actions, set_pushrule_enabled,
     },
     push::{InsertPushRuleError, RemovePushRuleError, Ruleset},
 };

@@ -64,7 +64,9 @@ async fn get_pushers(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
 fn required(body: &Map<String, Value>, field: &str, longest: usize) -> ApiResult<String> {
     match body.get(field) {
         None => Err(ApiError::missing_param(format!("`{field}` is missing"))),
-        Some(Value::String(text)) if text.len() > longest => Err(ApiError::invalid_param(format!("`{field}` is longer than {longest} bytes"))),
+        Some(Value::String(text)) if text.len() > longest => {
+            Err(ApiError::invalid_param(format!("`{field}` is longer than {longest} bytes")))
+        }
         Some(Value::String(text)) => Ok(text.clone()),
         Some(_) => Err(ApiError::bad_json(format!("`{field}` is not a string"))),
     }
@@ -158,8 +160,8 @@ async fn get_notifications(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Val
         for notification in found.iter().take(limit) {
             let room = rooms::by_nid(db, notification.room)?;
             let history = History::new(db, &room, who.user, &who.user_id)?;
-            // Whoever has left since is not told what came of it.
-            if history.shows(&events::by_nid(db, notification.event)?)? {
+            // Whoever has left since is not told what came of it. One's own invite one may always see.
+            if notification.invite || history.shows(&events::by_nid(db, notification.event)?)? {
                 told.push(shown(db, &viewer, notification, &room)?);
             }
         }

@@ -29,10 +29,8 @@ use crate::homeserver::{
 /// Longest reason that is kept.
 const REASON_BYTES: usize = 4096;
 
-const ROOM: &[&str] =
-    &["/_matrix/client/v3/rooms/{room_id}/report", "/_matrix/client/unstable/org.matrix.msc4151/rooms/{room_id}/report"];
-const USER: &[&str] =
-    &["/_matrix/client/v3/users/{user_id}/report", "/_matrix/client/unstable/org.matrix.msc4260/users/{user_id}/report"];
+const ROOM: &[&str] = &["/_matrix/client/v3/rooms/{room_id}/report", "/_matrix/client/unstable/org.matrix.msc4151/rooms/{room_id}/report"];
+const USER: &[&str] = &["/_matrix/client/v3/users/{user_id}/report", "/_matrix/client/unstable/org.matrix.msc4260/users/{user_id}/report"];
 
 pub(super) fn add(routes: Routes) -> Routes {
     routes

@@ -6,10 +6,7 @@ use std::{
 };
 
 use axum::Json;
-use ruma::api::client::{
-    filter::RoomEventFilter,
-    search::search_events,
-};
+use ruma::api::client::{filter::RoomEventFilter, search::search_events};
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
@@ -319,7 +316,8 @@ impl Search<'_, '_> {
         let (before, after) = (side(Order::Backwards, wanted.before_limit)?, side(Order::Forwards, wanted.after_limit)?);
         let start = before.last().and_then(|event| event.pos).unwrap_or(pos);
         let end = after.last().and_then(|event| event.pos).unwrap_or(pos);
-        let rendered = |events: &[StoredEvent]| events.iter().map(|event| value(&view.event(event)?)).collect::<Result<Vec<_>, EventError>>();
+        let rendered =
+            |events: &[StoredEvent]| events.iter().map(|event| value(&view.event(event)?)).collect::<Result<Vec<_>, EventError>>();
         let mut context = Map::new();
         context.insert("start".into(), Token(StreamPos(start.0 - 1)).to_string().into());
         context.insert("end".into(), Token(end).to_string().into());
