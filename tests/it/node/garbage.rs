@@ -360,7 +360,7 @@ fn odd_value(room: &str, event: &str, user: &str, random: &mut StdRng, depth: u8
         6 => json!(user),
         7 => json!([]),
         8 => json!([user, 7, null]),
-        14 => json!("@".to_owned() + &"x".repeat(300) + ":home.test"),
+        14 => json!(format!("@{}:home.test", "x".repeat(300))),
         15 => json!([[], [[]], {}, [[0, u64::MAX]]]),
         16 => json!(u64::MAX),
         17 => json!({ "": { "": [""] } }),

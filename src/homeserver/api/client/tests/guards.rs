@@ -120,7 +120,8 @@ async fn attempts(test: &TestNode, forwarded: &str) -> usize {
 #[tokio::test]
 async fn behind_a_trusted_proxy_each_client_has_its_own_allowance() {
     let test = TestNode::with(|config| config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
-    let registration = |forwarded: &'static str| async {
+    let test = &test;
+    let registration = |forwarded: &'static str| async move {
         let mut done = 0;
         loop {
             let request = Request::builder()
