@@ -26,6 +26,8 @@ const FIRST_PAUSE_MS: i64 = 1000;
 const LONGEST_PAUSE_MS: i64 = 60 * 60 * 1000;
 /// What is older than this is not worth a notification any more.
 const STALE_MS: i64 = 24 * 60 * 60 * 1000;
+/// How long to wait when the store does not even take the failure.
+const AFTER_STORE_FAILURE: Duration = Duration::from_secs(10);
 /// How long to wait when there is nothing to wait for but the news.
 const IDLE: Duration = Duration::from_secs(60 * 60);
 
@@ -82,7 +84,11 @@ fn now(node: &Node) -> i64 {
 async fn step(node: &Node, pusher: Pusher) -> PusherId {
     let id = pusher.id.clone();
     if let Err(error) = try_step(node, &pusher).await {
-        tracing::warn!(%error, app_id = pusher.id.app_id, "a pusher's state could not be written");
+        tracing::warn!(%error, app_id = pusher.id.app_id, "a pusher could not be served");
+        // Not at once again: what is broken now is broken in a moment.
+        if fail(node, &pusher, error.to_string()).await.is_err() {
+            tokio::time::sleep(AFTER_STORE_FAILURE).await;
+        }
     }
     id
 }
