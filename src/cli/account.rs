@@ -27,6 +27,18 @@ enum AccountCommand {
     Create(CreateArgs),
     /// Make a registration token, for a node with `registration = "token"`
     Token(TokenArgs),
+    /// Show what users of the node have reported to its owner, newest first
+    Reports(ReportsArgs),
+}
+
+#[derive(Debug, Args)]
+struct ReportsArgs {
+    /// How many at most
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -63,6 +75,7 @@ impl AccountArgs {
         match &self.command {
             AccountCommand::Create(args) => args.json,
             AccountCommand::Token(args) => args.json,
+            AccountCommand::Reports(args) => args.json,
         }
     }
 }
@@ -82,11 +95,30 @@ pub async fn run(context: &Context, args: &AccountArgs) -> Result<(), Failure> {
             let valid_ms = u64::from(args.days) * 24 * 60 * 60 * 1000;
             (Request::CreateToken { uses: Some(args.uses), valid_ms: Some(valid_ms) }, "token")
         }
+        AccountCommand::Reports(args) => (Request::Reports { limit: args.limit }, "reports"),
     };
     let answer = ask(context, &request).await?;
+    if let Some(reports) = answer.get(result).and_then(Value::as_array) {
+        return if args.json() {
+            output::line(&answer.to_string())
+        } else {
+            reports.iter().try_for_each(|report| output::line(&line(report)))
+        };
+    }
     let text = answer.get(result).and_then(Value::as_str);
     let text = text.ok_or_else(|| Failure::new(Exit::Failure, "the running homeroom is of another version"))?;
     output::line(&if args.json() { answer.to_string() } else { text.to_owned() })
+}
+
+/// A report in one line. Reasons come from users: nothing in them may steer the terminal.
+fn line(report: &Value) -> String {
+    let text = |field: &str| report.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let seconds = report.get("created_ms").and_then(Value::as_i64).unwrap_or_default() / 1000;
+    let when = time::OffsetDateTime::from_unix_timestamp(seconds).ok();
+    let when = when.and_then(|when| when.format(&time::format_description::well_known::Rfc3339).ok()).unwrap_or_default();
+    let about = ["user_id", "room_id", "event_id"].into_iter().filter_map(text).collect::<Vec<_>>().join(" ");
+    let line = format!("{when}  {} reports {about}: {}", text("reporter").unwrap_or("?"), text("reason").unwrap_or("(no reason)"));
+    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Asks the process that runs the node, and for want of one runs it for the moment.

@@ -90,6 +90,7 @@ pub fn pages() -> Result<BTreeMap<String, String>, Failure> {
     root.build();
     add_pages(&root, "homeroom", &mut pages)?;
     pages.insert("homeroom-keys.7".to_owned(), super::manual_keys::page(env!("CARGO_PKG_VERSION"))?);
+    pages.insert("homeroom-endpoints.7".to_owned(), crate::homeserver::api::endpoints::page(env!("CARGO_PKG_VERSION")));
     pages.insert("homeroom.toml.5".to_owned(), describe::manual(env!("CARGO_PKG_VERSION")));
     Ok(pages)
 }
@@ -107,7 +108,11 @@ fn add_pages(command: &clap::Command, name: &str, pages: &mut BTreeMap<String, S
     }
     page.push_str(&exit_section());
     page.push_str(".SH \"SEE ALSO\"\n");
-    page.push_str(if name == "homeroom" { "homeroom.toml(5), homeroom-keys(7)\n" } else { "homeroom(1), homeroom.toml(5)\n" });
+    page.push_str(if name == "homeroom" {
+        "homeroom.toml(5), homeroom-keys(7), homeroom-endpoints(7)\n"
+    } else {
+        "homeroom(1), homeroom.toml(5)\n"
+    });
     pages.insert(format!("{name}.1"), page);
     Ok(())
 }

@@ -32,6 +32,8 @@ pub const LOCAL_SERVER_NAME: &str = "home.internal";
 
 /// Requests that may wait for the node's owner.
 const WAITING: usize = 8;
+/// How long credentials for a TURN server are good: longer than most calls; clients ask again in time.
+const TURN_TTL_S: u64 = 24 * 60 * 60;
 const STOP_CONTROL: Duration = Duration::from_secs(2);
 
 /// What a node is started with.
@@ -44,6 +46,7 @@ pub struct Plan {
     /// True when the directory is the one that the screen of this profile finds as well.
     pub of_profile: bool,
     settings: crate::config::keys::Node,
+    turn: Option<homeserver::config::Turn>,
 }
 
 impl Plan {
@@ -57,7 +60,8 @@ impl Plan {
         let dir = settings.data_dir.clone().unwrap_or_else(|| profile.dirs().data.join("node"));
         let remembered = profile.home().filter(|_| of_profile).map(|home| parse_name(&home.server_name)).transpose()?;
         let server_name = settings.server_name.clone().or(remembered);
-        let plan = Self { dir, server_name, of_profile, settings };
+        let turn = turn(&settings)?;
+        let plan = Self { dir, server_name, of_profile, settings, turn };
         let longest = plan.admin_socket().as_os_str().len();
         if longest > SOCKET_PATH_MAX {
             let message = format!(
@@ -105,8 +109,27 @@ impl Plan {
         };
         config.rate_limits = self.settings.rate_limits;
         config.max_upload_bytes = self.settings.max_upload.0;
+        config.outbound_networks.clone_from(&self.settings.allow_networks);
+        config.trusted_proxies.clone_from(&self.settings.trusted_proxies);
+        config.url_previews = self.settings.previews;
+        config.turn.clone_from(&self.turn);
+        config.livekit_urls.clone_from(&self.settings.livekit);
         config
     }
+}
+
+/// The TURN servers with the secret that they share with the node.
+fn turn(settings: &crate::config::keys::Node) -> Result<Option<homeserver::config::Turn>, Failure> {
+    if settings.turn.is_empty() {
+        return Ok(None);
+    }
+    let path = settings.turn_secret.as_ref().ok_or_else(|| Failure::usage("node.turn needs node.turn_secret, a file with the secret"))?;
+    let secret = std::fs::read_to_string(path).map_err(|error| Failure::file(path, &error))?;
+    let secret = Secret::new(secret.trim().to_owned());
+    if secret.expose().is_empty() {
+        return Err(Failure::usage(format!("{} is empty; it should hold the secret of the TURN servers", path.display())));
+    }
+    Ok(Some(homeserver::config::Turn { uris: settings.turn.clone(), secret, ttl_s: TURN_TTL_S }))
 }
 
 /// Checks a server name.
@@ -122,6 +145,7 @@ pub fn parse_name(name: &str) -> Result<OwnedServerName, Failure> {
 enum WishFor {
     Account { name: String, password: Secret, admin: bool },
     Token { uses: Option<u32>, valid_ms: Option<u64> },
+    Reports { limit: u32 },
 }
 
 /// A wish of the owner that came through the admin socket.
@@ -218,6 +242,7 @@ impl OwnNode {
                 created.map(|user_id| json!({ "user_id": user_id })).map_err(|error| account_failure(&error))
             }
             WishFor::Token { uses, valid_ms } => self.create_token(uses, valid_ms).await.map(|token| json!({ "token": token })),
+            WishFor::Reports { limit } => self.reports(limit).await.map(|reports| json!({ "reports": reports })),
         };
         // Who hangs up does not want to know.
         let _ = wish.answer.send(result);
@@ -239,6 +264,16 @@ impl OwnNode {
         let expires_ms = valid_ms.map(|valid_ms| SystemClock.now_ms().saturating_add(valid_ms));
         let made = self.homeserver.node().accounts.create_registration_token(uses, expires_ms).await;
         made.map_err(|error| Failure::new(Exit::Failure, error.to_string()))
+    }
+
+    /// The newest reports of users, newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn reports(&self, limit: u32) -> Result<Vec<homeserver::store::reports::Report>, Failure> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let found = self.homeserver.node().store.read(move |db| homeserver::store::reports::newest(db, limit)).await;
+        found.map_err(|error| Failure::new(Exit::Failure, error.to_string()))
     }
 
     /// Stops it: requests in flight end, the store is closed last.
@@ -282,6 +317,7 @@ impl Handler for Admin {
             }
             Request::CreateAccount { name, password, admin } => self.wish(WishFor::Account { name, password, admin }).await,
             Request::CreateToken { uses, valid_ms } => self.wish(WishFor::Token { uses, valid_ms }).await,
+            Request::Reports { limit } => self.wish(WishFor::Reports { limit }).await,
             _ => Err(Failure::usage("this socket is for the node's owner; messages go through the profile's control socket")),
         }
     }

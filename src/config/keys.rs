@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use ruma::OwnedServerName;
 
 use super::{
-    types::{Colour, LogFilter, Registration, Size},
+    types::{Colour, LogFilter, Network, Registration, Size},
     value::{Setting, Value},
 };
 
@@ -127,6 +127,21 @@ settings! {
         rate_limits: bool = true;
         /// The largest file that can be uploaded.
         max_upload: Size = Size(50 << 20);
+        /// Networks such as "192.168.1.0/24" that push gateways and previews of links may lead to. Without any, the node
+        /// connects to public addresses only when it does so on behalf of a user.
+        allow_networks: Vec<Network> = Vec::new();
+        /// Reverse proxies, as addresses or networks, whose `X-Forwarded-For` header is believed. Limits then count for each
+        /// client instead of for the proxy.
+        trusted_proxies: Vec<Network> = Vec::new();
+        /// Fetch pages that users link to, for previews.
+        previews: bool = true;
+        /// TURN servers for calls, such as "turn:turn.example.org?transport=udp", that share a secret with the node (coturn's
+        /// `use-auth-secret`).
+        turn: Vec<String> = Vec::new();
+        /// A file that holds the secret of the TURN servers.
+        turn_secret: Option<PathBuf> = None;
+        /// Authorisation services of LiveKit servers for group calls, such as "https://rtc.example.org".
+        livekit: Vec<String> = Vec::new();
     }
     /// The log file in the state directory.
     log: Log {

@@ -1,6 +1,7 @@
 //! The kinds of setting that are homeroom's own.
 
 use super::value::{Setting, Value};
+pub use crate::homeserver::config::Network;
 
 /// An enumeration whose variants are words in the configuration and on the command line.
 macro_rules! choices {
@@ -88,6 +89,19 @@ impl Setting for Size {
     fn show(&self) -> Value {
         let (unit, factor) = UNITS.iter().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor)).unwrap_or(&("B", 1));
         Value::Text(format!("{} {unit}", self.0 / factor))
+    }
+}
+
+impl Setting for Network {
+    fn expects() -> String {
+        "an address or a network such as \"192.168.1.0/24\" or \"::1\"".to_owned()
+    }
+    fn read(value: &Value) -> Result<Self, Option<String>> {
+        let Value::Text(text) = value else { return Err(None) };
+        text.parse().map_err(|_| None)
+    }
+    fn show(&self) -> Value {
+        Value::Text(self.to_string())
     }
 }
 

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use ruma::OwnedServerName;
 
+pub use super::outbound::Network;
+use crate::base::Secret;
+
 /// Who may create accounts with `POST /register`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Registration {
@@ -14,6 +17,17 @@ pub enum Registration {
     Token,
     /// Everybody.
     Open,
+}
+
+/// A TURN server that shares a secret with the node (coturn's `use-auth-secret`).
+#[derive(Debug, Clone)]
+pub struct Turn {
+    /// Its addresses, such as `turn:turn.example.org?transport=udp`.
+    pub uris: Vec<String>,
+    /// The shared secret.
+    pub secret: Secret,
+    /// How long credentials are good, in seconds.
+    pub ttl_s: u64,
 }
 
 /// A node's settings.
@@ -31,6 +45,18 @@ pub struct Config {
     pub max_upload_bytes: u64,
     /// Base URL at which clients reach the node, for `.well-known/matrix/client`; `None` where it has none.
     pub public_base_url: Option<String>,
+    /// Networks that requests on behalf of users (push gateways, previews) may reach although they are not public.
+    pub outbound_networks: Vec<Network>,
+    /// Fetch pages for previews of links.
+    pub url_previews: bool,
+    /// Reverse proxies whose `X-Forwarded-For` is believed. None by default: anybody could send that header.
+    pub trusted_proxies: Vec<Network>,
+    /// A TURN server for calls.
+    pub turn: Option<Turn>,
+    /// Base URLs of LiveKit authorisation services for group calls (MSC4195).
+    pub livekit_urls: Vec<String>,
+    /// Longest delay of a delayed event, in milliseconds; 0 switches them off.
+    pub max_event_delay_ms: u64,
 }
 
 impl Config {
@@ -47,6 +73,12 @@ impl Config {
             rate_limits: true,
             max_upload_bytes: Self::MAX_UPLOAD_BYTES,
             public_base_url: None,
+            outbound_networks: Vec::new(),
+            url_previews: true,
+            trusted_proxies: Vec::new(),
+            turn: None,
+            livekit_urls: Vec::new(),
+            max_event_delay_ms: 24 * 60 * 60 * 1000,
         }
     }
 }

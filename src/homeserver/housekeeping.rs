@@ -11,8 +11,45 @@ const TRANSACTIONS_MS: u64 = 14 * 24 * 60 * 60 * 1000;
 /// Batches of one round; what is left over is for the next one.
 const BATCHES: usize = 1000;
 
-/// Starts the task. It ends with the node.
+/// Events added to the search index in one transaction: others get their turn between two of them.
+const INDEXED: usize = 200;
+
+/// Adds what was stored before there was a search index, and then ends. A restart goes on where it was.
+fn catch_up(node: &Arc<Node>) {
+    let node = Arc::clone(node);
+    node.tasks.clone().spawn("node-search-index", async move {
+        while !node.tasks.shutdown().is_triggered() {
+            match node.store.write(|tx| store::search::catch_up(tx, INDEXED)).await {
+                Ok(true) => tokio::task::yield_now().await,
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "the search index is incomplete until the next start");
+                    return;
+                }
+            }
+        }
+    });
+}
+
+/// Files of uploads that are younger may still be on their way to a row.
+const UPLOAD: Duration = Duration::from_secs(60 * 60);
+
+/// Removes media files that nothing knows of, once at the start.
+fn sweep(node: &Arc<Node>) {
+    let node = Arc::clone(node);
+    node.tasks.clone().spawn("node-media-sweep", async move {
+        match node.media.sweep(UPLOAD).await {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(files, "removed media files of uploads that were never finished"),
+            Err(error) => tracing::warn!(%error, "the media directory could not be swept"),
+        }
+    });
+}
+
+/// Starts the tasks. They end with the node.
 pub(super) fn start(node: &Arc<Node>) {
+    catch_up(node);
+    sweep(node);
     let node = Arc::clone(node);
     let shutdown = node.tasks.shutdown().clone();
     node.tasks.clone().spawn("node-housekeeping", async move {

@@ -11,6 +11,7 @@ mod key;
 mod listen;
 pub mod media;
 mod node;
+pub mod outbound;
 pub mod push;
 pub mod rooms;
 pub mod store;
@@ -111,6 +112,8 @@ impl Homeserver {
         let node = Arc::new(Node::open(config, clock, randomness, tasks.clone()).await?);
         let router = api::router(Arc::clone(&node));
         housekeeping::start(&node);
+        push::sender::start(&node);
+        events::delayed::start(&node);
         let addresses = listen::start(&listeners, router, &tasks).await?;
         let socket = listeners.socket;
         Ok(Self { node, tasks, addresses, socket, _lock: lock })

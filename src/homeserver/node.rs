@@ -6,6 +6,7 @@ use super::{
     Config, StartError,
     key::SigningKey,
     media::Media,
+    outbound::Outbound,
     store::Store,
     sync::{Notifier, Sync},
     users::{Accounts, limits::Limits, uia::UiaSessions},
@@ -34,6 +35,12 @@ pub struct Node {
     pub limits: Limits,
     /// Files.
     pub media: Media,
+    /// Requests to addresses that users name.
+    pub outbound: Outbound,
+    /// Places for previews that are being made.
+    pub previewing: tokio::sync::Semaphore,
+    /// Told when a delayed event is to be sent earlier than was known.
+    pub delayed: tokio::sync::Notify,
     /// Wakes those who wait for news.
     pub notifier: Notifier,
     /// What sync keeps in memory.
@@ -65,6 +72,8 @@ impl Node {
         let (store, key, media) =
             opened.await.map_err(|e| StartError::Io { path: config.data_dir.clone(), error: std::io::Error::other(e) })??;
         claim_server_name(&store, &config).await?;
+        let outbound = Outbound::new(config.outbound_networks.clone())
+            .map_err(|error| StartError::Io { path: config.data_dir.clone(), error: std::io::Error::other(error) })?;
         Ok(Self {
             accounts: Accounts::new(store.clone(), Arc::clone(&clock), Arc::clone(&randomness), config.server_name.clone()),
             uia: UiaSessions::new(Arc::clone(&clock), Arc::clone(&randomness)),
@@ -72,6 +81,9 @@ impl Node {
             key: Arc::new(key),
             sync: Sync::new(clock.now_ms(), randomness.as_ref()),
             media,
+            outbound,
+            previewing: tokio::sync::Semaphore::new(8),
+            delayed: tokio::sync::Notify::new(),
             config,
             store,
             clock,

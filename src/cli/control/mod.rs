@@ -38,6 +38,11 @@ pub enum Request {
         /// For how long.
         valid_ms: Option<u64>,
     },
+    /// What users of the node reported to its owner, newest first.
+    Reports {
+        /// How many at most.
+        limit: u32,
+    },
     /// The rooms of the account.
     Rooms,
     /// Send a message and wait until the server has it.

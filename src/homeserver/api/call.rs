@@ -11,7 +11,7 @@ use axum::{
     body::Body,
     extract::{FromRequestParts, Path, Query, Request},
     response::{IntoResponse, Response},
-    routing::{MethodFilter, on},
+    routing::{MethodFilter, MethodRouter, on},
 };
 use bytes::BytesMut;
 use http::{Method, StatusCode, request::Parts};
@@ -23,7 +23,10 @@ use ruma::api::{
 };
 use serde_json::{Map, Value};
 
-use super::error::{ApiError, ApiResult};
+use super::{
+    endpoints::{Endpoint, State},
+    error::{ApiError, ApiResult},
+};
 use crate::homeserver::{Node, listen::Peer, types::Requester};
 
 /// Largest request body of an ordinary endpoint. Bulk endpoints (key backup) and media have their own.
@@ -164,13 +167,15 @@ pub struct Routes {
     node: Arc<Node>,
     /// Bytes that a body may have, for the endpoints added next.
     limit: usize,
+    /// What has been added.
+    registered: Vec<(Method, String)>,
 }
 
 impl Routes {
     /// No endpoints yet.
     #[must_use]
     pub fn new(node: Arc<Node>) -> Self {
-        Self { router: Router::new(), node, limit: BODY_BYTES }
+        Self { router: Router::new(), node, limit: BODY_BYTES, registered: Vec::new() }
     }
 
     /// The endpoints added from here on take bodies of up to this many bytes.
@@ -205,7 +210,6 @@ impl Routes {
         H: Fn(Arc<Node>, Call<T, <T::Authentication as Scheme>::Who>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ApiResult<T::OutgoingResponse>> + Send,
     {
-        let method = filter(&T::METHOD);
         for path in paths {
             let (node, handler, limit) = (Arc::clone(&self.node), handler.clone(), self.limit);
             let endpoint = move |request: Request| {
@@ -217,7 +221,7 @@ impl Routes {
                     }
                 }
             };
-            self.router = self.router.route(path, on(method, endpoint));
+            self = self.route(&T::METHOD, path, on(filter(&T::METHOD), endpoint));
         }
         self
     }
@@ -256,16 +260,36 @@ impl Routes {
                     }
                 }
             };
-            self.router = self.router.route(path, on(filter(method), endpoint));
+            self = self.route(method, path, on(filter(method), endpoint));
         }
         self
     }
 
-    /// Adds a plain axum router, for endpoints that stream.
+    /// Adds a plain axum handler, for endpoints that stream.
     #[must_use]
-    pub fn merge(mut self, router: Router) -> Self {
-        self.router = self.router.merge(router);
+    pub fn route(mut self, method: &Method, path: &str, handler: MethodRouter) -> Self {
+        self.router = self.router.route(path, handler);
+        self.registered.push((method.clone(), path.to_owned()));
         self
+    }
+
+    /// Answers the endpoints that the table says are refused.
+    #[must_use]
+    pub fn refuse(mut self, table: &[Endpoint]) -> Self {
+        for endpoint in table.iter().filter(|endpoint| endpoint.routed()) {
+            let State::Refused { status, errcode, why } = endpoint.state else { continue };
+            let answer = move || async move { ApiError::new(status, errcode, why) };
+            for path in [endpoint.path.to_owned(), endpoint.path.replace("/client/v3/", "/client/r0/")] {
+                self = self.route(&endpoint.method, &path, on(filter(&endpoint.method), answer));
+            }
+        }
+        self
+    }
+
+    /// Method and path of everything that has been added.
+    #[must_use]
+    pub fn registered(&self) -> &[(Method, String)] {
+        &self.registered
     }
 
     /// The node, for modules that build plain routers.

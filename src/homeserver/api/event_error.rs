@@ -23,6 +23,7 @@ impl From<EventError> for ApiError {
             }
             EventError::DuplicateAnnotation(why) => bad("M_DUPLICATE_ANNOTATION", why),
             EventError::UnableToGrantJoin(why) => bad("M_UNABLE_TO_GRANT_JOIN", why),
+            EventError::InviteBlocked(why) => Self::new(StatusCode::FORBIDDEN, "M_INVITE_BLOCKED", why),
             EventError::Unknown(why) => bad("M_UNKNOWN", why),
             EventError::Store(error) => error.into(),
             EventError::Internal(why) => Self::internal(why),

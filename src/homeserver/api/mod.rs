@@ -4,13 +4,14 @@
 
 pub mod call;
 mod client;
+pub mod endpoints;
 pub mod error;
 mod event_error;
 pub mod inside;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -21,10 +22,11 @@ use axum::{
 use http::{HeaderValue, Method, StatusCode, header};
 
 use self::{call::Routes, error::ApiError};
-use super::Node;
+use super::{Node, listen::Peer};
 
 /// Every endpoint that this node serves. Whatever is not here answers `M_UNRECOGNIZED`.
 pub fn router(node: Arc<Node>) -> Router {
+    let proxied = Arc::clone(&node);
     client::add(Routes::new(node))
         .into_router()
         .fallback(|| async { ApiError::unrecognized() })
@@ -32,6 +34,29 @@ pub fn router(node: Arc<Node>) -> Router {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED", "This endpoint does not take that method")
         })
         .layer(middleware::from_fn(cross_origin))
+        .layer(middleware::from_fn(move |request, next| forwarded(Arc::clone(&proxied), request, next)))
+}
+
+/// Takes the client's address from a reverse proxy that the owner trusts. From anybody else the header is worth nothing.
+async fn forwarded(node: Arc<Node>, mut request: Request, next: Next) -> Response {
+    let trusted = |address: IpAddr| node.config.trusted_proxies.iter().any(|network| network.contains(address));
+    if let Some(Peer(Some(peer))) = request.extensions().get::<Peer>().copied()
+        && trusted(peer.ip())
+    {
+        // Each proxy appends whom it was asked by: the last address that no proxy of ours has is the client's.
+        let hops =
+            request.headers().get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
+        let mut client = peer.ip();
+        for hop in hops.rsplit(',').map(str::trim).filter(|hop| !hop.is_empty()) {
+            let Ok(address) = hop.parse::<IpAddr>() else { break };
+            client = address;
+            if !trusted(address) {
+                break;
+            }
+        }
+        request.extensions_mut().insert(Peer(Some((client, 0).into())));
+    }
+    next.run(request).await
 }
 
 /// Lets web clients of any origin in, and answers their preflight requests (Client-Server API, "Web Browser Clients").

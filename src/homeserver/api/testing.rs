@@ -84,6 +84,11 @@ impl TestNode {
         Client { user_id: text("user_id"), device_id: text("device_id"), token: text("access_token") }
     }
 
+    /// What the node's clock shows, in milliseconds since the Unix epoch.
+    pub(crate) fn clock_ms(&self) -> u64 {
+        self.node.clock.now_ms()
+    }
+
     /// A GET of somebody.
     pub(crate) async fn get(&self, who: &Client, path: &str) -> (StatusCode, Value) {
         self.call("GET", path, Some(&who.token), Value::Null).await

@@ -3,7 +3,7 @@
 use super::{Ctx, Result};
 use crate::homeserver::{
     push,
-    store::Tx,
+    store::{Tx, delayed},
     types::{EventNid, Pdu, RoomHandle, StreamPos, UserNid},
 };
 
@@ -25,10 +25,16 @@ pub struct NewEvent<'a> {
 }
 
 /// Wakes those concerned and counts what their push rules say.
-pub(super) fn after_append(tx: &mut Tx<'_>, _ctx: &Ctx, event: &NewEvent<'_>) -> Result<()> {
+pub(super) fn after_append(tx: &mut Tx<'_>, ctx: &Ctx, event: &NewEvent<'_>) -> Result<()> {
     for user in event.audience {
         tx.touch(*user);
     }
-    push::on_event(tx, &push::NewEvent { room: event.room, pdu: event.pdu, nid: event.nid, pos: event.pos, sender: event.sender })?;
+    push::on_event(
+        tx,
+        &push::NewEvent { room: event.room, pdu: event.pdu, nid: event.nid, pos: event.pos, sender: event.sender, now_ms: ctx.now_ms },
+    )?;
+    if let Some(state_key) = event.pdu.state_key() {
+        delayed::superseded(tx, event.room.nid, &event.pdu.kind().to_string(), state_key, event.sender)?;
+    }
     Ok(())
 }

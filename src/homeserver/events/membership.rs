@@ -3,7 +3,7 @@
 use ruma::{CanonicalJsonObject, RoomId, UserId};
 use serde_json::{Map, Value};
 
-use super::{Appended, Ctx, Draft, EventError, Result, append, content_from_map, redaction::power_levels};
+use super::{Appended, Ctx, Draft, EventError, Result, append, content_from_map, invites, redaction::power_levels};
 use crate::homeserver::{
     rooms::power::Action,
     store::{
@@ -146,7 +146,7 @@ pub fn in_any(db: &Reader<'_>, rooms: &[ruma::OwnedRoomId], user: UserNid) -> Re
 ///
 /// # Errors
 ///
-/// [`EventError::NotFound`] for a user who does not exist here.
+/// [`EventError::NotFound`] for a user who does not exist here, [`EventError::InviteBlocked`] for one who wants no invites.
 pub fn invite(
     tx: &mut Tx<'_>,
     ctx: &Ctx,
@@ -157,6 +157,12 @@ pub fn invite(
     extra: Map<String, Value>,
 ) -> Result<()> {
     let nid = users::find(&tx.reader(), target)?;
+    if let Some(nid) = nid
+        && ctx.is_ours(target)
+        && invites::of(&tx.reader(), nid)?.blocks(sender)
+    {
+        return Err(EventError::InviteBlocked(format!("{target} takes no invites from {sender}")));
+    }
     let content = content(&tx.reader(), nid, "invite", reason, extra)?;
     send(tx, ctx, room, sender, target, content).map(drop)
 }

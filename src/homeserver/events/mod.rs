@@ -5,8 +5,10 @@
 
 mod append;
 pub mod create;
+pub mod delayed;
 pub mod hierarchy;
 pub mod hook;
+pub mod invites;
 pub mod membership;
 mod persist;
 mod redaction;
@@ -103,6 +105,9 @@ pub enum EventError {
     /// No user here may let others into a restricted room.
     #[error("{0}")]
     UnableToGrantJoin(String),
+    /// The invited user wants no invites.
+    #[error("{0}")]
+    InviteBlocked(String),
     /// The specification gives no code of its own.
     #[error("{0}")]
     Unknown(String),

@@ -63,6 +63,18 @@ impl Files {
         self.below("thumbnails", media_id, &format!("{media_id}-{suffix}"))
     }
 
+    /// The media IDs of files that are older than this. Blocks: call it off the runtime.
+    pub(super) fn originals_before(&self, before: std::time::SystemTime) -> Vec<String> {
+        let entries = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let old = |entry: &std::fs::DirEntry| entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|modified| modified < before);
+        entries(self.dir.join("files"))
+            .flat_map(|shard| entries(shard.path()))
+            .filter(old)
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| is_media_id(name))
+            .collect()
+    }
+
     async fn aside(&self, name: &str) -> Result<Incoming, MediaError> {
         let path = self.dir.join("incoming").join(name);
         let file = tokio::fs::File::options().create_new(true).write(true).open(&path).await?;

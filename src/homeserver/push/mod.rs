@@ -2,7 +2,9 @@
 //!
 //! Evaluated inside the transaction that stores the event, so counts and events appear together.
 
+pub mod gateway;
 pub mod reading;
+pub mod sender;
 
 use futures_util::FutureExt;
 use ruma::{
@@ -21,12 +23,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
+    events::invites,
     rooms::relation,
     store::{
         Reader, Result, StoreError, Tx,
         account_data::{self, AccountData},
         events, members,
         push::{self, Action, Recipient},
+        pushers::{self, Notification},
         relations, state,
     },
     types::{EventNid, Pdu, RoomHandle, StreamPos, UserNid},
@@ -50,6 +54,8 @@ pub struct NewEvent<'a> {
     pub pos: StreamPos,
     /// Its sender.
     pub sender: UserNid,
+    /// Now, in milliseconds since the Unix epoch.
+    pub now_ms: u64,
 }
 
 /// The content of `m.push_rules`.
@@ -142,8 +148,8 @@ pub fn global_account_data(db: &Reader<'_>, user: UserNid, user_id: &UserId) -> 
 
 /// Evaluates the rules of every local member for a new event.
 ///
-/// Nobody is notified of their own events or of those of people they ignore. Invites are not counted: nothing that the user
-/// could read would ever clear them.
+/// Nobody is notified of their own events or of those of people they ignore. Invites notify but are not counted: nothing that
+/// the user could read would ever clear them.
 ///
 /// # Errors
 ///
@@ -163,7 +169,8 @@ pub fn on_event(tx: &mut Tx<'_>, event: &NewEvent<'_>) -> Result<()> {
         forget_gone(tx, event)?;
     }
     let recipients = push::recipients(&tx.reader(), event.room.nid, event.sender)?;
-    if recipients.is_empty() {
+    let invited = invited(&tx.reader(), event)?;
+    if recipients.is_empty() && invited.is_none() {
         return Ok(());
     }
     let json = serde_json::value::to_raw_value(event.pdu.json()).map_err(|e| StoreError::Data(e.to_string()))?;
@@ -171,15 +178,43 @@ pub fn on_event(tx: &mut Tx<'_>, event: &NewEvent<'_>) -> Result<()> {
     let room = Room::load(&tx.reader(), event, recipients.iter().any(|r| r.rules.is_some()) || flat.contains_mentions())?;
     let mut thread = None;
     for recipient in &recipients {
-        let Some((notify, highlight)) = evaluate(recipient, &flat, &room, event)? else { continue };
+        let Some(Outcome { notify, highlight, actions }) = evaluate(recipient, &flat, &room, event)? else { continue };
         let thread_id = match &thread {
             Some(thread) => thread,
             None => &*thread.insert(thread_of(&tx.reader(), event.pdu)?),
         };
         let action = Action { user: recipient.user, room: event.room.nid, pos: event.pos, event: event.nid, thread_id, notify, highlight };
         push::add(tx, &action)?;
+        if notify {
+            remember(tx, recipient.user, event, actions, highlight, false)?;
+        }
+    }
+    if let Some(recipient) = &invited
+        && let Some(Outcome { notify: true, highlight, actions }) = evaluate(recipient, &flat, &room, event)?
+    {
+        remember(tx, recipient.user, event, actions, highlight, true)?;
     }
     Ok(())
+}
+
+/// The local user whom the event invites.
+fn invited(db: &Reader<'_>, event: &NewEvent<'_>) -> Result<Option<Recipient>> {
+    if *event.pdu.kind() != TimelineEventType::RoomMember {
+        return Ok(None);
+    }
+    let Some(user_id) = event.pdu.state_key().and_then(|key| OwnedUserId::try_from(key).ok()) else { return Ok(None) };
+    let Some(user) = super::store::accounts::active(db, &user_id)?.filter(|user| *user != event.sender) else { return Ok(None) };
+    if members::get(db, event.room.nid, user)?.is_none_or(|member| member.membership != "invite") {
+        return Ok(None);
+    }
+    let hidden = invites::of(db, user).map_err(|error| StoreError::Data(error.to_string()))?.hides(event.pdu.sender());
+    if hidden { Ok(None) } else { push::recipient(db, user) }
+}
+
+fn remember(tx: &Tx<'_>, user: UserNid, event: &NewEvent<'_>, actions: String, highlight: bool, invite: bool) -> Result<()> {
+    let ts_ms = i64::try_from(event.now_ms).unwrap_or(i64::MAX);
+    let new = Notification { pos: event.pos, room: event.room.nid, event: event.nid, actions, highlight, invite, ts_ms, read: false };
+    pushers::notify(tx, user, &new)
 }
 
 /// Whoever is not in the room has nothing to read there.
@@ -231,8 +266,17 @@ fn levels(db: &Reader<'_>, room: &RoomHandle) -> Result<Option<PushConditionPowe
     Ok(Some(RoomPowerLevels::new(source, rules, creators).into()))
 }
 
-/// What the recipient's rules say: notify and highlight; `None` for neither.
-fn evaluate(recipient: &Recipient, flat: &FlattenedJson, room: &Room, event: &NewEvent<'_>) -> Result<Option<(bool, bool)>> {
+/// What the recipient's rules say.
+#[derive(Debug)]
+struct Outcome {
+    notify: bool,
+    highlight: bool,
+    /// The rule's actions, as JSON.
+    actions: String,
+}
+
+/// What the recipient's rules say; `None` when they neither notify nor highlight.
+fn evaluate(recipient: &Recipient, flat: &FlattenedJson, room: &Room, event: &NewEvent<'_>) -> Result<Option<Outcome>> {
     if ignores(recipient, event.pdu.sender()) {
         return Ok(None);
     }
@@ -248,7 +292,11 @@ fn evaluate(recipient: &Recipient, flat: &FlattenedJson, room: &Room, event: &Ne
         // Nothing in it waits: the future is one only for the sake of thread subscriptions.
         if rule.applies(flat, &context).now_or_never() == Some(true) {
             let (notify, highlight) = (rule.triggers_notification(), rule.triggers_highlight());
-            return Ok((notify || highlight).then_some((notify, highlight)));
+            if !notify && !highlight {
+                return Ok(None);
+            }
+            let actions = serde_json::to_string(rule.actions()).map_err(|e| StoreError::Data(e.to_string()))?;
+            return Ok(Some(Outcome { notify, highlight, actions }));
         }
     }
     Ok(None)

@@ -86,6 +86,8 @@ pub fn deactivate(tx: &Tx<'_>, user: UserNid) -> Result<()> {
         "account_data",
         "pushers",
         "push_actions",
+        "notifications",
+        "delayed_events",
         "transactions",
         "cross_signing_keys",
         "backup_sessions",

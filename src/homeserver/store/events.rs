@@ -3,7 +3,7 @@
 use ruma::{EventId, OwnedEventId, room_version_rules::RoomVersionRules};
 use rusqlite::{OptionalExtension, Row};
 
-use super::{Reader, Result, StoreError, Tx, codec};
+use super::{Reader, Result, StoreError, Tx, codec, search};
 use crate::homeserver::types::{EventNid, Pdu, RoomNid, StateGroupId, StateKeyNid, StreamPos, UserNid};
 
 /// An event as the store has it.
@@ -144,6 +144,7 @@ pub fn insert(tx: &Tx<'_>, new: &NewEvent<'_>) -> Result<EventNid> {
     for event in new.auth {
         auth.execute((nid.0, event.0))?;
     }
+    search::add(tx, nid, &pdu.kind().to_string(), new.json)?;
     Ok(nid)
 }
 
@@ -294,7 +295,7 @@ pub fn advance_extremities(tx: &Tx<'_>, room: RoomNid, followed: &[Extremity], e
 pub fn redact(tx: &Tx<'_>, event: EventNid, pruned: &str, by: EventNid) -> Result<()> {
     let packed = codec::pack(pruned)?;
     tx.prepare_cached("UPDATE events SET json = ?2, redacted_by = ?3 WHERE event_nid = ?1")?.execute((event.0, packed, by.0))?;
-    Ok(())
+    search::remove(tx, event)
 }
 
 /// Remembers a redaction whose target is not here, or that may not yet take effect.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use rusqlite::OptionalExtension;
+
 use super::{Reader, Result, Tx};
 use crate::homeserver::types::{EventNid, RoomNid, StreamPos, UserNid};
 
@@ -132,4 +134,28 @@ pub fn recipients(db: &Reader<'_>, room: RoomNid, sender: UserNid) -> Result<Vec
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// One local user, who may not be in the room yet.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn recipient(db: &Reader<'_>, user: UserNid) -> Result<Option<Recipient>> {
+    let mut query = db.prepare_cached(
+        "SELECT a.user_nid, u.user_id, NULL, r.content, i.content FROM accounts a JOIN users u ON u.user_nid = a.user_nid
+         LEFT JOIN account_data r ON r.user_nid = a.user_nid AND r.room_nid = 0 AND r.type = 'm.push_rules'
+         LEFT JOIN account_data i ON i.user_nid = a.user_nid AND i.room_nid = 0 AND i.type = 'm.ignored_user_list'
+         WHERE a.user_nid = ?1 AND a.deactivated = 0",
+    )?;
+    let found = query.query_row([user.0], |row| {
+        Ok(Recipient {
+            user: UserNid(row.get(0)?),
+            user_id: row.get(1)?,
+            displayname: row.get(2)?,
+            rules: row.get(3)?,
+            ignored: row.get(4)?,
+        })
+    });
+    Ok(found.optional()?)
 }

@@ -16,8 +16,18 @@ use crate::homeserver::{
 };
 
 /// The change notifier. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Notifier(Arc<Mutex<HashMap<UserNid, watch::Sender<StreamPos>>>>);
+#[derive(Debug, Clone)]
+pub struct Notifier {
+    users: Arc<Mutex<HashMap<UserNid, watch::Sender<StreamPos>>>>,
+    /// The newest commit that had news for anybody.
+    any: Arc<watch::Sender<StreamPos>>,
+}
+
+impl Default for Notifier {
+    fn default() -> Self {
+        Self { users: Arc::default(), any: Arc::new(watch::Sender::new(StreamPos(0))) }
+    }
+}
 
 impl Notifier {
     /// What the store calls after each commit.
@@ -30,20 +40,27 @@ impl Notifier {
     /// Watches the position of the newest commit that had news for this user. Subscribe first, read the store second.
     #[must_use]
     pub fn subscribe(&self, user: UserNid) -> watch::Receiver<StreamPos> {
-        let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         users.entry(user).or_insert_with(|| watch::Sender::new(StreamPos(0))).subscribe()
+    }
+
+    /// Watches the position of the newest commit that had news for anybody.
+    #[must_use]
+    pub fn subscribe_to_all(&self) -> watch::Receiver<StreamPos> {
+        self.any.subscribe()
     }
 
     /// Wakes a user's waiters for something that is not in the store, such as typing.
     pub fn nudge(&self, user: UserNid) {
-        let users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = users.get(&user) {
             sender.send_modify(|_| {});
         }
     }
 
     fn publish(&self, commit: &Commit) {
-        let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.any.send_replace(commit.position);
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         for user in &commit.users {
             if let Some(sender) = users.get(user) {
                 sender.send_replace(commit.position);

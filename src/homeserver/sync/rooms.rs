@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ruma::UserId;
+
 use super::{Raw, format};
 use crate::homeserver::{
-    events::view::View,
+    events::{invites, view::View},
     rooms::format as form,
     store::{
         Reader, Result, StoreError, events, state,
         sync_rooms::{self, StateEntry},
+        users,
     },
     types::{EventNid, RoomNid, StateKeyNid, StreamPos, UserNid},
 };
@@ -57,7 +60,17 @@ pub(super) fn stripped_state(db: &Reader<'_>, room: RoomNid, user: UserNid, memb
     Ok(found)
 }
 
-/// True when whoever sent the invite is ignored.
+/// True when whoever sent the invite is ignored by the invited user, or by the user's wishes about invites.
 pub(super) fn invited_by_ignored(db: &Reader<'_>, member_event: EventNid, ignored: &BTreeSet<String>) -> Result<bool> {
-    Ok(!ignored.is_empty() && ignored.contains(&format::sender(&events::by_nid(db, member_event)?)?))
+    let event = events::by_nid(db, member_event)?;
+    let sender = format::sender(&event)?;
+    if ignored.contains(&sender) {
+        return Ok(true);
+    }
+    let Some((_, invited)) = event.state_key.map(|key| state::key(db, key)).transpose()? else { return Ok(false) };
+    let (Ok(sender), Ok(invited)) = (UserId::parse(&sender), UserId::parse(&invited)) else { return Ok(false) };
+    match users::find(db, &invited)? {
+        Some(invited) => Ok(invites::of(db, invited).map_err(format::internal)?.hides(&sender)),
+        None => Ok(false),
+    }
 }

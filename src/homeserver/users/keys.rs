@@ -245,7 +245,7 @@ fn add_signatures(db: &Reader<'_>, asker: Option<UserNid>, owner: UserNid, targe
 /// # Errors
 ///
 /// Database errors.
-pub(super) fn delete_devices(tx: &mut Tx<'_>, user: UserNid, devices: &[OwnedDeviceId]) -> Result<(), StoreError> {
+pub fn delete_devices(tx: &mut Tx<'_>, user: UserNid, devices: &[OwnedDeviceId]) -> Result<(), StoreError> {
     let mut had_keys = false;
     for device_id in devices {
         had_keys |= store::devices::delete(tx, user, device_id)?;

@@ -30,6 +30,14 @@ pub enum Kind {
     Send,
     /// Media uploads by one user.
     Upload,
+    /// Joins and knocks of one user.
+    Join,
+    /// Invites by one user.
+    Invite,
+    /// Reports by one user.
+    Report,
+    /// Expensive questions of one user: searches, previews, rooms in common.
+    Search,
 }
 
 impl Kind {
@@ -42,6 +50,10 @@ impl Kind {
             Self::Lookup => (30, 1_000),
             Self::Send => (200, 50),
             Self::Upload => (60, 1_000),
+            Self::Join => (60, 2_000),
+            Self::Invite => (100, 1_000),
+            Self::Report => (20, 30_000),
+            Self::Search => (60, 500),
         }
     }
 }

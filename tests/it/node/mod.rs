@@ -2,6 +2,7 @@
 
 mod crash;
 mod encryption;
+mod garbage;
 mod hostile;
 mod rooms;
 mod truth;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use http::StatusCode;
-use ruma::api::client::account::{change_password, deactivate, get_3pids};
+use ruma::api::client::account::{change_password, deactivate, delete_3pid, get_3pids, unbind_3pid};
 use serde_json::{Value, json};
 
 use super::{
@@ -26,6 +26,8 @@ pub(super) fn add(routes: Routes) -> Routes {
         .add_raw::<change_password::v3::Request, _, _, _>(change_password)
         .add_raw::<deactivate::v3::Request, _, _, _>(deactivate)
         .add_raw::<get_3pids::v3::Request, _, _, _>(get_3pids)
+        .add_raw::<delete_3pid::v3::Request, _, _, _>(delete_3pid)
+        .add_raw::<unbind_3pid::v3::Request, _, _, _>(delete_3pid)
 }
 
 /// The one way to prove who one is: without e-mail addresses, somebody who is not signed in has none.
@@ -68,4 +70,18 @@ async fn deactivate(node: Arc<Node>, call: RawCall<Option<Requester>>) -> ApiRes
 async fn get_3pids(_: Arc<Node>, _: RawCall) -> ApiResult<Json<Value>> {
     // Addresses cannot be added here, so there are none. ruma leaves an empty list out, which clients stumble over.
     Ok(Json(json!({ "threepids": [] })))
+}
+
+/// `POST /_matrix/client/v3/account/3pid/delete` and `POST /_matrix/client/v3/account/3pid/unbind`
+async fn delete_3pid(_: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
+    let body = call.object()?;
+    for field in ["medium", "address"] {
+        match body.get(field) {
+            Some(Value::String(_)) => {}
+            None => return Err(ApiError::missing_param(format!("`{field}` is missing"))),
+            Some(_) => return Err(ApiError::bad_json(format!("`{field}` is not a string"))),
+        }
+    }
+    // No account has an address, so none has this one; and no identity server is spoken to.
+    Ok(Json(json!({ "id_server_unbind_result": "no-support" })))
 }

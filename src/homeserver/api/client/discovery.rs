@@ -17,11 +17,31 @@ use super::super::{
 use crate::homeserver::{Node, rooms::versions, types::Requester};
 
 /// Versions of the specification that this node speaks, as far as its endpoints go.
-const VERSIONS: &[&str] =
-    &["r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12"];
+const VERSIONS: &[&str] = &[
+    "r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12", "v1.13", "v1.14",
+];
 
 /// Unstable features that clients look for.
-const FEATURES: &[&str] = &["org.matrix.simplified_msc3575", "uk.tcpip.msc4133", "org.matrix.msc3916.stable"];
+const FEATURES: &[&str] = &[
+    "org.matrix.simplified_msc3575",
+    "uk.tcpip.msc4133",
+    "uk.tcpip.msc4133.stable",
+    "org.matrix.msc3916.stable",
+    "fi.mau.msc2246",
+    "org.matrix.msc2432",
+    "uk.half-shot.msc2666.query_mutual_rooms",
+    "uk.half-shot.msc2666.query_mutual_rooms.stable",
+    "org.matrix.msc3030",
+    "org.matrix.msc3814",
+    "org.matrix.msc4143",
+    "org.matrix.msc4151",
+    "org.matrix.msc4155",
+    "org.matrix.msc4260",
+    "org.matrix.msc4380",
+];
+
+/// What the setting for delayed events decides.
+const DELAYED_EVENTS: &str = "org.matrix.msc4140";
 
 pub(super) fn add(routes: Routes) -> Routes {
     routes
@@ -50,17 +70,26 @@ async fn get_capabilities(_: Arc<Node>, _: RawCall) -> ApiResult<Json<Value>> {
 /// `GET /.well-known/matrix/client`
 async fn discover_homeserver(node: Arc<Node>, _: RawCall<()>) -> ApiResult<Json<Value>> {
     match &node.config.public_base_url {
-        Some(url) => Ok(Json(json!({ "m.homeserver": { "base_url": url } }))),
+        Some(url) => {
+            let mut told = json!({ "m.homeserver": { "base_url": url } });
+            let transports = super::calls::transports(&node);
+            if let (false, Some(told)) = (transports.is_empty(), told.as_object_mut()) {
+                // Where clients look that do not know of GET /rtc/transports (MSC4143).
+                told.insert("org.matrix.msc4143.rtc_foci".into(), transports.into());
+            }
+            Ok(Json(told))
+        }
         None => Err(ApiError::not_found("This server has no public address")),
     }
 }
 
 /// `GET /_matrix/client/versions`
 async fn get_supported_versions(
-    _: Arc<Node>,
+    node: Arc<Node>,
     _: Call<get_supported_versions::Request, Option<Requester>>,
 ) -> ApiResult<get_supported_versions::Response> {
     let mut response = get_supported_versions::Response::new(VERSIONS.iter().map(ToString::to_string).collect());
     response.unstable_features = FEATURES.iter().map(|f| ((*f).to_owned(), true)).collect::<BTreeMap<_, _>>();
+    response.unstable_features.insert(DELAYED_EVENTS.to_owned(), node.config.max_event_delay_ms > 0);
     Ok(response)
 }

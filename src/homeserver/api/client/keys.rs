@@ -45,14 +45,14 @@ pub(super) fn add(routes: Routes) -> Routes {
 }
 
 /// A field of the body in a given form; missing and `null` are the same.
-fn optional<T: DeserializeOwned>(body: &Map<String, Value>, field: &str) -> ApiResult<Option<T>> {
+pub(super) fn optional<T: DeserializeOwned>(body: &Map<String, Value>, field: &str) -> ApiResult<Option<T>> {
     match body.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => serde_json::from_value(value.clone()).map(Some).map_err(|e| ApiError::bad_json(format!("`{field}`: {e}"))),
     }
 }
 
-fn required<T: DeserializeOwned>(body: &Map<String, Value>, field: &str) -> ApiResult<T> {
+pub(super) fn required<T: DeserializeOwned>(body: &Map<String, Value>, field: &str) -> ApiResult<T> {
     optional(body, field)?.ok_or_else(|| ApiError::missing_param(format!("`{field}` is missing")))
 }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Json,
     body::Body,
     extract::{FromRequestParts, Path, Query, Request},
     response::{IntoResponse, Response},
@@ -97,41 +97,40 @@ impl From<MediaError> for ApiError {
 
 pub(super) fn add(routes: Routes) -> Routes {
     let node = Arc::clone(routes.node());
-    routes
+    let routes = routes
         .add_raw::<media::create_mxc_uri::v1::Request, _, _, _>(create_mxc_uri)
         .add_raw_at::<AccessToken, _, _, _>(&Method::GET, LEGACY_CONFIG, get_media_config)
-        .add_raw::<authenticated_media::get_media_config::v1::Request, _, _, _>(get_media_config)
-        .merge(streams(&node))
+        .add_raw::<authenticated_media::get_media_config::v1::Request, _, _, _>(get_media_config);
+    streams(routes, &node)
 }
 
 /// The endpoints whose bodies are files.
-fn streams(node: &Arc<Node>) -> Router {
+fn streams(mut routes: Routes, node: &Arc<Node>) -> Routes {
     const UPLOAD: [&str; 2] = ["/_matrix/media/r0/upload", "/_matrix/media/v3/upload"];
     const FILL: [&str; 2] = ["/_matrix/media/v3/upload/{server}/{id}", "/_matrix/media/unstable/fi.mau.msc2246/upload/{server}/{id}"];
     const AUTHENTICATED: [&str; 2] = ["/_matrix/client/v1/media", "/_matrix/client/unstable/org.matrix.msc3916/media"];
     const LEGACY: [&str; 2] = ["/_matrix/media/r0", "/_matrix/media/v3"];
-    let mut router = Router::new();
     for path in UPLOAD {
         let node = Arc::clone(node);
-        router = router.route(path, post(move |request| answer(upload(Arc::clone(&node), request))));
+        routes = routes.route(&Method::POST, path, post(move |request| answer(upload(Arc::clone(&node), request))));
     }
     for path in FILL {
         let node = Arc::clone(node);
-        router = router.route(path, put(move |request| answer(fill(Arc::clone(&node), request))));
+        routes = routes.route(&Method::PUT, path, put(move |request| answer(fill(Arc::clone(&node), request))));
     }
     for (prefixes, legacy) in [(AUTHENTICATED, false), (LEGACY, true)] {
         for prefix in prefixes {
             for path in ["download/{server}/{id}", "download/{server}/{id}/{name}"] {
                 let node = Arc::clone(node);
                 let endpoint = get(move |request| answer(download(Arc::clone(&node), request, legacy)));
-                router = router.route(&format!("{prefix}/{path}"), endpoint);
+                routes = routes.route(&Method::GET, &format!("{prefix}/{path}"), endpoint);
             }
             let node = Arc::clone(node);
             let endpoint = get(move |request| answer(thumbnail(Arc::clone(&node), request, legacy)));
-            router = router.route(&format!("{prefix}/thumbnail/{{server}}/{{id}}"), endpoint);
+            routes = routes.route(&Method::GET, &format!("{prefix}/thumbnail/{{server}}/{{id}}"), endpoint);
         }
     }
-    router
+    routes
 }
 
 async fn answer(work: impl Future<Output = ApiResult<Response>>) -> Response {

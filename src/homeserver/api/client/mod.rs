@@ -3,18 +3,26 @@
 mod account;
 mod account_data;
 mod backup;
+mod calls;
+mod dehydrated_device;
+mod delayed_events;
 mod devices;
 mod discovery;
 mod filters;
 mod keys;
 mod login;
 mod media;
+mod mutual_rooms;
 mod presence;
+mod previews;
 mod profile;
 mod push_rules;
+mod pushers;
 mod receipts;
 mod register;
+mod reports;
 mod rooms;
+mod search;
 mod sliding_sync;
 mod sync;
 mod to_device;
@@ -26,7 +34,7 @@ mod sync_tests;
 #[cfg(test)]
 mod tests;
 
-use super::call::Routes;
+use super::{call::Routes, endpoints};
 
 /// Registers all of it.
 pub(super) fn add(routes: Routes) -> Routes {
@@ -48,5 +56,14 @@ pub(super) fn add(routes: Routes) -> Routes {
     let routes = receipts::add(routes);
     let routes = presence::add(routes);
     let routes = filters::add(routes);
-    push_rules::add(routes)
+    let routes = push_rules::add(routes);
+    let routes = pushers::add(routes);
+    let routes = reports::add(routes);
+    let routes = mutual_rooms::add(routes);
+    let routes = calls::add(routes);
+    let routes = search::add(routes);
+    let routes = dehydrated_device::add(routes);
+    let routes = previews::add(routes);
+    let routes = delayed_events::add(routes);
+    routes.refuse(&endpoints::table())
 }

@@ -1,4 +1,4 @@
-//! Push notifications: rules. Gateways are not spoken to yet, so there are no pushers to set.
+//! Push notifications: rules.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use axum::Json;
 use http::StatusCode;
 use ruma::{
     api::client::push::{
-        delete_pushrule, get_pushers, get_pushrule, get_pushrule_actions, get_pushrule_enabled, get_pushrules_all,
-        get_pushrules_global_scope, set_pushrule, set_pushrule_actions, set_pushrule_enabled,
+        delete_pushrule, get_pushrule, get_pushrule_actions, get_pushrule_enabled, get_pushrules_all, get_pushrules_global_scope,
+        set_pushrule, set_pushrule_actions, set_pushrule_enabled,
     },
     push::{InsertPushRuleError, RemovePushRuleError, Ruleset},
 };
@@ -33,7 +33,6 @@ pub(super) fn add(routes: Routes) -> Routes {
         .add::<set_pushrule_actions::v3::Request, _, _>(set_pushrule_actions)
         .add::<get_pushrule_enabled::v3::Request, _, _>(get_pushrule_enabled)
         .add::<set_pushrule_enabled::v3::Request, _, _>(set_pushrule_enabled)
-        .add::<get_pushers::v3::Request, _, _>(get_pushers)
 }
 
 fn unknown() -> ApiError {
@@ -157,10 +156,4 @@ async fn set_pushrule_enabled(
     let request = call.request;
     change(&node, call.who, move |rules| rules.set_enabled(request.kind, &request.rule_id, request.enabled).map_err(|_| unknown())).await?;
     Ok(set_pushrule_enabled::v3::Response::new())
-}
-
-/// `GET /_matrix/client/v3/pushers`
-async fn get_pushers(_: Arc<Node>, _: Call<get_pushers::v3::Request>) -> ApiResult<get_pushers::v3::Response> {
-    // Truthfully none: there is no way to set one.
-    Ok(get_pushers::v3::Response::new(Vec::new()))
 }

@@ -6,7 +6,7 @@ mod room;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -73,13 +73,19 @@ pub async fn sync(node: &Node, params: Params) -> Result<Response, SyncError> {
     }
     let timeout = if params.since.is_some() && !params.full_state { params.timeout } else { Duration::ZERO };
     let params = Arc::new(params);
+    // Keys that are claimed while a device waits end the wait: it has to upload new ones.
+    let keys_told = Arc::new(OnceLock::new());
     wait::for_news(node, params.who.user, timeout, || {
         let (params, moment, now_ms) = (Arc::clone(&params), node.sync.live.moment(), node.clock.now_ms());
+        let keys_told = Arc::clone(&keys_told);
         async move {
             node.store
                 .read(move |db| {
                     super::check_signed_in(db, &params.who)?;
-                    Ok::<_, SyncError>(build(db, &params, &moment, now_ms)?)
+                    let (response, any) = build(db, &params, &moment, now_ms)?;
+                    let keys = (response.device_one_time_keys_count.clone(), response.device_unused_fallback_key_types.clone());
+                    let fewer = *keys_told.get_or_init(|| keys.clone()) != keys;
+                    Ok::<_, SyncError>((response, any || fewer))
                 })
                 .await
         }

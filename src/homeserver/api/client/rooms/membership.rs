@@ -1,6 +1,6 @@
 //! Room membership: joining, inviting, leaving, removing, banning, knocking.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use ruma::{
     OwnedRoomId, RoomId, RoomOrAliasId, UserId,
@@ -36,6 +36,7 @@ use crate::homeserver::{
     },
     store::{Reader, aliases, members, rooms},
     types::{Requester, RoomHandle},
+    users::limits::{Key, Kind},
 };
 
 pub(super) fn add(routes: Routes) -> Routes {
@@ -64,6 +65,14 @@ fn wanted(db: &Reader<'_>, id: &RoomOrAliasId) -> Result<RoomHandle, EventError>
     }
 }
 
+/// Bounds how often a user does this from the network. Whoever is on the Unix socket owns the machine.
+fn may(node: &Node, kind: Kind, who: &Requester, address: Option<IpAddr>) -> ApiResult<()> {
+    match address {
+        Some(_) => node.limits.check(kind, Key::User(who.user)).map_err(ApiError::limit_exceeded),
+        None => Ok(()),
+    }
+}
+
 async fn join(node: &Arc<Node>, who: Requester, id: &RoomOrAliasId, reason: Option<String>) -> ApiResult<OwnedRoomId> {
     let id = id.to_owned();
     change(node, move |tx, ctx| {
@@ -76,6 +85,7 @@ async fn join(node: &Arc<Node>, who: Requester, id: &RoomOrAliasId, reason: Opti
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/join`
 async fn join_room_by_id(node: Arc<Node>, call: Call<join_room_by_id::Request>) -> ApiResult<join_room_by_id::Response> {
+    may(&node, Kind::Join, &call.who, call.address)?;
     let id: &RoomOrAliasId = (&*call.request.room_id).into();
     Ok(join_room_by_id::Response::new(join(&node, call.who, id, call.request.reason).await?))
 }
@@ -85,12 +95,14 @@ async fn join_room_by_id_or_alias(
     node: Arc<Node>,
     call: Call<join_room_by_id_or_alias::Request>,
 ) -> ApiResult<join_room_by_id_or_alias::Response> {
+    may(&node, Kind::Join, &call.who, call.address)?;
     let request = call.request;
     Ok(join_room_by_id_or_alias::Response::new(join(&node, call.who, &request.room_id_or_alias, request.reason).await?))
 }
 
 /// `POST /_matrix/client/v3/knock/{roomIdOrAlias}`
 async fn knock_room(node: Arc<Node>, call: Call<knock_room::Request>) -> ApiResult<knock_room::Response> {
+    may(&node, Kind::Join, &call.who, call.address)?;
     let (request, who) = (call.request, call.who);
     let room_id = change(&node, move |tx, ctx| {
         let room = wanted(&tx.reader(), &request.room_id_or_alias)?;
@@ -102,9 +114,14 @@ async fn knock_room(node: Arc<Node>, call: Call<knock_room::Request>) -> ApiResu
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/invite`
 async fn invite_user(node: Arc<Node>, call: Call<invite_user::Request>) -> ApiResult<invite_user::Response> {
+    may(&node, Kind::Invite, &call.who, call.address)?;
     let (request, who) = (call.request, call.who);
     let InvitationRecipient::UserId(recipient) = request.recipient else {
-        return Err(ApiError::forbidden("This server sends no invitations by e-mail or telephone"));
+        return Err(ApiError::new(
+            http::StatusCode::FORBIDDEN,
+            "M_THREEPID_DENIED",
+            "This server sends no invitations by e-mail or telephone",
+        ));
     };
     change(&node, move |tx, ctx| {
         let room = events::room(&tx.reader(), &request.room_id)?;

@@ -2,15 +2,24 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use axum::Json;
+use http::Method;
 use ruma::{
-    EventId,
-    api::client::{message::send_message_event::v3 as send_message_event, state::send_state_event::v3 as send_state_event},
+    EventId, OwnedRoomId, RoomId,
+    api::{
+        auth_scheme::AccessToken,
+        client::{message::send_message_event::v3 as send_message_event, state::send_state_event::v3 as send_state_event},
+    },
 };
+use serde_json::{Value, json};
 
 use super::{
-    super::super::{
-        call::{Call, Routes},
-        error::{ApiError, ApiResult},
+    super::{
+        super::{
+            call::{RawCall, Routes},
+            error::{ApiError, ApiResult},
+        },
+        delayed_events,
     },
     change,
 };
@@ -31,9 +40,9 @@ const WITHOUT_STATE_KEY: [&str; 4] = [
 
 pub(super) fn add(routes: Routes) -> Routes {
     routes
-        .add::<send_message_event::Request, _, _>(send_message_event)
-        .add::<send_state_event::Request, _, _>(send_state_event)
-        .add_at::<send_state_event::Request, _, _>(&WITHOUT_STATE_KEY, send_state_event)
+        .add_raw::<send_message_event::Request, _, _, _>(send_message_event)
+        .add_raw::<send_state_event::Request, _, _, _>(send_state_event)
+        .add_raw_at::<AccessToken, _, _, _>(&Method::PUT, &WITHOUT_STATE_KEY, send_state_event)
 }
 
 /// Bounds how fast a user fills rooms from the network. Whoever is on the Unix socket owns the machine.
@@ -44,42 +53,49 @@ fn may_send(node: &Node, who: &Requester, address: Option<IpAddr>) -> ApiResult<
     }
 }
 
+fn room_id(call: &RawCall) -> ApiResult<OwnedRoomId> {
+    RoomId::parse(call.segment(0)?).map_err(|_| ApiError::invalid_param("This is not a room ID"))
+}
+
 /// `PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}`
-async fn send_message_event(node: Arc<Node>, call: Call<send_message_event::Request>) -> ApiResult<send_message_event::Response> {
+async fn send_message_event(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
     may_send(&node, &call.who, call.address)?;
-    let request = call.request;
-    let kind = request.event_type.to_string();
-    let mut draft = Draft::message(call.who.user_id, &kind, events::content_from_json(request.body.json().get())?);
+    let room_id = room_id(&call)?;
+    let (kind, txn_id) = (call.segment(1)?.to_owned(), call.segment(2)?.to_owned());
+    let scope = format!("send/{room_id}/{kind}");
+    if let Some(delay_ms) = delayed_events::asked(&node, &call)? {
+        return delayed_events::schedule(&node, call, &room_id, (&kind, None), delay_ms, Some((scope, txn_id))).await;
+    }
+    let mut draft = Draft::message(call.who.user_id.clone(), &kind, events::content_from_map(call.object()?)?);
     if kind == "m.room.redaction" {
         // The builder puts it where the room version wants it.
         let named = draft.content.remove("redacts");
         draft.redacts = named.as_ref().and_then(|id| id.as_str()).and_then(|id| EventId::parse(id).ok());
     }
-    draft.txn = Some(Txn {
-        device_id: call.who.device_id.to_string(),
-        scope: format!("send/{}/{kind}", request.room_id),
-        txn_id: request.txn_id.to_string(),
-    });
+    draft.txn = Some(Txn { device_id: call.who.device_id.to_string(), scope, txn_id });
     let sent = change(&node, move |tx, ctx| {
-        let room = events::room(&tx.reader(), &request.room_id)?;
+        let room = events::room(&tx.reader(), &room_id)?;
         events::append(tx, ctx, &room, draft)
     });
-    Ok(send_message_event::Response::new(sent.await?.event_id))
+    Ok(Json(json!({ "event_id": sent.await?.event_id })))
 }
 
 /// `PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}`
-async fn send_state_event(node: Arc<Node>, call: Call<send_state_event::Request>) -> ApiResult<send_state_event::Response> {
+async fn send_state_event(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
     may_send(&node, &call.who, call.address)?;
-    let request = call.request;
-    let kind = request.event_type.to_string();
+    let room_id = room_id(&call)?;
+    let kind = call.segment(1)?.to_owned();
+    let state_key = call.segment(2).unwrap_or_default().to_owned();
     if kind == "m.room.create" {
         return Err(EventError::Forbidden("A room has one create event".into()).into());
     }
-    let content = events::content_from_json(request.body.json().get())?;
-    let draft = Draft::state(call.who.user_id, &kind, &request.state_key, content);
+    if let Some(delay_ms) = delayed_events::asked(&node, &call)? {
+        return delayed_events::schedule(&node, call, &room_id, (&kind, Some(&state_key)), delay_ms, None).await;
+    }
+    let draft = Draft::state(call.who.user_id.clone(), &kind, &state_key, events::content_from_map(call.object()?)?);
     let sent = change(&node, move |tx, ctx| {
-        let room = events::room(&tx.reader(), &request.room_id)?;
+        let room = events::room(&tx.reader(), &room_id)?;
         events::append(tx, ctx, &room, draft)
     });
-    Ok(send_state_event::Response::new(sent.await?.event_id))
+    Ok(Json(json!({ "event_id": sent.await?.event_id })))
 }

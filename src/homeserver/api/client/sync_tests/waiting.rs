@@ -205,3 +205,27 @@ async fn syncs_one_after_another_add_up_to_the_whole_state() {
         }
     }
 }
+
+#[tokio::test]
+async fn keys_that_are_claimed_end_a_wait_and_are_told() {
+    let home = Home::new().await;
+    let (ann, bob) = (home.user("ann").await, home.user("bob").await);
+    let keys: serde_json::Map<String, Value> = (0..50).map(|n| (format!("signed_curve25519:{n}"), json!({ "key": "x" }))).collect();
+    ann.post("keys/upload", json!({ "one_time_keys": keys })).await;
+    let device = ann.get("account/whoami").await["device_id"].as_str().unwrap().to_owned();
+    let token = ann.get("sync").await["next_batch"].as_str().unwrap().to_owned();
+    let reader = {
+        let ann = ann.clone();
+        tokio::spawn(async move { ann.get(&format!("sync?since={token}&timeout=600000")).await })
+    };
+    // Claims until the wait ends: some come before it has begun, and those need not end it.
+    for _ in 0..50 {
+        if reader.is_finished() {
+            break;
+        }
+        bob.post("keys/claim", json!({ "one_time_keys": { ann.id.clone(): { device.clone(): "signed_curve25519" } } })).await;
+        tokio::task::yield_now().await;
+    }
+    let answer = tokio::time::timeout(Duration::from_secs(20), reader).await.expect("the wait ends").unwrap();
+    assert!(answer["device_one_time_keys_count"]["signed_curve25519"].as_u64().unwrap() < 50);
+}

@@ -3,6 +3,12 @@
 
 mod account;
 mod backup;
+mod calls;
+mod guards;
 mod keys;
 mod login;
 mod media;
+mod previews;
+mod pushers;
+mod search;
+mod social;
