@@ -44,6 +44,17 @@ pub struct Plan {
     /// True when the directory is the one that the screen of this profile finds as well.
     pub of_profile: bool,
     settings: crate::config::keys::Node,
+    /// Whoever knows it can make accounts.
+    shared_secret: Option<Secret>,
+}
+
+/// The secret in a file, without the end of its line.
+fn read_secret(path: &Path) -> Result<Secret, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::file(path, &error))?;
+    match text.trim() {
+        "" => Err(Failure::usage(format!("{}: the file with the secret is empty", path.display()))),
+        secret => Ok(Secret::new(secret.to_owned())),
+    }
 }
 
 impl Plan {
@@ -57,7 +68,8 @@ impl Plan {
         let dir = settings.data_dir.clone().unwrap_or_else(|| profile.dirs().data.join("node"));
         let remembered = profile.home().filter(|_| of_profile).map(|home| parse_name(&home.server_name)).transpose()?;
         let server_name = settings.server_name.clone().or(remembered);
-        let plan = Self { dir, server_name, of_profile, settings };
+        let shared_secret = settings.registration_shared_secret_file.as_deref().map(read_secret).transpose()?;
+        let plan = Self { dir, server_name, of_profile, settings, shared_secret };
         let longest = plan.admin_socket().as_os_str().len();
         if longest > SOCKET_PATH_MAX {
             let message = format!(
@@ -105,6 +117,8 @@ impl Plan {
         };
         config.rate_limits = self.settings.rate_limits;
         config.max_upload_bytes = self.settings.max_upload.0;
+        config.public_base_url = self.settings.public_base_url.as_ref().map(|url| url.0.clone());
+        config.registration_shared_secret = self.shared_secret.clone();
         config
     }
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use ruma::OwnedServerName;
 
+use crate::base::Secret;
+
 /// Who may create accounts with `POST /register`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Registration {
@@ -29,8 +31,10 @@ pub struct Config {
     pub rate_limits: bool,
     /// Largest media file that may be uploaded, in bytes.
     pub max_upload_bytes: u64,
-    /// Base URL at which clients reach the node, for `.well-known/matrix/client`; `None` where it has none.
+    /// Base URL at which clients reach the node, for `.well-known/matrix/client` and the pages of OAuth; `None` where it has none.
     pub public_base_url: Option<String>,
+    /// Whoever knows it can make accounts at `/_synapse/admin/v1/register`.
+    pub registration_shared_secret: Option<Secret>,
 }
 
 impl Config {
@@ -47,6 +51,7 @@ impl Config {
             rate_limits: true,
             max_upload_bytes: Self::MAX_UPLOAD_BYTES,
             public_base_url: None,
+            registration_shared_secret: None,
         }
     }
 }

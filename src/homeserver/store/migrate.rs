@@ -8,7 +8,7 @@ use super::{Result, StoreError};
 const APPLICATION_ID: i64 = 0x686f_6d65;
 
 /// Schema files in order; the version of a database is the number of those that were applied.
-const SCHEMAS: &[&str] = &[include_str!("schema/0001_initial.sql")];
+const SCHEMAS: &[&str] = &[include_str!("schema/0001_initial.sql"), include_str!("schema/0002_oauth.sql")];
 
 /// Applies what is missing.
 ///

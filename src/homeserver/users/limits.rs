@@ -30,6 +30,12 @@ pub enum Kind {
     Send,
     /// Media uploads by one user.
     Upload,
+    /// OAuth clients and device codes from one address.
+    OAuth,
+    /// Attempts to find a device's user code, from one address.
+    UserCode,
+    /// Rendezvous sessions opened from one address.
+    Rendezvous,
 }
 
 impl Kind {
@@ -42,6 +48,9 @@ impl Kind {
             Self::Lookup => (30, 1_000),
             Self::Send => (200, 50),
             Self::Upload => (60, 1_000),
+            Self::OAuth => (20, 10_000),
+            Self::UserCode => (10, 10_000),
+            Self::Rendezvous => (10, 10_000),
         }
     }
 }

@@ -21,7 +21,14 @@ const VERSIONS: &[&str] =
     &["r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12"];
 
 /// Unstable features that clients look for.
-const FEATURES: &[&str] = &["org.matrix.simplified_msc3575", "uk.tcpip.msc4133", "org.matrix.msc3916.stable"];
+const FEATURES: &[&str] = &[
+    "org.matrix.simplified_msc3575",
+    "uk.tcpip.msc4133",
+    "org.matrix.msc3916.stable",
+    "org.matrix.msc3882",
+    "org.matrix.msc4108",
+    "uk.timedout.msc4323",
+];
 
 pub(super) fn add(routes: Routes) -> Routes {
     routes
@@ -31,20 +38,30 @@ pub(super) fn add(routes: Routes) -> Routes {
 }
 
 /// `GET /_matrix/client/v3/capabilities`
-async fn get_capabilities(_: Arc<Node>, _: RawCall) -> ApiResult<Json<Value>> {
+async fn get_capabilities(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
+    // Whoever has signed in by OAuth does these things on the account pages.
+    let legacy = node.accounts.grant_of(&call.who).await?.is_none();
     let available = versions::SUPPORTED.iter().map(|version| (version.to_string(), "stable".into())).collect::<Map<_, _>>();
-    Ok(Json(json!({
+    let mut capabilities = json!({
         "capabilities": {
-            "m.change_password": { "enabled": true },
+            "m.change_password": { "enabled": legacy },
             "m.room_versions": { "default": versions::DEFAULT, "available": available },
             "m.set_displayname": { "enabled": true },
             "m.set_avatar_url": { "enabled": true },
             "m.profile_fields": { "enabled": true },
             "uk.tcpip.msc4133.profile_fields": { "enabled": true },
             "m.3pid_changes": { "enabled": false },
-            "m.get_login_token": { "enabled": false },
+            "m.get_login_token": { "enabled": legacy },
         }
-    })))
+    });
+    if call.who.admin
+        && let Some(object) = capabilities.get_mut("capabilities").and_then(Value::as_object_mut)
+    {
+        for name in ["m.account_moderation", "uk.timedout.msc4323"] {
+            object.insert(name.into(), json!({ "suspend": true, "lock": true }));
+        }
+    }
+    Ok(Json(capabilities))
 }
 
 /// `GET /.well-known/matrix/client`

@@ -2,6 +2,7 @@
 
 mod account;
 mod account_data;
+mod admin;
 mod backup;
 mod devices;
 mod discovery;
@@ -9,12 +10,16 @@ mod filters;
 mod keys;
 mod login;
 mod media;
+mod oauth;
+mod openid;
 mod presence;
 mod profile;
 mod push_rules;
 mod receipts;
 mod register;
+mod rendezvous;
 mod rooms;
+mod shared_secret;
 mod sliding_sync;
 mod sync;
 mod to_device;
@@ -26,13 +31,19 @@ mod sync_tests;
 #[cfg(test)]
 mod tests;
 
+pub(super) use self::oauth::page::SameOriginOnly;
 use super::call::Routes;
 
 /// Registers all of it.
 pub(super) fn add(routes: Routes) -> Routes {
     let routes = discovery::add(routes);
     let routes = login::add(routes);
+    let routes = oauth::add(routes);
     let routes = register::add(routes);
+    let routes = shared_secret::add(routes);
+    let routes = openid::add(routes);
+    let routes = rendezvous::add(routes);
+    let routes = admin::add(routes);
     let routes = account::add(routes);
     let routes = devices::add(routes);
     let routes = backup::add(routes);

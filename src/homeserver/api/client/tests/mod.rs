@@ -6,3 +6,7 @@ mod backup;
 mod keys;
 mod login;
 mod media;
+mod oauth;
+mod oauth_account;
+mod rendezvous;
+mod sessions;
