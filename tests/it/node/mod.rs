@@ -3,4 +3,5 @@
 mod crash;
 mod encryption;
 mod hostile;
+mod oauth;
 mod rooms;
