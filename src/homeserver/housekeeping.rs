@@ -51,7 +51,8 @@ async fn forget_sign_ins(node: &Node) -> store::Result<()> {
     let horizon = store::oauth::Horizon { codes_ms: ago(CODES_MS), spent_ms: ago(SPENT_MS), clients_ms: ago(CLIENTS_MS) };
     let now_ms = ago(0);
     for _ in 0..BATCHES {
-        let forgotten = node.store.write(move |tx| Ok::<_, store::StoreError>(store::oauth::expire(tx, horizon)? + store::openid::expire(tx, now_ms)?));
+        let forgotten =
+            node.store.write(move |tx| Ok::<_, store::StoreError>(store::oauth::expire(tx, horizon)? + store::openid::expire(tx, now_ms)?));
         if node.tasks.shutdown().is_triggered() || forgotten.await? == 0 {
             break;
         }

@@ -70,7 +70,14 @@ impl<'a, 'db> View<'a, 'db> {
     ///
     /// Store errors.
     pub fn new(db: &'a Reader<'db>, room: &'a RoomHandle, viewer: &'a Viewer) -> Result<Self> {
-        Ok(Self { db, room, viewer, changes: members::changes(db, room.nid, viewer.user)?, room_id: Some(&room.room_id), erased: RefCell::default() })
+        Ok(Self {
+            db,
+            room,
+            viewer,
+            changes: members::changes(db, room.nid, viewer.user)?,
+            room_id: Some(&room.room_id),
+            erased: RefCell::default(),
+        })
     }
 
     /// Events without their room ID, as `/sync` has them.

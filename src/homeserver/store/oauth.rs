@@ -27,8 +27,12 @@ pub fn register(tx: &Tx<'_>, client_id: &str, metadata: &str, hash: &TokenHash, 
     if count >= most && forget_unused(tx, now_ms, 1)? == 0 {
         return Ok(None);
     }
-    tx.prepare_cached("INSERT INTO oauth_clients (client_id, metadata_hash, metadata, used_ms) VALUES (?1, ?2, ?3, ?4)")?
-        .execute((client_id, &hash[..], metadata, now_ms))?;
+    tx.prepare_cached("INSERT INTO oauth_clients (client_id, metadata_hash, metadata, used_ms) VALUES (?1, ?2, ?3, ?4)")?.execute((
+        client_id,
+        &hash[..],
+        metadata,
+        now_ms,
+    ))?;
     Ok(Some(client_id.to_owned()))
 }
 
@@ -70,9 +74,8 @@ pub struct Grant {
 /// Database errors.
 pub fn grant(db: &Reader<'_>, user: UserNid, device_id: &DeviceId) -> Result<Option<Grant>> {
     let mut query = db.prepare_cached("SELECT client_id, scope, code_hash FROM oauth_grants WHERE user_nid = ?1 AND device_id = ?2")?;
-    let found = query.query_row((user.0, device_id.as_str()), |row| {
-        Ok(Grant { client_id: row.get(0)?, scope: row.get(1)?, code_hash: row.get(2)? })
-    });
+    let found = query
+        .query_row((user.0, device_id.as_str()), |row| Ok(Grant { client_id: row.get(0)?, scope: row.get(1)?, code_hash: row.get(2)? }));
     Ok(found.optional()?)
 }
 
@@ -82,7 +85,8 @@ pub fn grant(db: &Reader<'_>, user: UserNid, device_id: &DeviceId) -> Result<Opt
 ///
 /// Database errors.
 pub fn clients_of(db: &Reader<'_>, user: UserNid) -> Result<Vec<(OwnedDeviceId, String)>> {
-    let mut query = db.prepare_cached("SELECT device_id, metadata FROM oauth_grants JOIN oauth_clients USING (client_id) WHERE user_nid = ?1")?;
+    let mut query =
+        db.prepare_cached("SELECT device_id, metadata FROM oauth_grants JOIN oauth_clients USING (client_id) WHERE user_nid = ?1")?;
     let rows = query.query_map([user.0], |row| Ok((row.get::<_, String>(0)?.into(), row.get(1)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

@@ -15,8 +15,11 @@ const PER_USER: i64 = 100;
 ///
 /// Database errors.
 pub fn put(tx: &Tx<'_>, hash: &TokenHash, user: UserNid, expires_ms: i64) -> Result<()> {
-    tx.prepare_cached("INSERT INTO openid_tokens (token_hash, user_nid, expires_ms) VALUES (?1, ?2, ?3)")?
-        .execute((&hash[..], user.0, expires_ms))?;
+    tx.prepare_cached("INSERT INTO openid_tokens (token_hash, user_nid, expires_ms) VALUES (?1, ?2, ?3)")?.execute((
+        &hash[..],
+        user.0,
+        expires_ms,
+    ))?;
     tx.prepare_cached(
         "DELETE FROM openid_tokens WHERE token_hash IN
          (SELECT token_hash FROM openid_tokens WHERE user_nid = ?1 ORDER BY expires_ms DESC LIMIT -1 OFFSET ?2)",

@@ -84,12 +84,7 @@ impl Rendezvous {
     /// # Errors
     ///
     /// [`RendezvousError::TooLarge`], [`RendezvousError::Full`].
-    pub fn open(
-        &self,
-        protocol: Protocol,
-        data: bytes::Bytes,
-        content_type: Option<String>,
-    ) -> Result<(String, Payload), RendezvousError> {
+    pub fn open(&self, protocol: Protocol, data: bytes::Bytes, content_type: Option<String>) -> Result<(String, Payload), RendezvousError> {
         if data.len() > DATA_BYTES {
             return Err(RendezvousError::TooLarge);
         }

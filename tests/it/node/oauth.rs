@@ -170,7 +170,8 @@ fn a_device_is_signed_in_from_a_browser_elsewhere_and_out_by_its_owner() {
     ];
     let page = browser.get(&text(&codes, "verification_uri"));
     assert!(page.text().contains("name=\"user_code\""), "{}", page.text());
-    let allowed = browser.submit(&text(&codes, "verification_uri_complete"), &[("act", "allow"), ("user", "ann"), ("password", &ann.password)]);
+    let allowed =
+        browser.submit(&text(&codes, "verification_uri_complete"), &[("act", "allow"), ("user", "ann"), ("password", &ann.password)]);
     assert_eq!(allowed.status, 200, "{}", allowed.text());
     let tokens = browser.post(&text(&metadata, "token_endpoint"), &poll).ok();
     let mut device = node.http();

@@ -22,7 +22,8 @@ use crate::homeserver::{
 
 /// Stable paths and those of MSC4323.
 const LOCK: [&str; 2] = ["/_matrix/client/v1/admin/lock/{userId}", "/_matrix/client/unstable/uk.timedout.msc4323/admin/lock/{userId}"];
-const SUSPEND: [&str; 2] = ["/_matrix/client/v1/admin/suspend/{userId}", "/_matrix/client/unstable/uk.timedout.msc4323/admin/suspend/{userId}"];
+const SUSPEND: [&str; 2] =
+    ["/_matrix/client/v1/admin/suspend/{userId}", "/_matrix/client/unstable/uk.timedout.msc4323/admin/suspend/{userId}"];
 
 pub(super) fn add(routes: Routes) -> Routes {
     routes

@@ -42,9 +42,9 @@ async fn request_openid_token(node: Arc<Node>, call: RawCall) -> ApiResult<Json<
 
 /// `GET /_matrix/federation/v1/openid/userinfo` (Server-Server API, "OpenID"). Not signed: the asker is no homeserver.
 async fn get_userinfo(node: Arc<Node>, call: RawCall<()>) -> ApiResult<Json<Value>> {
-    let token = call.parameter("access_token").ok_or_else(|| {
-        ApiError::new(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", "`access_token` is missing")
-    })?;
+    let token = call
+        .parameter("access_token")
+        .ok_or_else(|| ApiError::new(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", "`access_token` is missing"))?;
     if let Some(address) = call.address {
         node.limits.check(Kind::Lookup, Key::Address(address)).map_err(ApiError::limit_exceeded)?;
     }

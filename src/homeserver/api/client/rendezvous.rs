@@ -72,9 +72,7 @@ fn limit(node: &Node, kind: Kind, address: Option<std::net::IpAddr>) -> ApiResul
 /// A time as HTTP has it (RFC 9110, 5.6.7).
 fn http_date(ms: u64) -> Option<HeaderValue> {
     let time = time::OffsetDateTime::from_unix_timestamp(i64::try_from(ms / 1000).ok()?).ok()?;
-    let form = time::macros::format_description!(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-    );
+    let form = time::macros::format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
     HeaderValue::from_str(&time.format(form).ok()?).ok()
 }
 
@@ -108,7 +106,9 @@ fn tag(headers: &HeaderMap, name: &header::HeaderName) -> Option<String> {
 fn content_type(headers: &HeaderMap) -> ApiResult<Option<String>> {
     match headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default()) {
         None => Ok(None),
-        Some(kind) if kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/plain")) => Ok(Some("text/plain".into())),
+        Some(kind) if kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/plain")) => {
+            Ok(Some("text/plain".into()))
+        }
         Some(_) => Err(ApiError::invalid_param("The content type has to be text/plain")),
     }
 }

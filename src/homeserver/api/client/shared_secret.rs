@@ -29,7 +29,11 @@ pub(super) fn add(routes: Routes) -> Routes {
     if routes.node().shared_secret.is_none() {
         return routes;
     }
-    routes.add_raw_at::<NoAuthentication, _, _, _>(&Method::GET, PATH, nonce).add_raw_at::<NoAuthentication, _, _, _>(&Method::POST, PATH, register)
+    routes.add_raw_at::<NoAuthentication, _, _, _>(&Method::GET, PATH, nonce).add_raw_at::<NoAuthentication, _, _, _>(
+        &Method::POST,
+        PATH,
+        register,
+    )
 }
 
 fn shared_secret(node: &Node) -> ApiResult<&SharedSecret> {

@@ -49,8 +49,8 @@ pub(super) async fn authenticate(
         None => progress,
         Some(kind) => {
             let stage = flows.iter().flat_map(|flow| flow.iter()).find(|stage| stage.name() == kind);
-            let stage =
-                *stage.ok_or_else(|| challenge(node, flows, &progress, Some(("M_UNRECOGNIZED", "This authentication is not asked for here"))))?;
+            let stage = *stage
+                .ok_or_else(|| challenge(node, flows, &progress, Some(("M_UNRECOGNIZED", "This authentication is not asked for here"))))?;
             let token = check(node, stage, &auth, who, flows, &progress).await?;
             node.uia.complete(&progress.session, stage, token).map_err(|e| ApiError::forbidden(e.to_string()))?
         }

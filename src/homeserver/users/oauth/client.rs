@@ -6,10 +6,7 @@ use sha2::{Digest as _, Sha256};
 use url::{Host, Url};
 
 use super::OAuthError;
-use crate::homeserver::{
-    store,
-    users::Accounts,
-};
+use crate::homeserver::{store, users::Accounts};
 
 /// Registered clients at most. A record is a few hundred bytes.
 const CLIENTS: i64 = 5_000;
@@ -96,7 +93,9 @@ fn list(body: &Map<String, Value>, name: &str, default: &[&str]) -> Result<Vec<S
         None | Some(Value::Null) => Ok(default.iter().map(ToString::to_string).collect()),
         Some(Value::Array(items)) if items.len() <= 64 => items
             .iter()
-            .map(|item| item.as_str().map(ToOwned::to_owned).ok_or_else(|| metadata_error(format!("`{name}` holds something other than strings"))))
+            .map(|item| {
+                item.as_str().map(ToOwned::to_owned).ok_or_else(|| metadata_error(format!("`{name}` holds something other than strings")))
+            })
             .collect(),
         Some(_) => Err(metadata_error(format!("`{name}` is not a list of strings"))),
     }
@@ -104,7 +103,9 @@ fn list(body: &Map<String, Value>, name: &str, default: &[&str]) -> Result<Vec<S
 
 /// A name without what would let it pass for something else on a page: control and direction characters.
 fn name(body: &Map<String, Value>) -> Result<Option<String>, OAuthError> {
-    let shown = |c: &char| !c.is_control() && !matches!(*c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let shown = |c: &char| {
+        !c.is_control() && !matches!(*c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
     let name = text(body, "client_name")?.map(|name| name.chars().filter(shown).take(NAME_CHARS).collect::<String>().trim().to_owned());
     Ok(name.filter(|name| !name.is_empty()))
 }
@@ -187,7 +188,9 @@ impl ClientMetadata {
     /// Is this one of its redirect URIs? To the letter, but for the port of the own machine (RFC 8252, 7.3).
     #[must_use]
     pub fn has_redirect_uri(&self, uri: &str) -> bool {
-        self.redirect_uris.iter().any(|known| known == uri || (self.application_type == ApplicationType::Native && same_but_port(known, uri)))
+        self.redirect_uris
+            .iter()
+            .any(|known| known == uri || (self.application_type == ApplicationType::Native && same_but_port(known, uri)))
     }
 }
 
@@ -235,7 +238,8 @@ fn check_redirect_uri(uri: &str, base: &Url, kind: ApplicationType) -> Result<()
         },
         (scheme, ApplicationType::Native) => {
             let reversed = base.host_str().map(|host| host.split('.').rev().collect::<Vec<_>>().join(".")).unwrap_or_default();
-            let own = reversed.contains('.') && scheme.strip_prefix(&*reversed).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            let own =
+                reversed.contains('.') && scheme.strip_prefix(&*reversed).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
             let path = uri.split_once(':').map_or("", |(_, path)| path);
             if !own {
                 bad("a private scheme is the host of `client_uri` backwards")
@@ -253,7 +257,9 @@ fn loopback(uri: &str) -> Option<(&str, Option<&str>, &str)> {
     let rest = uri.strip_prefix("http://")?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = (rest.get(..end)?, rest.get(end..)?);
-    let host = ["localhost", "127.0.0.1", "[::1]"].into_iter().find(|host| authority.strip_prefix(host).is_some_and(|rest| rest.is_empty() || rest.starts_with(':')))?;
+    let host = ["localhost", "127.0.0.1", "[::1]"]
+        .into_iter()
+        .find(|host| authority.strip_prefix(host).is_some_and(|rest| rest.is_empty() || rest.starts_with(':')))?;
     let port = authority.get(host.len()..)?.strip_prefix(':');
     Some((host, port, path))
 }
@@ -299,7 +305,7 @@ impl Accounts {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test stops where its set-up fails")]
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where its set-up fails")]
 
     use serde_json::json;
 
@@ -382,7 +388,9 @@ mod tests {
             "redirect_uris": ["http://127.0.0.1/cb", "com.example:/cb", "https://example.com/cb"],
         }))
         .unwrap();
-        for uri in ["http://127.0.0.1/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:65535/cb", "com.example:/cb", "https://example.com/cb"] {
+        for uri in
+            ["http://127.0.0.1/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:65535/cb", "com.example:/cb", "https://example.com/cb"]
+        {
             assert!(native.has_redirect_uri(uri), "{uri}");
         }
         for uri in [

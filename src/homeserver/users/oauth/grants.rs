@@ -80,22 +80,23 @@ fn verifies(verifier: &str, challenge: &str) -> bool {
     well_formed && URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes())) == challenge
 }
 
-/// Signs a device in for a client, in place of whoever had it.
-fn put(
-    tx: &Tx<'_>,
+/// A device that a client signs in.
+struct Arrival {
     user: UserNid,
-    device_id: &OwnedDeviceId,
-    name: Option<&str>,
-    grant: &Grant,
-    stored: &NewTokens,
-    now_ms: i64,
+    device_id: OwnedDeviceId,
+    name: Option<String>,
     address: Option<IpAddr>,
-) -> Result<(), StoreError> {
+    now_ms: i64,
+}
+
+/// Signs a device in for a client, in place of whoever had it.
+fn put(tx: &Tx<'_>, arrival: &Arrival, grant: &Grant, stored: &NewTokens) -> Result<(), StoreError> {
+    let Arrival { user, device_id, name, address, now_ms } = arrival;
     let ip = address.map(|ip| ip.to_string());
-    store::tokens::revoke(tx, user, device_id)?;
-    store::devices::ensure(tx, user, device_id, name, now_ms, ip.as_deref())?;
-    store::oauth::put_grant(tx, user, device_id, grant, now_ms)?;
-    store::tokens::issue(tx, user, device_id, stored, now_ms)
+    store::tokens::revoke(tx, *user, device_id)?;
+    store::devices::ensure(tx, *user, device_id, name.as_deref(), *now_ms, ip.as_deref())?;
+    store::oauth::put_grant(tx, *user, device_id, grant, *now_ms)?;
+    store::tokens::issue(tx, *user, device_id, stored, *now_ms)
 }
 
 /// True when somebody can sign in to the account now.
@@ -171,7 +172,7 @@ impl Accounts {
                 return Ok(Outcome::Refused("the code has expired"));
             }
             let grant = Grant { client_id: code.client_id, scope: code.scope, code_hash: Some(hash.to_vec()) };
-            put(tx, code.user, &code.device_id, name.as_deref(), &grant, &stored, now_ms, address)?;
+            put(tx, &Arrival { user: code.user, device_id: code.device_id, name, address, now_ms }, &grant, &stored)?;
             Ok::<_, StoreError>(Outcome::Issued(code.user, grant.scope))
         });
         match outcome.await? {
@@ -197,12 +198,13 @@ impl Accounts {
         let (stored, issued) = self.oauth_tokens(None);
         let (now_ms, name) = (self.now_ms(), client.metadata.client_name.clone());
         let grant = Grant { client_id: asked.client_id, scope: asked.scope.granted, code_hash: None };
-        let (device_id, scope) = (asked.scope.device_id, grant.scope.clone());
+        let scope = grant.scope.clone();
+        let arrival = Arrival { user, device_id: asked.scope.device_id, name, address, now_ms };
         let done = self.store.write(move |tx| {
             if !is_open(tx, user)? {
                 return Ok::<_, StoreError>(false);
             }
-            put(tx, user, &device_id, name.as_deref(), &grant, &stored, now_ms, address)?;
+            put(tx, &arrival, &grant, &stored)?;
             Ok(true)
         });
         if !done.await? {

@@ -62,6 +62,8 @@ impl Scope {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test stops where its set-up fails")]
+
     use super::*;
 
     #[test]

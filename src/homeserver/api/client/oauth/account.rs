@@ -32,7 +32,12 @@ const ACTIONS: [(Action, &[&str]); 7] = [
 
 /// Those that are advertised: all but our own.
 pub(super) fn advertised() -> Vec<&'static str> {
-    ACTIONS.iter().filter(|(action, _)| *action != Action::Password).flat_map(|(_, names)| names.iter().copied()).filter(|name| name.starts_with("org.")).collect()
+    ACTIONS
+        .iter()
+        .filter(|(action, _)| *action != Action::Password)
+        .flat_map(|(_, names)| names.iter().copied())
+        .filter(|name| name.starts_with("org."))
+        .collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +81,7 @@ pub(super) async fn account(visit: Visit) -> ApiResult<Response> {
     let action = ACTIONS.iter().find(|(_, names)| names.contains(&wanted)).map_or(Action::Overview, |(action, _)| *action);
     let Some(owner) = owner(&visit).await? else { return enter(&visit).await };
     if visit.method == Method::POST {
-        if let Err(refused) = visit.check_form() {
+        if let Some(refused) = visit.refused_form() {
             return Ok(refused);
         }
         if visit.field("act") == "sign_out" {
@@ -109,7 +114,7 @@ async fn owner(visit: &Visit) -> ApiResult<Option<Owner>> {
 async fn enter(visit: &Visit) -> ApiResult<Response> {
     let mut error = None;
     if visit.method == Method::POST {
-        if let Err(refused) = visit.check_form() {
+        if let Some(refused) = visit.refused_form() {
             return Ok(refused);
         }
         match sign_in::check(visit).await? {
@@ -123,7 +128,8 @@ async fn enter(visit: &Visit) -> ApiResult<Response> {
     }
     let cookie = visit.cookie_or_new();
     let form = user_input(visit.field("user")) + password_input().as_str() + button("sign_in", "Sign in", "").as_str();
-    let intro = format!("<p>Sign in to see and change your account on <strong>{}</strong>.</p>", esc(visit.node.config.server_name.as_str()));
+    let intro =
+        format!("<p>Sign in to see and change your account on <strong>{}</strong>.</p>", esc(visit.node.config.server_name.as_str()));
     let body = problem(error.as_deref()) + intro.as_str() + visit.form_html(&cookie, &form).as_str();
     let status = if error.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
     Ok(visit.answer(Page::new("Your account", body).status(status), &cookie))
@@ -157,7 +163,12 @@ struct Session {
 impl Session {
     fn name(&self) -> String {
         let client = self.client.as_ref().map(|client| client.shown_name().to_owned());
-        self.device.display_name.clone().or(client).filter(|name| !name.trim().is_empty()).unwrap_or_else(|| self.device.device_id.to_string())
+        self.device
+            .display_name
+            .clone()
+            .or(client)
+            .filter(|name| !name.trim().is_empty())
+            .unwrap_or_else(|| self.device.device_id.to_string())
     }
 
     fn details(&self) -> String {
@@ -203,7 +214,8 @@ async fn devices(visit: &Visit, owner: &Owner) -> ApiResult<Response> {
         .await?
         .iter()
         .map(|session| {
-            let seen = session.device.last_seen_ms.and_then(date).map(|date| format!(" <span class=\"soft\">{date}</span>")).unwrap_or_default();
+            let seen =
+                session.device.last_seen_ms.and_then(date).map(|date| format!(" <span class=\"soft\">{date}</span>")).unwrap_or_default();
             format!("<li>{}{seen}</li>", link(visit, Action::Device, Some(&session.device.device_id), &session.name()))
         })
         .collect();
@@ -240,7 +252,8 @@ async fn end_device(visit: &Visit, owner: &Owner) -> ApiResult<Response> {
         match confirmed(visit, owner).await? {
             Ok(()) => {
                 visit.node.accounts.delete_devices(owner.user, vec![session.device.device_id.clone()]).await?;
-                let body = done(&format!("{} was signed out.", session.name())) + link(visit, Action::Devices, None, "Your sessions").as_str();
+                let body =
+                    done(&format!("{} was signed out.", session.name())) + link(visit, Action::Devices, None, "Your sessions").as_str();
                 return Ok(visit.answer(page(visit, owner, "Session ended", &body), &owner.cookie));
             }
             Err(why) => error = Some(why),
@@ -258,9 +271,9 @@ async fn end_device(visit: &Visit, owner: &Owner) -> ApiResult<Response> {
 
 /// The password once more.
 pub(super) async fn confirmed(visit: &Visit, owner: &Owner) -> ApiResult<Result<(), String>> {
-    Ok(sign_in::check_user(visit, owner.user_id.as_str()).await?.and_then(|(_, user)| {
-        if user == owner.user { Ok(()) } else { Err("This is another user's password.".into()) }
-    }))
+    Ok(sign_in::check_user(visit, owner.user_id.as_str())
+        .await?
+        .and_then(|(_, user)| if user == owner.user { Ok(()) } else { Err("This is another user's password.".into()) }))
 }
 
 /// 403 with a problem, 200 without.
@@ -274,7 +287,12 @@ async fn deactivate(visit: &Visit, owner: &Owner) -> ApiResult<Response> {
         match confirmed(visit, owner).await? {
             Ok(()) => {
                 close_account(&visit.node, owner.user, &owner.user_id, visit.field("erase") == "yes").await?;
-                return Ok(Page::message(StatusCode::OK, "Account closed", "Your account has been closed, and you are signed out everywhere.").into_response());
+                return Ok(Page::message(
+                    StatusCode::OK,
+                    "Account closed",
+                    "Your account has been closed, and you are signed out everywhere.",
+                )
+                .into_response());
             }
             Err(why) => error = Some(why),
         }

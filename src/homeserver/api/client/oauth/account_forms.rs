@@ -76,7 +76,8 @@ pub(super) async fn reset_keys(visit: &Visit, owner: &Owner) -> ApiResult<Respon
     let title = "Renew your identity";
     let session = visit.parameter("session").unwrap_or_default().to_owned();
     let operation = visit.node.uia.operation(&session);
-    let device = operation.filter(|operation| operation.endpoint == super::super::keys::SIGNING_UPLOAD).and_then(|operation| operation.user);
+    let device =
+        operation.filter(|operation| operation.endpoint == super::super::keys::SIGNING_UPLOAD).and_then(|operation| operation.user);
     let Some((_, device)) = device.filter(|(user, _)| *user == owner.user) else {
         let body = "<p>Start this in your app, on the device that shall have the new keys: it sends you here then. If it just did, too much time has passed; start again there.</p>";
         return Ok(visit.answer(page(visit, owner, title, body).status(StatusCode::NOT_FOUND), &owner.cookie));

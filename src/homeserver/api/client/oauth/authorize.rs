@@ -66,7 +66,7 @@ enum Refusal {
     /// The client cannot be told: it is not known where it is.
     Here(OAuthError),
     /// The client can be told.
-    There(Client, Way, &'static str, String),
+    There(Box<Client>, Box<Way>, &'static str, String),
 }
 
 async fn read(visit: &Visit) -> Result<Ask, Refusal> {
@@ -85,7 +85,7 @@ async fn read(visit: &Visit) -> Result<Ask, Refusal> {
     let way = Way { redirect_uri: redirect_uri.to_owned(), fragment: mode == Some("fragment"), state };
     match details(visit, &client, mode) {
         Ok((scope, challenge, create, login_hint)) => Ok(Ask { client, way, scope, challenge, create, login_hint }),
-        Err((code, why)) => Err(Refusal::There(client, way, code, why)),
+        Err((code, why)) => Err(Refusal::There(Box::new(client), Box::new(way), code, why)),
     }
 }
 
@@ -137,7 +137,7 @@ pub(super) async fn authorize(visit: Visit) -> ApiResult<Response> {
     if visit.method != Method::POST {
         return Ok(show(&visit, &ask, None, StatusCode::OK));
     }
-    if let Err(refused) = visit.check_form() {
+    if let Some(refused) = visit.refused_form() {
         return Ok(refused);
     }
     if visit.field("act") != "allow" {

@@ -1,6 +1,9 @@
 //! What programs ask: registration, tokens, revocation, device codes. JSON in RFC 6749's form, readable from any origin.
 
-use axum::{Json, response::{IntoResponse as _, Response}};
+use axum::{
+    Json,
+    response::{IntoResponse as _, Response},
+};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -68,7 +71,8 @@ pub(super) async fn register(visit: Visit) -> Response {
 
 async fn register_client(visit: &Visit) -> Answer {
     limit(visit, Kind::OAuth)?;
-    let body: Value = serde_json::from_slice(&visit.body).map_err(|e| OAuthError::InvalidClientMetadata(format!("the body is not JSON: {e}")))?;
+    let body: Value =
+        serde_json::from_slice(&visit.body).map_err(|e| OAuthError::InvalidClientMetadata(format!("the body is not JSON: {e}")))?;
     let body = body.as_object().ok_or_else(|| OAuthError::InvalidClientMetadata("the body is not an object".into()))?;
     let client = visit.node.accounts.register_client(ClientMetadata::parse(body)?).await?;
     let mut answer = serde_json::to_value(&client.metadata).map_err(|e| OAuthError::InvalidClientMetadata(e.to_string()))?;

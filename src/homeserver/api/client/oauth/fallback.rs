@@ -30,7 +30,7 @@ pub(super) async fn fallback(visit: Visit) -> ApiResult<Response> {
     if visit.method != Method::POST {
         return Ok(show(&visit, stage, None));
     }
-    if let Err(refused) = visit.check_form() {
+    if let Some(refused) = visit.refused_form() {
         return Ok(refused);
     }
     let token = match check(&visit, stage, &operation).await? {

@@ -10,7 +10,7 @@ use super::{
     visit::Visit,
 };
 use crate::homeserver::{
-    api::{error::ApiResult},
+    api::error::ApiResult,
     users::{
         limits::Kind,
         oauth::{Client, OAuthError, device_code::Asked},
@@ -38,7 +38,7 @@ pub(super) async fn link(visit: Visit) -> ApiResult<Response> {
     if visit.method != Method::POST {
         return Ok(show(&visit, &client, &asked, &code, None, StatusCode::OK));
     }
-    if let Err(refused) = visit.check_form() {
+    if let Some(refused) = visit.refused_form() {
         return Ok(refused);
     }
     if visit.field("act") != "allow" {
@@ -62,7 +62,8 @@ pub(super) async fn link(visit: Visit) -> ApiResult<Response> {
 
 fn ask_for_code(visit: &Visit, error: Option<&str>) -> Response {
     let status = if error.is_some() { StatusCode::NOT_FOUND } else { StatusCode::OK };
-    let attributes = "type=\"text\" class=\"code\" autocomplete=\"off\" autocapitalize=\"characters\" spellcheck=\"false\" maxlength=\"16\" required";
+    let attributes =
+        "type=\"text\" class=\"code\" autocomplete=\"off\" autocapitalize=\"characters\" spellcheck=\"false\" maxlength=\"16\" required";
     let body = format!(
         "{}<p>Enter the code that the other device shows.</p><form method=\"get\" action=\"{}\">{}<button type=\"submit\">Go on</button></form>",
         problem(error),

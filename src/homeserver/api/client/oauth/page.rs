@@ -165,7 +165,12 @@ pub(super) fn input(label: &str, name: &str, value: &str, attributes: &str) -> S
 
 /// The user name.
 pub(super) fn user_input(value: &str) -> String {
-    input("User name", "user", value, "type=\"text\" autocomplete=\"username\" autocapitalize=\"none\" spellcheck=\"false\" maxlength=\"255\" required")
+    input(
+        "User name",
+        "user",
+        value,
+        "type=\"text\" autocomplete=\"username\" autocapitalize=\"none\" spellcheck=\"false\" maxlength=\"255\" required",
+    )
 }
 
 /// The present password. Never filled in by us.

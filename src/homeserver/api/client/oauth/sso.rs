@@ -26,7 +26,9 @@ fn target(visit: &Visit) -> Option<(Url, String)> {
             own.then(|| "a program on this computer".to_owned())?
         }
         // What a browser itself understands is no app.
-        "javascript" | "data" | "vbscript" | "file" | "blob" | "about" | "view-source" | "ws" | "wss" | "ftp" | "filesystem" | "intent" => return None,
+        "javascript" | "data" | "vbscript" | "file" | "blob" | "about" | "view-source" | "ws" | "wss" | "ftp" | "filesystem" | "intent" => {
+            return None;
+        }
         scheme => format!("the app on this device that opens {scheme}:"),
     };
     (url.username().is_empty() && url.password().is_none()).then_some((url, shown))
@@ -44,7 +46,7 @@ pub(super) async fn sso(visit: Visit) -> ApiResult<Response> {
     if visit.method != Method::POST {
         return Ok(show(&visit, &url, &shown, registers, None));
     }
-    if let Err(refused) = visit.check_form() {
+    if let Some(refused) = visit.refused_form() {
         return Ok(refused);
     }
     if visit.field("act") != "allow" {

@@ -121,7 +121,8 @@ impl Visit {
         let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let body = read_body(body, FORM_BYTES).await?;
         let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let is_form = content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"));
+        let is_form =
+            content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"));
         let form = if is_form { form_urlencoded::parse(&body).into_owned().collect() } else { Pairs::new() };
         let name = cookie_name(&base);
         let cookies = parts.headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
@@ -183,11 +184,11 @@ impl Visit {
         }
     }
 
-    /// Was this form given to this browser by us, and sent from our page? `Err` is the page that says that it was not.
-    pub(super) fn check_form(&self) -> Result<(), Response> {
+    /// Was this form given to this browser by us, and sent from our page? If not, the page that says so.
+    pub(super) fn refused_form(&self) -> Option<Response> {
         let refuse = |why: &str| {
             let again = format!("<p>{}</p><p><a href=\"{}\">Try again</a></p>", esc(why), esc(&self.url(&self.here)));
-            Err(Page::new("This form is no longer good", again).status(StatusCode::FORBIDDEN).into_response())
+            Some(Page::new("This form is no longer good", again).status(StatusCode::FORBIDDEN).into_response())
         };
         if self.header("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none")) {
             return refuse("It was sent by another site.");
@@ -200,7 +201,7 @@ impl Visit {
             }
         }
         let marked = self.cookie.as_deref().is_some_and(|cookie| self.node.accounts.oauth.browsers.is_marked(cookie, self.field("mark")));
-        if marked { Ok(()) } else { refuse("It is too old, or this browser keeps no cookies.") }
+        if marked { None } else { refuse("It is too old, or this browser keeps no cookies.") }
     }
 }
 

@@ -236,13 +236,18 @@ async fn a_user_signs_in_and_the_client_gets_tokens_for_its_device() {
     let mut browser = Browser::default();
     let page = browser.get(&test, &request(&client, &[])).await;
     assert_eq!(page.status, 200);
-    for wanted in ["Test &amp; &lt;Client&gt;", "app.example.com", "OAUTHDEV01", "<label for=\"user\">", "autocomplete=\"current-password\""] {
+    for wanted in
+        ["Test &amp; &lt;Client&gt;", "app.example.com", "OAUTHDEV01", "<label for=\"user\">", "autocomplete=\"current-password\""]
+    {
         assert!(page.text.contains(wanted), "{wanted}: {}", page.text);
     }
     let policy = page.header("content-security-policy");
     assert!(policy.starts_with("default-src 'none';") && policy.contains("frame-ancestors 'none'"), "{policy}");
     assert!(policy.contains("form-action 'self' https://app.example.com;"), "{policy}");
-    assert_eq!((page.header("x-frame-options"), page.header("cache-control"), page.header("referrer-policy")), ("DENY", "no-store", "same-origin"));
+    assert_eq!(
+        (page.header("x-frame-options"), page.header("cache-control"), page.header("referrer-policy")),
+        ("DENY", "no-store", "same-origin")
+    );
     assert!(page.headers.get("access-control-allow-origin").is_none(), "nobody else's script reads it");
     let back = browser.submit(&test, &request(&client, &[]), &ALLOW).await;
     assert_eq!(back.status, 303, "{}", back.text);
@@ -275,7 +280,8 @@ async fn refusing_tells_the_client_and_a_wrong_password_nothing() {
     let page = Browser::default().submit(&test, &request(&client, &[]), &[("act", "refuse")]).await;
     assert_eq!((page.status, page.leads_with("error").as_deref(), page.leads_with("code")), (303, Some("access_denied"), None));
     for (user, password) in [("ann", "wrong"), ("nobody", PASSWORD), ("", "")] {
-        let page = Browser::default().submit(&test, &request(&client, &[]), &[("act", "allow"), ("user", user), ("password", password)]).await;
+        let page =
+            Browser::default().submit(&test, &request(&client, &[]), &[("act", "allow"), ("user", user), ("password", password)]).await;
         assert_eq!((page.status, page.header("location")), (403, ""));
         assert!(page.text.contains("role=\"alert\"") && !page.text.contains(PASSWORD));
     }
@@ -349,7 +355,9 @@ async fn a_form_that_another_site_sends_does_nothing() {
     assert_eq!(browser.post(&test, &url, &form).await.status, 403);
     let own = browser.get(&test, &url).await.hidden("mark");
     let form = encoded(&[("act", "allow"), ("user", "ann"), ("password", PASSWORD), ("mark", &own)]);
-    for (name, value) in [("origin", "https://evil.com"), ("origin", "null"), ("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site")] {
+    for (name, value) in
+        [("origin", "https://evil.com"), ("origin", "null"), ("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site")]
+    {
         let request = Request::post(&url).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").header(name, value);
         assert_eq!(browser.send(&test, request, form.clone()).await.status, 403, "{name}: {value}");
     }
@@ -518,7 +526,8 @@ async fn who_has_no_account_makes_one_on_the_way() {
     let test = node().await;
     let client = client_id(&test).await;
     let url = request(&client, &[("prompt", "create")]);
-    let form = |name: &'static str, again: &'static str| [("act", "allow"), ("user", name), ("new_password", "a new password"), ("again", again)];
+    let form =
+        |name: &'static str, again: &'static str| [("act", "allow"), ("user", name), ("new_password", "a new password"), ("again", again)];
     for (name, again) in [("ben", "another"), ("ann", "a new password"), ("not a name", "a new password")] {
         assert_eq!(Browser::default().submit(&test, &url, &form(name, again)).await.status, 403, "{name}");
     }

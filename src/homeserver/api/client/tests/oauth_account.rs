@@ -209,7 +209,10 @@ async fn a_stage_can_be_done_in_a_browser_by_its_user_alone() {
     assert!(done.status == 200 && done.text.contains("window.onAuthDone"), "{}", done.text);
     assert!(done.header("content-security-policy").contains("script-src 'sha256-"), "{}", done.header("content-security-policy"));
     assert_eq!(test.post(&laptop, "/_matrix/client/v3/delete_devices", body).await.0, 200);
-    for path in ["/_matrix/client/v3/auth/m.login.password/fallback/web?session=none", "/_matrix/client/v3/auth/m.login.magic/fallback/web?session=x"] {
+    for path in [
+        "/_matrix/client/v3/auth/m.login.password/fallback/web?session=none",
+        "/_matrix/client/v3/auth/m.login.magic/fallback/web?session=x",
+    ] {
         assert_eq!(Browser::default().get(&test, path).await.status, 404, "{path}");
     }
 }
@@ -219,7 +222,9 @@ async fn a_client_that_knows_no_oauth_signs_in_on_the_page_and_gets_a_login_toke
     let test = node().await;
     let flows = test.call("GET", "/_matrix/client/v3/login", None, Value::Null).await.1;
     assert!(flows["flows"].as_array().unwrap().iter().any(|flow| flow["type"] == "m.login.sso" && flow["oauth_aware_preferred"] == true));
-    let to = |target: &str| format!("/_matrix/client/v3/login/sso/redirect?redirectUrl={}", super::oauth::encoded(&[("", target)]).trim_start_matches('='));
+    let to = |target: &str| {
+        format!("/_matrix/client/v3/login/sso/redirect?redirectUrl={}", super::oauth::encoded(&[("", target)]).trim_start_matches('='))
+    };
     let page = Browser::default().submit(&test, &to("https://app.example.com/?x=1#/login"), &ALLOW).await;
     let location = page.header("location");
     assert!(location.starts_with("https://app.example.com/?x=1&loginToken=hrl_") && location.ends_with("#/login"), "{location}");
@@ -228,7 +233,9 @@ async fn a_client_that_knows_no_oauth_signs_in_on_the_page_and_gets_a_login_toke
     let (status, answer) = test.call("POST", "/_matrix/client/v3/login", None, login.clone()).await;
     assert_eq!((status.as_u16(), &answer["user_id"]), (200, &json!("@ann:home.test")));
     assert_eq!(refused(&test.call("POST", "/_matrix/client/v3/login", None, login).await), (403, "M_FORBIDDEN"), "once");
-    for target in ["javascript:alert(1)", "data:text/html,x", "http://evil.com/", "https://user@evil.com/", "file:///etc/passwd", "nonsense", ""] {
+    for target in
+        ["javascript:alert(1)", "data:text/html,x", "http://evil.com/", "https://user@evil.com/", "file:///etc/passwd", "nonsense", ""]
+    {
         let page = Browser::default().get(&test, &to(target)).await;
         assert!(page.status == 400 && !page.text.contains("<form"), "{target}");
         assert_eq!(Browser::default().post(&test, &to(target), &ALLOW).await.header("location"), "", "{target}");

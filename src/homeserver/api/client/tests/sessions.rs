@@ -33,7 +33,8 @@ async fn a_login_token_costs_a_password_and_signs_in_once_and_soon() {
     assert_eq!((&answer["user_id"], &answer["device_id"]), (&json!("@ann:home.test"), &json!("TWO")));
     assert_eq!(refused(&test.call("POST", LOGIN, None, login(&made["login_token"])).await), (403, "M_FORBIDDEN"));
     assert_eq!(refused(&test.call("POST", LOGIN, None, json!({ "type": "m.login.token" })).await), (400, "M_MISSING_PARAM"));
-    let late = test.node.accounts.login_token(test.node.accounts.account(&ruma::owned_user_id!("@ann:home.test")).await.unwrap().unwrap().user);
+    let late =
+        test.node.accounts.login_token(test.node.accounts.account(&ruma::owned_user_id!("@ann:home.test")).await.unwrap().unwrap().user);
     test.clock.advance(120_000);
     assert_eq!(refused(&test.call("POST", LOGIN, None, login(&json!(late))).await), (403, "M_FORBIDDEN"));
 }
@@ -45,7 +46,10 @@ async fn an_openid_token_says_who_and_opens_nothing() {
     let path = "/_matrix/client/v3/user/@ann:home.test/openid/request_token";
     assert_eq!(refused(&test.post(&ben, path, json!({})).await), (403, "M_FORBIDDEN"));
     let made = test.post(&ann, path, json!({})).await.1;
-    assert_eq!((&made["token_type"], &made["matrix_server_name"], &made["expires_in"]), (&json!("Bearer"), &json!("home.test"), &json!(3600)));
+    assert_eq!(
+        (&made["token_type"], &made["matrix_server_name"], &made["expires_in"]),
+        (&json!("Bearer"), &json!("home.test"), &json!(3600))
+    );
     let token = made["access_token"].as_str().unwrap();
     let info = async |token: &str| {
         test.call("GET", &format!("/_matrix/federation/v1/openid/userinfo?access_token={token}"), None, Value::Null).await
@@ -70,7 +74,8 @@ async fn a_locked_account_can_only_sign_out_and_keeps_its_sessions() {
     let answer = test.get(&ann, WHOAMI).await;
     assert_eq!((refused(&answer), &answer.1["soft_logout"]), ((401, "M_USER_LOCKED"), &json!(true)));
     assert_eq!(refused(&test.get(&ann, "/_matrix/client/v3/sync").await), (401, "M_USER_LOCKED"));
-    let login = |password: &str| json!({ "type": "m.login.password", "identifier": { "type": "m.id.user", "user": "ann" }, "password": password });
+    let login =
+        |password: &str| json!({ "type": "m.login.password", "identifier": { "type": "m.id.user", "user": "ann" }, "password": password });
     assert_eq!(refused(&test.call("POST", LOGIN, None, login(PASSWORD)).await), (401, "M_USER_LOCKED"));
     assert_eq!(refused(&test.call("POST", LOGIN, None, login("wrong")).await), (403, "M_FORBIDDEN"), "strangers do not learn of the lock");
     test.put(&root, lock, json!({ "locked": false })).await;
@@ -128,8 +133,14 @@ async fn whois_tells_oneself_and_administrators() {
 async fn a_suspended_user_looks_goes_and_takes_back_but_says_nothing() {
     let test = TestNode::new().await;
     let (root, ann, ben) = (admin(&test).await, test.client("ann", "ONE").await, test.client("ben", "BEN").await);
-    let room = test.post(&ben, "/_matrix/client/v3/createRoom", json!({ "preset": "public_chat" })).await.1["room_id"].as_str().unwrap().to_owned();
-    let other = test.post(&ben, "/_matrix/client/v3/createRoom", json!({ "preset": "public_chat" })).await.1["room_id"].as_str().unwrap().to_owned();
+    let room = test.post(&ben, "/_matrix/client/v3/createRoom", json!({ "preset": "public_chat" })).await.1["room_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let other = test.post(&ben, "/_matrix/client/v3/createRoom", json!({ "preset": "public_chat" })).await.1["room_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     test.post(&ann, &format!("/_matrix/client/v3/join/{room}"), json!({})).await;
     let say = |txn: &str| format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/{txn}");
     let text = json!({ "msgtype": "m.text", "body": "x" });
@@ -140,8 +151,14 @@ async fn a_suspended_user_looks_goes_and_takes_back_but_says_nothing() {
     assert_eq!(refused(&test.put(&ann, &say("2"), text.clone()).await), suspended);
     assert_eq!(refused(&test.post(&ann, &format!("/_matrix/client/v3/join/{other}"), json!({})).await), suspended);
     assert_eq!(refused(&test.post(&ann, "/_matrix/client/v3/createRoom", json!({})).await), suspended);
-    assert_eq!(refused(&test.post(&ann, &format!("/_matrix/client/v3/rooms/{room}/invite"), json!({ "user_id": "@root:home.test" })).await), suspended);
-    assert_eq!(refused(&test.put(&ann, "/_matrix/client/v3/profile/@ann:home.test/displayname", json!({ "displayname": "x" })).await), suspended);
+    assert_eq!(
+        refused(&test.post(&ann, &format!("/_matrix/client/v3/rooms/{room}/invite"), json!({ "user_id": "@root:home.test" })).await),
+        suspended
+    );
+    assert_eq!(
+        refused(&test.put(&ann, "/_matrix/client/v3/profile/@ann:home.test/displayname", json!({ "displayname": "x" })).await),
+        suspended
+    );
     let redact = |event: &str| format!("/_matrix/client/v3/rooms/{room}/redact/{event}/t{}", event.len());
     assert_eq!(refused(&test.put(&ann, &redact(&bens), json!({})).await), suspended);
     assert_eq!(test.put(&ann, &redact(&own), json!({})).await.0, 200);
@@ -163,7 +180,8 @@ async fn messages_of_an_erased_user_are_served_redacted_to_those_who_join_later(
         let join = format!("/_matrix/client/v3/join/{room}");
         test.post(&ann, &join, json!({})).await;
         let path = format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/1");
-        let event = test.put(&ann, &path, json!({ "msgtype": "m.text", "body": "secret" })).await.1["event_id"].as_str().unwrap().to_owned();
+        let event =
+            test.put(&ann, &path, json!({ "msgtype": "m.text", "body": "secret" })).await.1["event_id"].as_str().unwrap().to_owned();
         test.put(&ben, &path, json!({ "msgtype": "m.text", "body": "ben's" })).await;
         let close = json!({ "erase": erase, "auth": password_stage(&Value::Null, "ann", PASSWORD) });
         assert_eq!(test.post(&ann, "/_matrix/client/v3/account/deactivate", close).await.0, 200);
@@ -200,7 +218,10 @@ async fn accounts_are_made_by_whoever_knows_the_owners_secret() {
     let again = test.call("POST", path, None, body(&first, false, mac("s3cret", &first, "bot", "notadmin"))).await;
     assert_eq!(refused(&again), (400, "M_UNKNOWN"), "a nonce is good for one attempt");
     let guess = nonce().await;
-    assert_eq!(refused(&test.call("POST", path, None, body(&guess, false, mac("guess", &guess, "bot", "notadmin"))).await), (403, "M_FORBIDDEN"));
+    assert_eq!(
+        refused(&test.call("POST", path, None, body(&guess, false, mac("guess", &guess, "bot", "notadmin"))).await),
+        (403, "M_FORBIDDEN")
+    );
     let good = nonce().await;
     let (status, answer) = test.call("POST", path, None, body(&good, true, mac("s3cret", &good, "bot", "admin"))).await;
     assert_eq!((status.as_u16(), &answer["user_id"]), (200, &json!("@bot:home.test")));
