@@ -160,7 +160,9 @@ pub(super) fn redirect(to: &str) -> Response {
 
 /// A labelled input.
 pub(super) fn input(label: &str, name: &str, value: &str, attributes: &str) -> String {
-    format!("<label for=\"{name}\">{}</label><input id=\"{name}\" name=\"{name}\" value=\"{}\" {attributes}>", esc(label), esc(value))
+    // The block and the space are for text browsers, which know no style.
+    let (label, value) = (esc(label), esc(value));
+    format!("<div><label for=\"{name}\">{label}</label> <input id=\"{name}\" name=\"{name}\" value=\"{value}\" {attributes}></div>")
 }
 
 /// The user name.
@@ -192,7 +194,7 @@ pub(super) fn hidden(name: &str, value: &str) -> String {
 /// A button that sends its form with `act` set.
 pub(super) fn button(act: &str, label: &str, class: &str) -> String {
     let unchecked = if class == "quiet" { " formnovalidate" } else { "" };
-    format!("<button type=\"submit\" name=\"act\" value=\"{act}\" class=\"{class}\"{unchecked}>{}</button>", esc(label))
+    format!(" <button type=\"submit\" name=\"act\" value=\"{act}\" class=\"{class}\"{unchecked}>{}</button>", esc(label))
 }
 
 /// What went wrong with the form before.
