@@ -6,6 +6,7 @@ pub mod browser;
 pub mod client;
 pub mod device_code;
 mod grants;
+mod redirect;
 pub mod scope;
 
 use std::{sync::Arc, time::Duration};

@@ -8,5 +8,6 @@ mod login;
 mod media;
 mod oauth;
 mod oauth_account;
+mod oauth_tokens;
 mod rendezvous;
 mod sessions;
