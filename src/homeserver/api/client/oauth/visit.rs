@@ -154,11 +154,10 @@ impl Visit {
         format!("{}{path}", self.base)
     }
 
-    /// The form that a page sends to itself. `content` is HTML.
+    /// The form that a page sends to itself, under whichever name the browser knows us: it has no `action`. `content` is HTML.
     pub(super) fn form_html(&self, cookie: &str, content: &str) -> String {
-        let action = esc(&self.url(&self.here));
         let mark = hidden("mark", &self.node.accounts.oauth.browsers.mark(cookie));
-        format!("<form method=\"post\" action=\"{action}\" autocomplete=\"on\">{mark}{content}</form>")
+        format!("<form method=\"post\">{mark}{content}</form>")
     }
 
     /// The cookie of this browser, or one that [`Self::answer`] gives it.
