@@ -47,6 +47,17 @@ pub struct Plan {
     pub of_profile: bool,
     settings: crate::config::keys::Node,
     turn: Option<homeserver::config::Turn>,
+    /// Whoever knows it can make accounts.
+    shared_secret: Option<Secret>,
+}
+
+/// The secret in a file, without the end of its line.
+fn read_secret(path: &Path) -> Result<Secret, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::file(path, &error))?;
+    match text.trim() {
+        "" => Err(Failure::usage(format!("{}: the file with the secret is empty", path.display()))),
+        secret => Ok(Secret::new(secret.to_owned())),
+    }
 }
 
 impl Plan {
@@ -61,7 +72,8 @@ impl Plan {
         let remembered = profile.home().filter(|_| of_profile).map(|home| parse_name(&home.server_name)).transpose()?;
         let server_name = settings.server_name.clone().or(remembered);
         let turn = turn(&settings)?;
-        let plan = Self { dir, server_name, of_profile, settings, turn };
+        let shared_secret = settings.registration_shared_secret_file.as_deref().map(read_secret).transpose()?;
+        let plan = Self { dir, server_name, of_profile, settings, turn, shared_secret };
         let longest = plan.admin_socket().as_os_str().len();
         if longest > SOCKET_PATH_MAX {
             let message = format!(
@@ -114,6 +126,8 @@ impl Plan {
         config.url_previews = self.settings.previews;
         config.turn.clone_from(&self.turn);
         config.livekit_urls.clone_from(&self.settings.livekit);
+        config.public_base_url = self.settings.public_base_url.as_ref().map(|url| url.0.clone());
+        config.registration_shared_secret = self.shared_secret.clone();
         config
     }
 }

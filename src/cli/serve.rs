@@ -34,6 +34,12 @@ pub struct ServeArgs {
     /// Address for other programs, plain HTTP; may be given several times (setting node.listen)
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
+    /// Address at which others reach the node through a proxy (setting node.public_base_url)
+    #[arg(long, value_name = "URL")]
+    public_base_url: Option<String>,
+    /// File with the secret by which scripts make accounts (setting node.registration_shared_secret_file)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    registration_shared_secret_file: Option<PathBuf>,
     /// Who may create an account: closed, token or open (setting node.registration)
     #[arg(long, value_name = "WHO")]
     registration: Option<Registration>,
@@ -59,6 +65,14 @@ impl ServeArgs {
         if !self.listen.is_empty() {
             let written: Vec<String> = self.listen.iter().map(|address| format!("--listen {address}")).collect();
             flags.push(("node.listen", self.listen.show(), written.join(" ")));
+        }
+        if let Some(url) = &self.public_base_url {
+            flags.push(("node.public_base_url", Value::Text(url.clone()), format!("--public-base-url {url}")));
+        }
+        if let Some(file) = &self.registration_shared_secret_file {
+            let path = std::path::absolute(file).map_err(|error| Failure::file(file, &error))?;
+            let written = format!("--registration-shared-secret-file {}", file.display());
+            flags.push(("node.registration_shared_secret_file", path.show(), written));
         }
         if let Some(registration) = self.registration {
             flags.push(("node.registration", registration.show(), format!("--registration {}", registration.word())));

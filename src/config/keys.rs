@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use ruma::OwnedServerName;
 
 use super::{
-    types::{Colour, LogFilter, Network, Registration, Size},
+    types::{BaseUrl, Colour, LogFilter, Network, Registration, Size},
     value::{Setting, Value},
 };
 
@@ -121,8 +121,15 @@ settings! {
         /// Addresses on which other programs reach the node over plain HTTP; for the network, put a TLS proxy in front. The
         /// node's Unix socket is always there.
         listen: Vec<SocketAddr> = Vec::new();
+        /// The address at which other machines reach the node through a proxy, which has to pass on `/_matrix` and
+        /// `/_homeroom`. Modern clients sign in with OAuth 2.0 on a page there. Without it they do so on this computer only, and
+        /// from elsewhere with a password.
+        public_base_url: Option<BaseUrl> = None;
         /// Who may create an account.
         registration: Registration = Registration::Closed;
+        /// A file with a secret. Whoever knows it can make accounts at `/_synapse/admin/v1/register`, as scripts and bridges do
+        /// that were made for Synapse.
+        registration_shared_secret_file: Option<PathBuf> = None;
         /// Limit how often one client may try passwords, send and register.
         rate_limits: bool = true;
         /// The largest file that can be uploaded.

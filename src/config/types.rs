@@ -123,6 +123,37 @@ impl Setting for LogFilter {
     }
 }
 
+/// The address at which others reach the node, without a slash at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseUrl(pub String);
+
+impl Setting for BaseUrl {
+    fn expects() -> String {
+        "an address such as \"https://matrix.example.org\"".to_owned()
+    }
+    fn read(value: &Value) -> Result<Self, Option<String>> {
+        let Value::Text(text) = value else { return Err(None) };
+        let url = url::Url::parse(text).map_err(|_| None)?;
+        let here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        match url.scheme() {
+            "https" => {}
+            "http" if here => {}
+            // Passwords and tokens go there.
+            _ => return Err(Some("it has to be https (http is for this computer alone)".to_owned())),
+        }
+        if url.host_str().is_none_or(str::is_empty) || !url.username().is_empty() || url.password().is_some() {
+            return Err(None);
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(Some("it has a query or a fragment".to_owned()));
+        }
+        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
+    }
+    fn show(&self) -> Value {
+        Value::Text(self.0.clone())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -43,7 +43,7 @@ pub struct Config {
     pub rate_limits: bool,
     /// Largest media file that may be uploaded, in bytes.
     pub max_upload_bytes: u64,
-    /// Base URL at which clients reach the node, for `.well-known/matrix/client`; `None` where it has none.
+    /// Base URL at which clients reach the node, for `.well-known/matrix/client` and the pages of OAuth; `None` where it has none.
     pub public_base_url: Option<String>,
     /// Networks that requests on behalf of users (push gateways, previews) may reach although they are not public.
     pub outbound_networks: Vec<Network>,
@@ -57,6 +57,8 @@ pub struct Config {
     pub livekit_urls: Vec<String>,
     /// Longest delay of a delayed event, in milliseconds; 0 switches them off.
     pub max_event_delay_ms: u64,
+    /// Whoever knows it can make accounts at `/_synapse/admin/v1/register`.
+    pub registration_shared_secret: Option<Secret>,
 }
 
 impl Config {
@@ -79,6 +81,7 @@ impl Config {
             turn: None,
             livekit_urls: Vec::new(),
             max_event_delay_ms: 24 * 60 * 60 * 1000,
+            registration_shared_secret: None,
         }
     }
 }

@@ -8,6 +8,12 @@ use super::{Node, store};
 const EVERY: Duration = Duration::from_secs(6 * 60 * 60);
 /// How long the answer to a transaction is kept: longer than any client retries.
 const TRANSACTIONS_MS: u64 = 14 * 24 * 60 * 60 * 1000;
+/// How long a used authorisation code is remembered.
+const CODES_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long a replaced refresh token is remembered, so that its theft is noticed.
+const SPENT_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// How long a client stays registered that nobody is signed in with.
+const CLIENTS_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Batches of one round; what is left over is for the next one.
 const BATCHES: usize = 1000;
 
@@ -70,6 +76,21 @@ async fn round(node: &Node) -> store::Result<()> {
     let before_ms = node.clock.now_ms().saturating_sub(TRANSACTIONS_MS);
     for _ in 0..BATCHES {
         if node.tasks.shutdown().is_triggered() || node.store.write(move |tx| store::transactions::expire(tx, before_ms)).await? == 0 {
+            break;
+        }
+    }
+    forget_sign_ins(node).await
+}
+
+/// Codes, tokens and clients that are of no use to anybody any more.
+async fn forget_sign_ins(node: &Node) -> store::Result<()> {
+    let ago = |ms: u64| i64::try_from(node.clock.now_ms().saturating_sub(ms)).unwrap_or(i64::MAX);
+    let horizon = store::oauth::Horizon { codes_ms: ago(CODES_MS), spent_ms: ago(SPENT_MS), clients_ms: ago(CLIENTS_MS) };
+    let now_ms = ago(0);
+    for _ in 0..BATCHES {
+        let forgotten =
+            node.store.write(move |tx| Ok::<_, store::StoreError>(store::oauth::expire(tx, horizon)? + store::openid::expire(tx, now_ms)?));
+        if node.tasks.shutdown().is_triggered() || forgotten.await? == 0 {
             break;
         }
     }

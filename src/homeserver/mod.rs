@@ -4,6 +4,7 @@
 //! can run in one process. `rooms` is pure; `store` holds all SQL; `events` is the one way by which rooms change.
 
 pub mod api;
+pub mod base_url;
 pub mod config;
 pub mod events;
 mod housekeeping;
@@ -115,6 +116,7 @@ impl Homeserver {
         push::sender::start(&node);
         events::delayed::start(&node);
         let addresses = listen::start(&listeners, router, &tasks).await?;
+        node.base.listens_on(&addresses);
         let socket = listeners.socket;
         Ok(Self { node, tasks, addresses, socket, _lock: lock })
     }

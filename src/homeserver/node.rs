@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::{
     Config, StartError,
+    base_url::BaseUrl,
     key::SigningKey,
     media::Media,
     outbound::Outbound,
     store::Store,
     sync::{Notifier, Sync},
-    users::{Accounts, limits::Limits, uia::UiaSessions},
+    users::{Accounts, limits::Limits, rendezvous::Rendezvous, shared_secret::SharedSecret, uia::UiaSessions},
 };
 use crate::base::{Clock, Randomness, Tasks};
 
@@ -33,6 +34,12 @@ pub struct Node {
     pub uia: UiaSessions,
     /// Rate limits.
     pub limits: Limits,
+    /// Where clients and browsers reach the node.
+    pub base: BaseUrl,
+    /// Sign-ins by QR code that are under way.
+    pub rendezvous: Rendezvous,
+    /// Registration by a secret of the owner's, where there is one.
+    pub shared_secret: Option<SharedSecret>,
     /// Files.
     pub media: Media,
     /// Requests to addresses that users name.
@@ -78,6 +85,10 @@ impl Node {
             accounts: Accounts::new(store.clone(), Arc::clone(&clock), Arc::clone(&randomness), config.server_name.clone()),
             uia: UiaSessions::new(Arc::clone(&clock), Arc::clone(&randomness)),
             limits: Limits::new(Arc::clone(&clock), config.rate_limits),
+            base: BaseUrl::new(config.public_base_url.as_deref()),
+            rendezvous: Rendezvous::new(Arc::clone(&clock), Arc::clone(&randomness)),
+            shared_secret: (config.registration_shared_secret.clone())
+                .map(|secret| SharedSecret::new(secret, Arc::clone(&clock), Arc::clone(&randomness))),
             key: Arc::new(key),
             sync: Sync::new(clock.now_ms(), randomness.as_ref()),
             media,

@@ -140,7 +140,9 @@ impl Scheme for NoAuthentication {
 }
 
 async fn requester(node: &Node, parts: &Parts, token: &str) -> ApiResult<Requester> {
-    Ok(node.accounts.requester(token, address(parts)).await?)
+    // Client-Server API, "Account locking": all that the user of a locked account can do is to sign out.
+    let signs_out = parts.uri.path().ends_with("/logout") || parts.uri.path().ends_with("/logout/all");
+    Ok(node.accounts.requester_who_may_be_locked(token, address(parts), signs_out).await?)
 }
 
 /// The access token: `Authorization: Bearer`, or the deprecated query parameter that older clients and media links use.

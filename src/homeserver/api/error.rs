@@ -57,6 +57,18 @@ impl ApiError {
         self.body.get("errcode").and_then(Value::as_str)
     }
 
+    /// The `error` for people, where the body has one.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        self.body.get("error").and_then(Value::as_str)
+    }
+
+    /// How long to wait, of [`Self::limit_exceeded`].
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
     /// 403 `M_FORBIDDEN`.
     #[must_use]
     pub fn forbidden(message: impl Into<String>) -> Self {
@@ -111,6 +123,18 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN", "Unknown or expired access token").field("soft_logout", soft_logout)
     }
 
+    /// 401 `M_USER_LOCKED`: the client keeps its data until the account is unlocked.
+    #[must_use]
+    pub fn user_locked() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "M_USER_LOCKED", "This account has been locked").field("soft_logout", true)
+    }
+
+    /// 403 `M_USER_SUSPENDED`.
+    #[must_use]
+    pub fn user_suspended() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "M_USER_SUSPENDED", "You cannot do this while your account is suspended")
+    }
+
     /// 429 `M_LIMIT_EXCEEDED`.
     #[must_use]
     pub fn limit_exceeded(retry_after: Duration) -> Self {
@@ -145,6 +169,7 @@ impl From<TokenError> for ApiError {
         match error {
             TokenError::Unknown => Self::unknown_token(false),
             TokenError::Expired => Self::unknown_token(true),
+            TokenError::Locked => Self::user_locked(),
             TokenError::Store(error) => error.into(),
         }
     }
@@ -168,6 +193,7 @@ impl From<SignInError> for ApiError {
         match error {
             SignInError::WrongPassword => Self::forbidden("Wrong user name or password"),
             SignInError::Deactivated => Self::new(StatusCode::FORBIDDEN, "M_USER_DEACTIVATED", "This account has been deactivated"),
+            SignInError::Locked => Self::user_locked(),
             SignInError::InvalidDevice => Self::invalid_param(error.to_string()),
             SignInError::UnknownRefreshToken => Self::unknown_token(false),
             SignInError::Hash(error) => Self::internal(error),

@@ -10,6 +10,7 @@ impl From<EventError> for ApiError {
         let bad = |code: &str, why: String| Self::new(StatusCode::BAD_REQUEST, code, why);
         match error {
             EventError::Forbidden(why) => Self::forbidden(why),
+            EventError::Suspended => Self::user_suspended(),
             EventError::NotFound(why) => Self::not_found(why),
             EventError::TooLarge(why) => Self::too_large(why),
             EventError::BadJson(why) => Self::bad_json(why),

@@ -62,9 +62,16 @@ async fn forwarded(node: Arc<Node>, mut request: Request, next: Next) -> Respons
 /// Lets web clients of any origin in, and answers their preflight requests (Client-Server API, "Web Browser Clients").
 async fn cross_origin(request: Request, next: Next) -> Response {
     let mut response = if request.method() == Method::OPTIONS { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    // The pages on which users sign in are nobody else's to read.
+    if response.extensions().get::<client::SameOriginOnly>().is_some() {
+        return response;
+    }
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE, OPTIONS"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("X-Requested-With, Content-Type, Authorization"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("X-Requested-With, Content-Type, Authorization, If-Match, If-None-Match"),
+    );
     response
 }

@@ -72,6 +72,9 @@ pub enum EventError {
     /// The authorisation rules or this server's rules say no.
     #[error("{0}")]
     Forbidden(String),
+    /// The sender's account is suspended.
+    #[error("this account is suspended")]
+    Suspended,
     /// No such room, event or user, as far as the asker may know.
     #[error("{0}")]
     NotFound(String),

@@ -5,12 +5,15 @@ use ruma::{OwnedRoomAliasId, RoomAliasId, UserId};
 use super::{Ctx, Draft, EventError, Result, append::Known, redaction::power_levels};
 use crate::homeserver::{
     rooms::{redact::client_may, relation},
-    store::{Reader, aliases, events, relations, users},
+    store::{Reader, accounts, aliases, events, relations, users},
     types::{RoomHandle, UserNid},
 };
 
 /// Checks a draft.
 pub(super) fn check(db: &Reader<'_>, ctx: &Ctx, room: &RoomHandle, sender: UserNid, draft: &Draft, known: &Known) -> Result<()> {
+    if accounts::is_suspended(db, sender)? && !while_suspended(db, sender, draft)? {
+        return Err(EventError::Suspended);
+    }
     match (draft.kind.as_str(), &draft.state_key) {
         ("m.room.redaction", None) => redaction(db, room, draft),
         ("m.room.canonical_alias", Some(key)) if key.is_empty() => canonical_alias(db, ctx, room, draft, known),
@@ -20,10 +23,30 @@ pub(super) fn check(db: &Reader<'_>, ctx: &Ctx, room: &RoomHandle, sender: UserN
     }
 }
 
+/// What a suspended user may still do in rooms (Client-Server API, "Account suspension"): go, and take back what they said.
+fn while_suspended(db: &Reader<'_>, sender: UserNid, draft: &Draft) -> Result<bool> {
+    match (draft.kind.as_str(), &draft.state_key) {
+        ("m.room.member", Some(target)) => {
+            let leaves = draft.content.get("membership").and_then(|membership| membership.as_str()) == Some("leave");
+            Ok(leaves && *target == draft.sender)
+        }
+        ("m.room.redaction", None) => match redacted(draft) {
+            Some(target) => Ok(events::by_id(db, &target)?.is_some_and(|target| target.sender == sender)),
+            None => Ok(false),
+        },
+        _ => Ok(false),
+    }
+}
+
+/// What a redaction names.
+fn redacted(draft: &Draft) -> Option<ruma::OwnedEventId> {
+    let in_content = || draft.content.get("redacts").and_then(|id| id.as_str()).and_then(|id| ruma::EventId::parse(id).ok());
+    draft.redacts.clone().or_else(in_content)
+}
+
 /// Users redact what they sent, and whatever the room's redact level lets them; the event must be known and in this room.
 fn redaction(db: &Reader<'_>, room: &RoomHandle, draft: &Draft) -> Result<()> {
-    let in_content = draft.content.get("redacts").and_then(|id| id.as_str()).and_then(|id| ruma::EventId::parse(id).ok());
-    let Some(target) = draft.redacts.clone().or(in_content) else {
+    let Some(target) = redacted(draft) else {
         return Err(EventError::InvalidParam("A redaction names the event that it redacts".into()));
     };
     let target = events::by_id(db, &target)?.filter(|target| target.room == room.nid);

@@ -1,13 +1,19 @@
 //! Stored events as one viewer is shown them, with what the server adds.
 
+use std::{cell::RefCell, collections::HashMap};
+
 use ruma::RoomId;
 use serde_json::value::RawValue;
 
 use super::{EventError, Result};
 use crate::homeserver::{
-    rooms::format::{self, Reference, References, Relations, Thread, Unsigned},
+    rooms::{
+        build,
+        format::{self, Reference, References, Relations, Thread, Unsigned},
+        redact,
+    },
     store::{
-        Reader,
+        Reader, accounts,
         events::{self, StoredEvent},
         members::{self, Change},
         relations, state, users,
@@ -53,6 +59,8 @@ pub struct View<'a, 'db> {
     viewer: &'a Viewer,
     changes: Vec<Change>,
     room_id: Option<&'a RoomId>,
+    /// Senders that were looked up: where in the stream they asked for erasure.
+    erased: RefCell<HashMap<UserNid, Option<StreamPos>>>,
 }
 
 impl<'a, 'db> View<'a, 'db> {
@@ -62,7 +70,14 @@ impl<'a, 'db> View<'a, 'db> {
     ///
     /// Store errors.
     pub fn new(db: &'a Reader<'db>, room: &'a RoomHandle, viewer: &'a Viewer) -> Result<Self> {
-        Ok(Self { db, room, viewer, changes: members::changes(db, room.nid, viewer.user)?, room_id: Some(&room.room_id) })
+        Ok(Self {
+            db,
+            room,
+            viewer,
+            changes: members::changes(db, room.nid, viewer.user)?,
+            room_id: Some(&room.room_id),
+            erased: RefCell::default(),
+        })
     }
 
     /// Events without their room ID, as `/sync` has them.
@@ -120,8 +135,30 @@ impl<'a, 'db> View<'a, 'db> {
         if let Some(by) = event.redacted_by {
             unsigned.redacted_because = Some(self.render(&events::by_nid(self.db, by)?, Bundle::None)?);
         }
+        if self.is_erased_for_viewer(event)? {
+            // What remains of it: no edits, no content, and no trace of what it replaced.
+            (unsigned.prev_content, unsigned.relations) = (None, None);
+            let pruned = redact::prune(event.pdu(&self.room.rules)?.json(), &self.room.rules.redaction).map_err(EventError::Internal)?;
+            let json = build::canonical(&pruned)?;
+            return format::client_event(&event.event_id, self.room_id, &json, &unsigned).map_err(|e| bad(event, &e));
+        }
         unsigned.relations = self.relations(event, bundle)?;
         format::client_event(&event.event_id, self.room_id, &event.json, &unsigned).map_err(|e| bad(event, &e))
+    }
+
+    /// Has the sender asked for erasure, and was the viewer in the room at no time before (Client-Server API, `erase` of
+    /// `POST /account/deactivate`)?
+    fn is_erased_for_viewer(&self, event: &StoredEvent) -> Result<bool> {
+        let known = self.erased.borrow().get(&event.sender).copied();
+        let erased = match known {
+            Some(known) => known,
+            None => {
+                let found = accounts::erased_at(self.db, event.sender)?;
+                self.erased.borrow_mut().insert(event.sender, found);
+                found
+            }
+        };
+        Ok(erased.is_some_and(|at| !self.changes.iter().any(|change| change.membership == "join" && change.pos <= at)))
     }
 
     fn age(&self, event: &StoredEvent) -> Option<i64> {

@@ -4,7 +4,7 @@ use ruma::UserId;
 use rusqlite::OptionalExtension;
 
 use super::{Reader, Result, Tx, users};
-use crate::homeserver::types::UserNid;
+use crate::homeserver::types::{StreamPos, UserNid};
 
 /// A local account as far as signing in needs it.
 #[derive(Debug, Clone)]
@@ -17,6 +17,10 @@ pub struct Account {
     pub admin: bool,
     /// Closed for good.
     pub deactivated: bool,
+    /// Can do nothing until it is unlocked.
+    pub locked: bool,
+    /// Can only look until it is lifted.
+    pub suspended: bool,
 }
 
 /// The account of a user, if the user has one here.
@@ -26,10 +30,17 @@ pub struct Account {
 /// Database errors.
 pub fn get(db: &Reader<'_>, user_id: &UserId) -> Result<Option<Account>> {
     let mut query = db.prepare_cached(
-        "SELECT user_nid, password_hash, admin, deactivated FROM accounts JOIN users USING (user_nid) WHERE user_id = ?1",
+        "SELECT user_nid, password_hash, admin, deactivated, locked, suspended FROM accounts JOIN users USING (user_nid) WHERE user_id = ?1",
     )?;
     let found = query.query_row([user_id.as_str()], |row| {
-        Ok(Account { user: UserNid(row.get(0)?), password_hash: row.get(1)?, admin: row.get(2)?, deactivated: row.get(3)? })
+        Ok(Account {
+            user: UserNid(row.get(0)?),
+            password_hash: row.get(1)?,
+            admin: row.get(2)?,
+            deactivated: row.get(3)?,
+            locked: row.get(4)?,
+            suspended: row.get(5)?,
+        })
     });
     Ok(found.optional()?)
 }
@@ -92,6 +103,8 @@ pub fn deactivate(tx: &Tx<'_>, user: UserNid) -> Result<()> {
         "cross_signing_keys",
         "backup_sessions",
         "backup_versions",
+        "oauth_codes",
+        "openid_tokens",
     ] {
         tx.execute(&format!("DELETE FROM {table} WHERE user_nid = ?1"), [user.0])?;
     }
@@ -138,4 +151,55 @@ pub fn use_registration_token(tx: &Tx<'_>, token: &str, now_ms: i64) -> Result<b
     }
     tx.execute("UPDATE registration_tokens SET uses = uses + 1 WHERE token = ?1", [token])?;
     Ok(true)
+}
+
+/// Locks or unlocks an account.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn set_locked(tx: &Tx<'_>, user: UserNid, locked: bool) -> Result<()> {
+    tx.execute("UPDATE accounts SET locked = ?2 WHERE user_nid = ?1", (user.0, locked))?;
+    Ok(())
+}
+
+/// Suspends an account, or lifts that.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn set_suspended(tx: &Tx<'_>, user: UserNid, suspended: bool) -> Result<()> {
+    tx.execute("UPDATE accounts SET suspended = ?2 WHERE user_nid = ?1", (user.0, suspended))?;
+    Ok(())
+}
+
+/// True for a local user whose account is suspended.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn is_suspended(db: &Reader<'_>, user: UserNid) -> Result<bool> {
+    let mut query = db.prepare_cached("SELECT 1 FROM accounts WHERE user_nid = ?1 AND suspended = 1")?;
+    Ok(query.exists([user.0])?)
+}
+
+/// Notes that a user's messages up to here are to be erased.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn set_erased(tx: &mut Tx<'_>, user: UserNid) -> Result<()> {
+    let pos = tx.next_pos();
+    tx.execute("UPDATE accounts SET erased_pos = ?2 WHERE user_nid = ?1", (user.0, pos.0))?;
+    Ok(())
+}
+
+/// Where in the stream a user asked for erasure.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn erased_at(db: &Reader<'_>, user: UserNid) -> Result<Option<StreamPos>> {
+    let mut query = db.prepare_cached("SELECT erased_pos FROM accounts WHERE user_nid = ?1 AND erased_pos IS NOT NULL")?;
+    Ok(query.query_row([user.0], |row| row.get(0).map(StreamPos)).optional()?)
 }

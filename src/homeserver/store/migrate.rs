@@ -10,6 +10,7 @@ const APPLICATION_ID: i64 = 0x686f_6d65;
 /// Schema files in order; the version of a database is the number of those that were applied.
 const SCHEMAS: &[&str] = &[
     include_str!("schema/0001_initial.sql"),
+    include_str!("schema/0002_oauth.sql"),
     include_str!("schema/0003_client_api.sql"),
     include_str!("schema/0004_search.sql"),
     include_str!("schema/0005_dehydrated_devices.sql"),

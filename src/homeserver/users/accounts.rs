@@ -131,7 +131,7 @@ impl Accounts {
                 Ok::<_, AccountError>(())
             })
             .await?;
-        self.tokens.forget(user, None);
+        self.forget_everywhere(user);
         tracing::info!(user_id = %who.user_id, logout_devices, "password changed");
         Ok(())
     }
@@ -141,16 +141,74 @@ impl Accounts {
     /// # Errors
     ///
     /// [`AccountError::Store`].
-    pub async fn deactivate(&self, user: UserNid) -> Result<(), AccountError> {
+    pub async fn deactivate(&self, user: UserNid, erase: bool) -> Result<(), AccountError> {
         self.store
             .write(move |tx| {
                 let devices = store::devices::list(&tx.reader(), user)?;
                 super::keys::delete_devices(tx, user, &devices.into_iter().map(|device| device.device_id).collect::<Vec<_>>())?;
+                if erase {
+                    store::accounts::set_erased(tx, user)?;
+                }
                 store::accounts::deactivate(tx, user)
             })
             .await?;
-        self.tokens.forget(user, None);
+        self.forget_everywhere(user);
         Ok(())
+    }
+
+    /// Ends what was signed in to an account and is not a device, and reads its tokens anew.
+    fn forget_everywhere(&self, user: UserNid) {
+        self.tokens.forget(user, None);
+        self.login_tokens.forget(user);
+        self.oauth.browsers.forget(user);
+    }
+
+    /// Locks or unlocks an account (Client-Server API, "Account locking"). Its tokens stay.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn set_locked(&self, user: UserNid, locked: bool) -> Result<(), StoreError> {
+        self.store
+            .write(move |tx| {
+                // Who waits for news is told at once.
+                tx.touch(user);
+                store::accounts::set_locked(tx, user, locked)
+            })
+            .await?;
+        self.forget_everywhere(user);
+        tracing::info!(user = user.0, locked, "account locked or unlocked");
+        Ok(())
+    }
+
+    /// Suspends an account, or lifts that (Client-Server API, "Account suspension").
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn set_suspended(&self, user: UserNid, suspended: bool) -> Result<(), StoreError> {
+        self.store.write(move |tx| store::accounts::set_suspended(tx, user, suspended)).await?;
+        tracing::info!(user = user.0, suspended, "account suspended or not");
+        Ok(())
+    }
+
+    /// The account of a user of this server.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn account(&self, user_id: &ruma::UserId) -> Result<Option<store::accounts::Account>, StoreError> {
+        let user_id = user_id.to_owned();
+        self.store.read(move |db| store::accounts::get(db, &user_id)).await
+    }
+
+    /// The user ID of an account.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn user_id(&self, user: UserNid) -> Result<OwnedUserId, StoreError> {
+        self.store.read(move |db| store::users::user_id(db, user)).await
     }
 
     /// Makes a registration token.

@@ -38,6 +38,12 @@ pub enum Kind {
     Report,
     /// Expensive questions of one user: searches, previews, rooms in common.
     Search,
+    /// OAuth clients and device codes from one address.
+    OAuth,
+    /// Attempts to find a device's user code, from one address.
+    UserCode,
+    /// Rendezvous sessions opened from one address.
+    Rendezvous,
 }
 
 impl Kind {
@@ -54,6 +60,9 @@ impl Kind {
             Self::Invite => (100, 1_000),
             Self::Report => (20, 30_000),
             Self::Search => (60, 500),
+            Self::OAuth => (20, 10_000),
+            Self::UserCode => (10, 10_000),
+            Self::Rendezvous => (10, 10_000),
         }
     }
 }

@@ -5,11 +5,17 @@
 mod accounts;
 pub mod backup;
 pub mod cross_signing;
+mod expiring;
 pub mod keys;
 pub mod limits;
+pub mod login_tokens;
 mod names;
+pub mod oauth;
+mod openid;
 mod passwords;
+pub mod rendezvous;
 mod sessions;
+pub mod shared_secret;
 pub mod tokens;
 pub mod uia;
 
@@ -22,7 +28,7 @@ pub use self::{
     names::{InvalidUsername, local_user_id, new_user_id},
     sessions::{Credentials, NewDevice, SignInError, SignedIn},
 };
-use self::{passwords::Passwords, tokens::TokenCache};
+use self::{login_tokens::LoginTokens, oauth::OAuth, passwords::Passwords, tokens::TokenCache};
 use super::store::Store;
 use crate::base::{Clock, Randomness};
 
@@ -35,13 +41,25 @@ pub struct Accounts {
     server_name: OwnedServerName,
     passwords: Passwords,
     tokens: TokenCache,
+    login_tokens: LoginTokens,
+    /// Sign-ins by OAuth that are under way.
+    pub oauth: OAuth,
 }
 
 impl Accounts {
     /// The accounts in this store.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>, randomness: Arc<dyn Randomness>, server_name: OwnedServerName) -> Self {
-        Self { store, clock, randomness, server_name, passwords: Passwords::default(), tokens: TokenCache::default() }
+        Self {
+            passwords: Passwords::default(),
+            tokens: TokenCache::default(),
+            login_tokens: LoginTokens::new(Arc::clone(&clock)),
+            oauth: OAuth::new(&clock, &randomness),
+            store,
+            clock,
+            randomness,
+            server_name,
+        }
     }
 
     /// The store's form of the time.

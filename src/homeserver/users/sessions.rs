@@ -64,6 +64,9 @@ pub enum SignInError {
     /// The account has been closed.
     #[error("this account has been deactivated")]
     Deactivated,
+    /// The account is locked, until an administrator unlocks it.
+    #[error("this account has been locked")]
+    Locked,
     /// A device ID or name that is empty or too long.
     #[error("the device's ID or name is empty or too long")]
     InvalidDevice,
@@ -97,6 +100,7 @@ impl Accounts {
             return Err(SignInError::Deactivated);
         }
         match (user_id, account) {
+            (Some(_), Some(account)) if fits && account.locked => Err(SignInError::Locked),
             (Some(user_id), Some(account)) if fits => Ok((user_id, account.user)),
             _ => Err(SignInError::WrongPassword),
         }
@@ -120,8 +124,10 @@ impl Accounts {
             .write(move |tx| {
                 // The account may have been closed since the password was checked.
                 let user_id = store::users::user_id(&tx.reader(), user)?;
-                if store::accounts::active(&tx.reader(), &user_id)?.is_none() {
-                    return Err(SignInError::Deactivated);
+                match store::accounts::get(&tx.reader(), &user_id)? {
+                    Some(account) if account.locked => return Err(SignInError::Locked),
+                    Some(account) if !account.deactivated => {}
+                    _ => return Err(SignInError::Deactivated),
                 }
                 let ip = address.map(|ip| ip.to_string());
                 store::tokens::revoke(tx, user, &device_id)?;
@@ -168,11 +174,11 @@ impl Accounts {
             .write(move |tx| {
                 // Looked at again inside the transaction: two refreshes with one token must not both win.
                 let (_, _, supersedes) = store::tokens::refresh(&tx.reader(), &used)?.ok_or(SignInError::UnknownRefreshToken)?;
-                if let Some(superseded) = supersedes {
-                    store::tokens::settle(tx, user, &device_id, &superseded)?;
+                // An OAuth session is refreshed by its own client, at the token endpoint.
+                if store::oauth::grant(&tx.reader(), user, &device_id)?.is_some() {
+                    return Err(SignInError::UnknownRefreshToken);
                 }
-                store::tokens::forget_unused(tx, &used)?;
-                Ok::<_, SignInError>(store::tokens::issue(tx, user, &device_id, &stored, now_ms)?)
+                Ok::<_, SignInError>(rotate(tx, user, &device_id, &used, supersedes.as_deref(), &stored, now_ms)?)
             })
             .await?;
         self.tokens.forget(user, Some(&signed_in.device_id));
@@ -235,4 +241,21 @@ impl Accounts {
         });
         Ok(renamed.await?)
     }
+}
+
+/// Stores new tokens beside those that they were got with. Tokens that were got with the same before, and never used, end.
+pub(super) fn rotate(
+    tx: &Tx<'_>,
+    user: UserNid,
+    device_id: &DeviceId,
+    used: &TokenHash,
+    supersedes: Option<&[u8]>,
+    stored: &NewTokens,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    if let Some(superseded) = supersedes {
+        store::tokens::settle(tx, user, device_id, superseded, now_ms)?;
+    }
+    store::tokens::forget_unused(tx, used)?;
+    store::tokens::issue(tx, user, device_id, stored, now_ms)
 }

@@ -30,6 +30,9 @@ pub enum TokenError {
     /// It was good once: the client may keep its data and get a new one.
     #[error("the access token has expired")]
     Expired,
+    /// It will be good again when the account is unlocked.
+    #[error("this account has been locked")]
+    Locked,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -46,6 +49,7 @@ struct Cached {
     requester: Requester,
     expires_ms: Option<i64>,
     last_seen_ms: i64,
+    locked: bool,
 }
 
 #[derive(Debug, Default)]
@@ -113,6 +117,20 @@ impl Accounts {
     ///
     /// [`TokenError`].
     pub async fn requester(&self, token: &str, address: Option<std::net::IpAddr>) -> Result<Requester, TokenError> {
+        self.requester_who_may_be_locked(token, address, false).await
+    }
+
+    /// The same for what users of locked accounts may do as well, which is to sign out.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError`].
+    pub async fn requester_who_may_be_locked(
+        &self,
+        token: &str,
+        address: Option<std::net::IpAddr>,
+        let_locked_in: bool,
+    ) -> Result<Requester, TokenError> {
         // Tokens are never empty; a client's bug must not reach the store.
         if token.is_empty() {
             return Err(TokenError::Unknown);
@@ -129,6 +147,9 @@ impl Accounts {
         if cached.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms) {
             return Err(TokenError::Expired);
         }
+        if cached.locked && !let_locked_in {
+            return Err(TokenError::Locked);
+        }
         if now_ms - cached.last_seen_ms >= SEEN_EVERY_MS {
             self.note_seen(hash, cached.clone(), now_ms, address).await?;
         }
@@ -141,10 +162,11 @@ impl Accounts {
         if let Some(superseded) = found.supersedes.filter(|_| !expired) {
             // First use: the client has got the answer to its refresh, so the tokens from before end now.
             let (user, device_id) = (found.requester.user, found.requester.device_id.clone());
-            self.store.write(move |tx| store::tokens::settle(tx, user, &device_id, &superseded)).await?;
+            self.store.write(move |tx| store::tokens::settle(tx, user, &device_id, &superseded, now_ms)).await?;
             self.tokens.forget(user, Some(&found.requester.device_id));
         }
-        Ok(Cached { requester: found.requester, expires_ms: found.expires_ms, last_seen_ms: found.last_seen_ms.unwrap_or(0) })
+        let last_seen_ms = found.last_seen_ms.unwrap_or(0);
+        Ok(Cached { requester: found.requester, expires_ms: found.expires_ms, last_seen_ms, locked: found.locked })
     }
 
     async fn note_seen(&self, hash: TokenHash, cached: Cached, now_ms: i64, address: Option<std::net::IpAddr>) -> Result<(), TokenError> {
@@ -173,7 +195,7 @@ mod tests {
     fn cached(user: i64, device: &str) -> Cached {
         let user_id = ruma::owned_user_id!("@ann:home.test");
         let requester = Requester { user_id, user: UserNid(user), device_id: device.into(), admin: false };
-        Cached { requester, expires_ms: None, last_seen_ms: 0 }
+        Cached { requester, expires_ms: None, last_seen_ms: 0, locked: false }
     }
 
     #[test]

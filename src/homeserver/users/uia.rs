@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use ruma::OwnedDeviceId;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -32,6 +33,10 @@ pub enum Stage {
     Dummy,
     /// `m.login.registration_token`
     RegistrationToken,
+    /// `m.oauth`: the user confirms on the account pages.
+    OAuth,
+    /// The same under the name that it had in MSC4312.
+    CrossSigningReset,
 }
 
 impl Stage {
@@ -42,6 +47,8 @@ impl Stage {
             Self::Password => "m.login.password",
             Self::Dummy => "m.login.dummy",
             Self::RegistrationToken => "m.login.registration_token",
+            Self::OAuth => "m.oauth",
+            Self::CrossSigningReset => "org.matrix.cross_signing_reset",
         }
     }
 }
@@ -51,8 +58,8 @@ impl Stage {
 pub struct Operation {
     /// The endpoint, with what its path names.
     pub endpoint: String,
-    /// Who asks, where somebody is signed in.
-    pub user: Option<UserNid>,
+    /// Who asks, where somebody is signed in, with their device.
+    pub user: Option<(UserNid, OwnedDeviceId)>,
 }
 
 impl Operation {
@@ -179,6 +186,13 @@ impl UiaSessions {
         })
     }
 
+    /// What a session is for, for a page that completes one of its stages.
+    #[must_use]
+    pub fn operation(&self, session: &str) -> Option<Operation> {
+        let now_ms = self.clock.now_ms();
+        self.with(|sessions| sessions.get(session).filter(|found| found.expires_ms > now_ms).map(|found| found.operation.clone()))
+    }
+
     /// Ends a session: what it was for is done, and it is good for nothing else.
     pub fn close(&self, session: &str) {
         self.with(|sessions| sessions.remove(session));
@@ -198,7 +212,7 @@ mod tests {
     }
 
     fn operation(endpoint: &str, user: i64) -> Operation {
-        Operation { endpoint: endpoint.into(), user: Some(UserNid(user)) }
+        Operation { endpoint: endpoint.into(), user: Some((UserNid(user), "DEVICE".into())) }
     }
 
     fn body(text: &str) -> Map<String, Value> {
@@ -211,6 +225,8 @@ mod tests {
         let opened = sessions.open(operation("delete_devices", 1), body("A"));
         assert_eq!(sessions.resume(&opened.session, &operation("password", 1), body("A")).err(), Some(UiaError::OtherOperation));
         assert_eq!(sessions.resume(&opened.session, &operation("delete_devices", 2), body("A")).err(), Some(UiaError::OtherOperation));
+        let elsewhere = Operation { user: Some((UserNid(1), "OTHER".into())), ..operation("delete_devices", 1) };
+        assert_eq!(sessions.resume(&opened.session, &elsewhere, body("A")).err(), Some(UiaError::OtherOperation));
         assert!(sessions.resume(&opened.session, &operation("delete_devices", 1), body("A")).is_ok());
     }
 

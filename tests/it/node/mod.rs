@@ -4,5 +4,6 @@ mod crash;
 mod encryption;
 mod garbage;
 mod hostile;
+mod oauth;
 mod rooms;
 mod truth;

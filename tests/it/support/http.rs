@@ -37,6 +37,8 @@ pub struct Http {
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
@@ -44,6 +46,16 @@ impl Answer {
     /// The body as JSON; `Null` when it is none.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// The first header of that name, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// The Matrix error code.
@@ -97,7 +109,25 @@ impl Http {
     /// # Errors
     /// When the server cannot be reached or breaks off.
     pub fn request(&mut self, method: &str, path: &str, content_type: &str, body: &[u8]) -> io::Result<Answer> {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n", body.len());
+        self.request_with(method, path, &[("Host", "localhost")], content_type, body)
+    }
+
+    /// The same with other headers, `Host` among them.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or breaks off.
+    pub fn request_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        content_type: &str,
+        body: &[u8],
+    ) -> io::Result<Answer> {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nContent-Length: {}\r\n", body.len());
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
         if !body.is_empty() {
             head.push_str(&format!("Content-Type: {content_type}\r\n"));
         }
@@ -162,6 +192,7 @@ fn read_answer(connection: &mut impl BufRead) -> io::Result<(Answer, bool)> {
         let version = words.next().unwrap_or_default();
         let status: u16 = words.next().and_then(|word| word.parse().ok()).ok_or_else(|| broken("no status line"))?;
         let (mut length, mut chunked, mut keep) = (None, false, version == "HTTP/1.1");
+        let mut headers = Vec::new();
         loop {
             let line = read_line(connection)?;
             if line.is_empty() {
@@ -169,6 +200,7 @@ fn read_answer(connection: &mut impl BufRead) -> io::Result<(Answer, bool)> {
             }
             let (name, value) = line.split_once(':').ok_or_else(|| broken("a header without a colon"))?;
             let (name, value) = (name.to_ascii_lowercase(), value.trim());
+            headers.push((name.clone(), value.to_owned()));
             match name.as_str() {
                 "content-length" => length = value.parse::<usize>().ok(),
                 "transfer-encoding" => chunked = value.eq_ignore_ascii_case("chunked"),
@@ -199,7 +231,7 @@ fn read_answer(connection: &mut impl BufRead) -> io::Result<(Answer, bool)> {
             connection.read_to_end(&mut body)?;
             keep = false;
         }
-        return Ok((Answer { status, body }, keep));
+        return Ok((Answer { status, headers, body }, keep));
     }
 }
 

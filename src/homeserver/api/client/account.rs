@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use http::StatusCode;
-use ruma::api::client::account::{change_password, deactivate, delete_3pid, get_3pids, unbind_3pid};
+use ruma::{
+    UserId,
+    api::client::account::{change_password, deactivate, delete_3pid, get_3pids, unbind_3pid},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -17,7 +20,7 @@ use super::{
 use crate::homeserver::{
     Node,
     events::{Ctx, rounds},
-    types::Requester,
+    types::{Requester, UserNid},
     users::{Accounts, uia::Stage},
 };
 
@@ -39,6 +42,7 @@ fn signed_in(who: Option<Requester>) -> ApiResult<Requester> {
 async fn change_password(node: Arc<Node>, call: RawCall<Option<Requester>>) -> ApiResult<Json<Value>> {
     let body = call.object()?;
     let who = signed_in(call.who)?;
+    uia::no_oauth(&node, &who).await?;
     if let Some(password) = login::optional_text(&body, "new_password")? {
         Accounts::check_password(&password)?;
     }
@@ -57,13 +61,21 @@ async fn deactivate(node: Arc<Node>, call: RawCall<Option<Requester>>) -> ApiRes
     if body.get("erase").is_some_and(|erase| !erase.is_boolean()) {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_BAD_JSON", "`erase` is not a boolean"));
     }
-    uia::authenticate(&node, "account/deactivate", Some(&who), body, &[&[Stage::Password]]).await?;
-    // Closed first: nobody joins while the rooms are left.
-    node.accounts.deactivate(who.user).await?;
-    rounds::leave_all(&node.store, &Ctx::of(&node), who.user, who.user_id.clone()).await?;
-    tracing::info!(user_id = %who.user_id, "account deactivated");
+    uia::no_oauth(&node, &who).await?;
+    let passed = uia::authenticate(&node, "account/deactivate", Some(&who), body, &[&[Stage::Password]]).await?;
+    let erase = passed.body.get("erase").and_then(Value::as_bool).unwrap_or(false);
+    close_account(&node, who.user, &who.user_id, erase).await?;
     // There is no identity server to unbind addresses from.
     Ok(Json(json!({ "id_server_unbind_result": "no-support" })))
+}
+
+/// Closes an account for good, and leaves its rooms.
+pub(super) async fn close_account(node: &Node, user: UserNid, user_id: &UserId, erase: bool) -> ApiResult<()> {
+    // Closed first: nobody joins while the rooms are left.
+    node.accounts.deactivate(user, erase).await?;
+    rounds::leave_all(&node.store, &Ctx::of(node), user, user_id.to_owned()).await?;
+    tracing::info!(%user_id, erase, "account deactivated");
+    Ok(())
 }
 
 /// `GET /_matrix/client/v3/account/3pid`

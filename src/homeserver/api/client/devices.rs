@@ -79,6 +79,7 @@ async fn update_device(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>>
 /// `DELETE /_matrix/client/v3/devices/{deviceId}`
 async fn delete_device(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
     let device_id = call.segment(0)?.to_owned();
+    uia::no_oauth(&node, &call.who).await?;
     let endpoint = format!("devices/{device_id}");
     uia::authenticate(&node, &endpoint, Some(&call.who), call.object()?, &[&[Stage::Password]]).await?;
     node.accounts.delete_devices(call.who.user, vec![device_id.into()]).await?;
@@ -87,6 +88,7 @@ async fn delete_device(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>>
 
 /// `POST /_matrix/client/v3/delete_devices`
 async fn delete_devices(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
+    uia::no_oauth(&node, &call.who).await?;
     let passed = uia::authenticate(&node, "delete_devices", Some(&call.who), call.object()?, &[&[Stage::Password]]).await?;
     let devices = passed.body.get("devices").ok_or_else(|| ApiError::missing_param("`devices` is missing"))?;
     let devices: Vec<OwnedDeviceId> = serde_json::from_value(devices.clone()).map_err(|e| ApiError::bad_json(format!("`devices`: {e}")))?;

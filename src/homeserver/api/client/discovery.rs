@@ -28,6 +28,9 @@ const FEATURES: &[&str] = &[
     "uk.tcpip.msc4133.stable",
     "org.matrix.msc3916.stable",
     "fi.mau.msc2246",
+    "org.matrix.msc3882",
+    "org.matrix.msc4108",
+    "uk.timedout.msc4323",
     "org.matrix.msc2432",
     "uk.half-shot.msc2666.query_mutual_rooms",
     "uk.half-shot.msc2666.query_mutual_rooms.stable",
@@ -51,20 +54,30 @@ pub(super) fn add(routes: Routes) -> Routes {
 }
 
 /// `GET /_matrix/client/v3/capabilities`
-async fn get_capabilities(_: Arc<Node>, _: RawCall) -> ApiResult<Json<Value>> {
+async fn get_capabilities(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
+    // Whoever has signed in by OAuth does these things on the account pages.
+    let legacy = node.accounts.grant_of(&call.who).await?.is_none();
     let available = versions::SUPPORTED.iter().map(|version| (version.to_string(), "stable".into())).collect::<Map<_, _>>();
-    Ok(Json(json!({
+    let mut capabilities = json!({
         "capabilities": {
-            "m.change_password": { "enabled": true },
+            "m.change_password": { "enabled": legacy },
             "m.room_versions": { "default": versions::DEFAULT, "available": available },
             "m.set_displayname": { "enabled": true },
             "m.set_avatar_url": { "enabled": true },
             "m.profile_fields": { "enabled": true },
             "uk.tcpip.msc4133.profile_fields": { "enabled": true },
             "m.3pid_changes": { "enabled": false },
-            "m.get_login_token": { "enabled": false },
+            "m.get_login_token": { "enabled": legacy },
         }
-    })))
+    });
+    if call.who.admin
+        && let Some(object) = capabilities.get_mut("capabilities").and_then(Value::as_object_mut)
+    {
+        for name in ["m.account_moderation", "uk.timedout.msc4323"] {
+            object.insert(name.into(), json!({ "suspend": true, "lock": true }));
+        }
+    }
+    Ok(Json(capabilities))
 }
 
 /// `GET /.well-known/matrix/client`

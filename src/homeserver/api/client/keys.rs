@@ -34,6 +34,9 @@ use crate::homeserver::{
 /// Users that one query may ask for, and devices that one claim may take keys of.
 const AT_ONCE: usize = 10_000;
 
+/// What a session of user-interactive authentication for new cross-signing keys is for.
+pub(super) const SIGNING_UPLOAD: &str = "keys/device_signing/upload";
+
 pub(super) fn add(routes: Routes) -> Routes {
     routes
         .add_raw::<upload_keys::v3::Request, _, _, _>(upload_keys)
@@ -174,7 +177,12 @@ async fn upload_signing_keys(node: Arc<Node>, call: RawCall) -> ApiResult<Json<V
     let upload = if free {
         upload
     } else {
-        let passed = uia::authenticate(&node, "keys/device_signing/upload", Some(&call.who), call.object()?, &[&[Stage::Password]]).await?;
+        // Who has signed in by OAuth confirms on the account pages: the client knows no password.
+        let flows: &[uia::Flow<'_>] = match node.accounts.grant_of(&call.who).await? {
+            Some(_) => &[&[Stage::OAuth], &[Stage::CrossSigningReset]],
+            None => &[&[Stage::Password]],
+        };
+        let passed = uia::authenticate(&node, SIGNING_UPLOAD, Some(&call.who), call.object()?, flows).await?;
         signing(&passed.body)?
     };
     let who = call.who;

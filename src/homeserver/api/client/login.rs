@@ -2,30 +2,42 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use http::StatusCode;
+use axum::{
+    Json,
+    extract::{Request, State},
+    routing::get,
+};
+use http::{Method, StatusCode};
 use ruma::api::client::{
     account::whoami,
-    session::{get_login_types, login, logout, logout_all, refresh_token},
+    session::{get_login_token, login, logout, logout_all, refresh_token},
 };
 use serde_json::{Map, Value, json};
 
-use super::super::{
-    call::{Call, RawCall, Routes},
-    error::{ApiError, ApiResult},
+use super::{
+    super::{
+        call::{Call, RawCall, Routes},
+        error::{ApiError, ApiResult},
+    },
+    uia,
 };
 use crate::homeserver::{
     Config, Node,
+    listen::Peer,
     users::{
         Credentials, NewDevice, SignInError, SignedIn,
         limits::{Key, Kind},
-        local_user_id,
+        local_user_id, login_tokens,
+        uia::Stage,
     },
 };
 
 pub(super) fn add(routes: Routes) -> Routes {
+    let node = Arc::clone(routes.node());
     routes
-        .add_raw::<get_login_types::v3::Request, _, _, _>(get_login_types)
+        .route(&Method::GET, "/_matrix/client/r0/login", get(get_login_types).with_state(Arc::clone(&node)))
+        .route(&Method::GET, "/_matrix/client/v3/login", get(get_login_types).with_state(node))
+        .add_raw::<get_login_token::v1::Request, _, _, _>(get_login_token)
         .add_raw::<login::v3::Request, _, _, _>(login)
         .add::<logout::v3::Request, _, _>(logout)
         .add::<logout_all::v3::Request, _, _>(logout_all)
@@ -34,8 +46,30 @@ pub(super) fn add(routes: Routes) -> Routes {
 }
 
 /// `GET /_matrix/client/v3/login`
-async fn get_login_types(_: Arc<Node>, _: RawCall<()>) -> ApiResult<Json<Value>> {
-    Ok(Json(json!({ "flows": [{ "type": "m.login.password" }] })))
+///
+/// Where browsers reach us, clients that know no OAuth are told to use our page all the same (MSC3824).
+async fn get_login_types(State(node): State<Arc<Node>>, request: Request) -> Json<Value> {
+    let mut flows = vec![json!({ "type": "m.login.password" }), json!({ "type": "m.login.token", "get_login_token": true })];
+    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
+    if node.base.for_request(peer, request.headers()).is_some() {
+        flows.push(json!({
+            "type": "m.login.sso",
+            "identity_providers": [],
+            "oauth_aware_preferred": true,
+            "org.matrix.msc3824.delegated_oidc_compatibility": true,
+        }));
+    }
+    Json(json!({ "flows": flows }))
+}
+
+/// `POST /_matrix/client/v1/login/get_token`
+///
+/// A session of its own for each: what was confirmed before does not count.
+async fn get_login_token(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
+    uia::no_oauth(&node, &call.who).await?;
+    uia::authenticate(&node, "login/get_token", Some(&call.who), call.object()?, &[&[Stage::Password]]).await?;
+    let token = node.accounts.login_token(call.who.user);
+    Ok(Json(json!({ "login_token": token, "expires_in_ms": login_tokens::LIFETIME_MS })))
 }
 
 /// `POST /_matrix/client/v3/login`
@@ -43,7 +77,8 @@ async fn login(node: Arc<Node>, call: RawCall<()>) -> ApiResult<Json<Value>> {
     let body = call.object()?;
     match body.get("type").and_then(Value::as_str) {
         Some("m.login.password") => {}
-        Some(_) => return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "This server signs in with m.login.password only")),
+        Some("m.login.token") => return login_by_token(&node, &body, call.address).await,
+        Some(_) => return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "This server has no such login")),
         None => return Err(ApiError::missing_param("`type` is missing")),
     }
     let credentials = credentials(&body)?;
@@ -52,6 +87,19 @@ async fn login(node: Arc<Node>, call: RawCall<()>) -> ApiResult<Json<Value>> {
     }
     let device = new_device(&body, call.address)?;
     let (user_id, user) = check_password(&node, &credentials).await?;
+    let signed_in = node.accounts.sign_in(user_id, user, device).await?;
+    Ok(Json(answer(&node.config, signed_in)))
+}
+
+/// `POST /login` with `m.login.token`.
+async fn login_by_token(node: &Node, body: &Map<String, Value>, address: Option<std::net::IpAddr>) -> ApiResult<Json<Value>> {
+    let token = body.get("token").and_then(Value::as_str).ok_or_else(|| ApiError::missing_param("`token` is missing"))?;
+    if let Some(address) = address {
+        node.limits.check(Kind::LoginAddress, Key::Address(address)).map_err(ApiError::limit_exceeded)?;
+    }
+    let device = new_device(body, address)?;
+    let user = node.accounts.use_login_token(token).ok_or_else(|| ApiError::forbidden("The login token is unknown, used or too old"))?;
+    let user_id = node.accounts.user_id(user).await?;
     let signed_in = node.accounts.sign_in(user_id, user, device).await?;
     Ok(Json(answer(&node.config, signed_in)))
 }

@@ -2,6 +2,7 @@
 
 mod account;
 mod account_data;
+mod admin;
 mod backup;
 mod calls;
 mod dehydrated_device;
@@ -13,6 +14,8 @@ mod keys;
 mod login;
 mod media;
 mod mutual_rooms;
+mod oauth;
+mod openid;
 mod presence;
 mod previews;
 mod profile;
@@ -20,9 +23,11 @@ mod push_rules;
 mod pushers;
 mod receipts;
 mod register;
+mod rendezvous;
 mod reports;
 mod rooms;
 mod search;
+mod shared_secret;
 mod sliding_sync;
 mod sync;
 mod to_device;
@@ -34,13 +39,19 @@ mod sync_tests;
 #[cfg(test)]
 mod tests;
 
+pub(super) use self::oauth::page::SameOriginOnly;
 use super::{call::Routes, endpoints};
 
 /// Registers all of it.
 pub(super) fn add(routes: Routes) -> Routes {
     let routes = discovery::add(routes);
     let routes = login::add(routes);
+    let routes = oauth::add(routes);
     let routes = register::add(routes);
+    let routes = shared_secret::add(routes);
+    let routes = openid::add(routes);
+    let routes = rendezvous::add(routes);
+    let routes = admin::add(routes);
     let routes = account::add(routes);
     let routes = devices::add(routes);
     let routes = backup::add(routes);

@@ -132,13 +132,30 @@ async fn delete_profile_field(node: Arc<Node>, call: RawCall) -> ApiResult<Json<
 }
 
 async fn change(node: Arc<Node>, call: &RawCall, field: String, value: Option<Value>) -> ApiResult<Json<Value>> {
-    let user = call.who.user;
-    let shown_in_rooms = matches!(field.as_str(), "displayname" | "avatar_url");
-    node.store.write(move |tx| store_field(tx, user, &field, value.as_ref())).await?;
-    if shown_in_rooms {
-        rounds::show_profile(&node.store, &Ctx::of(&node), user, call.who.user_id.clone()).await?;
-    }
+    change_of(&node, call.who.user, &call.who.user_id, field, value).await?;
     Ok(Json(json!({})))
+}
+
+/// Changes a display name on behalf of its user; an empty one is none.
+pub(super) async fn set_displayname(node: &Node, user: UserNid, user_id: &UserId, name: &str) -> ApiResult<()> {
+    let value = shown("displayname", name.into())?;
+    change_of(node, user, user_id, "displayname".to_owned(), value).await
+}
+
+async fn change_of(node: &Node, user: UserNid, user_id: &UserId, field: String, value: Option<Value>) -> ApiResult<()> {
+    let shown_in_rooms = matches!(field.as_str(), "displayname" | "avatar_url");
+    node.store
+        .write(move |tx| {
+            if store::accounts::is_suspended(&tx.reader(), user)? {
+                return Err(ApiError::user_suspended());
+            }
+            store_field(tx, user, &field, value.as_ref())
+        })
+        .await?;
+    if shown_in_rooms {
+        rounds::show_profile(&node.store, &Ctx::of(node), user, user_id.to_owned()).await?;
+    }
+    Ok(())
 }
 
 fn store_field(tx: &mut store::Tx<'_>, user: UserNid, field: &str, value: Option<&Value>) -> ApiResult<()> {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::error::{ApiError, ApiResult},
-    login,
+    login, oauth,
 };
 use crate::homeserver::{
     Node,
@@ -32,13 +32,13 @@ pub(super) async fn authenticate(
     flows: &[Flow<'_>],
 ) -> ApiResult<Progress> {
     let auth = body.remove("auth");
-    let operation = Operation { endpoint: endpoint.to_owned(), user: who.map(|who| who.user) };
+    let operation = Operation { endpoint: endpoint.to_owned(), user: who.map(|who| (who.user, who.device_id.clone())) };
     if serde_json::to_vec(&body).map_or(usize::MAX, |json| json.len()) > operation.body_limit_bytes() {
         return Err(ApiError::too_large("The request is too large"));
     }
     let auth = match auth {
         Some(Value::Object(auth)) if !auth.is_empty() => auth,
-        None | Some(Value::Null | Value::Object(_)) => return Err(challenge(flows, &node.uia.open(operation, body), None)),
+        None | Some(Value::Null | Value::Object(_)) => return Err(challenge(node, flows, &node.uia.open(operation, body), None)),
         Some(_) => return Err(ApiError::bad_json("`auth` is not an object")),
     };
     let progress = match auth.get("session").and_then(Value::as_str) {
@@ -49,8 +49,8 @@ pub(super) async fn authenticate(
         None => progress,
         Some(kind) => {
             let stage = flows.iter().flat_map(|flow| flow.iter()).find(|stage| stage.name() == kind);
-            let stage =
-                *stage.ok_or_else(|| challenge(flows, &progress, Some(("M_UNRECOGNIZED", "This authentication is not asked for here"))))?;
+            let stage = *stage
+                .ok_or_else(|| challenge(node, flows, &progress, Some(("M_UNRECOGNIZED", "This authentication is not asked for here"))))?;
             let token = check(node, stage, &auth, who, flows, &progress).await?;
             node.uia.complete(&progress.session, stage, token).map_err(|e| ApiError::forbidden(e.to_string()))?
         }
@@ -59,7 +59,21 @@ pub(super) async fn authenticate(
         node.uia.close(&progress.session);
         return Ok(progress);
     }
-    Err(challenge(flows, &progress, None))
+    Err(challenge(node, flows, &progress, None))
+}
+
+/// Endpoints that ask for a password cannot be used by clients that signed in by OAuth, and must not learn one (Client-Server
+/// API, "OAuth 2.0 API").
+///
+/// # Errors
+///
+/// 403 with where the user can do it.
+pub(super) async fn no_oauth(node: &Node, who: &Requester) -> ApiResult<()> {
+    if node.accounts.grant_of(who).await?.is_none() {
+        return Ok(());
+    }
+    let place = node.base.any().map(|base| format!(" at {base}{}", oauth::ACCOUNT)).unwrap_or_default();
+    Err(ApiError::forbidden(format!("This session signed in with OAuth 2.0: its user does this on the account page{place}")))
 }
 
 /// Checks one stage. Returns the registration token, where the stage shows one.
@@ -73,16 +87,18 @@ async fn check(
 ) -> ApiResult<Option<String>> {
     match stage {
         Stage::Dummy => Ok(None),
+        // What is confirmed on a page is not confirmed here.
+        Stage::OAuth | Stage::CrossSigningReset => Err(challenge(node, flows, progress, None)),
         Stage::RegistrationToken => {
             let token = auth.get("token").and_then(Value::as_str).ok_or_else(|| ApiError::missing_param("`token` is missing"))?;
             if node.accounts.registration_token_is_valid(token).await? {
                 Ok(Some(token.to_owned()))
             } else {
-                Err(challenge(flows, progress, Some(("M_UNAUTHORIZED", "The registration token is not valid"))))
+                Err(challenge(node, flows, progress, Some(("M_UNAUTHORIZED", "The registration token is not valid"))))
             }
         }
         Stage::Password => {
-            let refused = || challenge(flows, progress, Some(("M_FORBIDDEN", "Wrong user name or password")));
+            let refused = || challenge(node, flows, progress, Some(("M_FORBIDDEN", "Wrong user name or password")));
             let credentials =
                 login::credentials(auth).map_err(|error| if error.errcode() == Some("M_FORBIDDEN") { refused() } else { error })?;
             match login::check_password(node, &credentials).await {
@@ -97,11 +113,19 @@ async fn check(
 }
 
 /// The 401 answer.
-fn challenge(flows: &[Flow<'_>], progress: &Progress, error: Option<(&str, &str)>) -> ApiError {
+fn challenge(node: &Node, flows: &[Flow<'_>], progress: &Progress, error: Option<(&str, &str)>) -> ApiError {
     let mut body = Map::new();
+    let mut params = Map::new();
+    for stage in flows.iter().flat_map(|flow| flow.iter()) {
+        if let (Stage::OAuth | Stage::CrossSigningReset, Some(base)) = (stage, node.base.any()) {
+            // The session goes along, so that what the user confirms is this request and no other.
+            let url = format!("{base}{}?action=org.matrix.cross_signing_reset&session={}", oauth::ACCOUNT, progress.session);
+            params.insert(stage.name().into(), json!({ "url": url }));
+        }
+    }
     let flows = flows.iter().map(|flow| json!({ "stages": flow.iter().map(|stage| stage.name()).collect::<Vec<_>>() })).collect::<Vec<_>>();
     body.insert("flows".into(), flows.into());
-    body.insert("params".into(), json!({}));
+    body.insert("params".into(), params.into());
     body.insert("session".into(), progress.session.clone().into());
     body.insert("completed".into(), progress.completed.iter().map(|stage| stage.name()).collect::<Vec<_>>().into());
     if let Some((errcode, message)) = error {

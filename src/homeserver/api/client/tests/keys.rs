@@ -146,12 +146,12 @@ async fn concurrent_claims_never_get_the_same_one_time_key() {
     assert_eq!((before, got.len()), (20, 20));
 }
 
-struct Key {
+pub(super) struct Key {
     pair: Ed25519KeyPair,
     public: String,
 }
 
-fn key() -> Key {
+pub(super) fn key() -> Key {
     use base64::Engine;
     let pair = Ed25519KeyPair::from_der(&Ed25519KeyPair::generate(), "x".into()).unwrap();
     let public = base64::engine::general_purpose::STANDARD_NO_PAD.encode(pair.public_key());
@@ -169,7 +169,7 @@ fn sign(object: &Value, user: &str, key: &Key, name: &str) -> Value {
     result
 }
 
-fn signing_key(user: &str, usage: &str, key: &Key) -> Value {
+pub(super) fn signing_key(user: &str, usage: &str, key: &Key) -> Value {
     json!({ "user_id": user, "usage": [usage], "keys": { format!("ed25519:{}", key.public): key.public } })
 }
 

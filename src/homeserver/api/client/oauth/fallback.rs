@@ -1,0 +1,78 @@
+//! Stages of user-interactive authentication in a browser, for clients that do not know them (Client-Server API, "Fallback").
+
+use axum::response::Response;
+use http::{Method, StatusCode};
+
+use super::{
+    page::{Page, button, done, input, password_input, problem},
+    sign_in,
+    visit::Visit,
+};
+use crate::homeserver::{
+    api::error::{ApiError, ApiResult},
+    users::{
+        limits::Kind,
+        uia::{Operation, Stage},
+    },
+};
+
+/// The stages that have a page.
+const STAGES: [Stage; 3] = [Stage::Password, Stage::Dummy, Stage::RegistrationToken];
+
+/// `GET` and `POST /_matrix/client/v3/auth/{type}/fallback/web`
+pub(super) async fn fallback(visit: Visit) -> ApiResult<Response> {
+    let path = visit.here.split('?').next().unwrap_or_default();
+    let stage = STAGES.into_iter().find(|stage| path.ends_with(&format!("/auth/{}/fallback/web", stage.name())));
+    let stage = stage.ok_or_else(|| ApiError::not_found("There is no page for this"))?;
+    let session = visit.parameter("session").ok_or_else(|| ApiError::missing_param("`session` is missing"))?.to_owned();
+    let operation = visit.node.uia.operation(&session);
+    let operation = operation.ok_or_else(|| ApiError::not_found("This authentication has expired. Go back to your app and try again"))?;
+    if visit.method != Method::POST {
+        return Ok(show(&visit, stage, None));
+    }
+    if let Some(refused) = visit.refused_form() {
+        return Ok(refused);
+    }
+    let token = match check(&visit, stage, &operation).await? {
+        Ok(token) => token,
+        Err(why) => return Ok(show(&visit, stage, Some(&why))),
+    };
+    visit.node.uia.complete(&session, stage, token).map_err(|e| ApiError::forbidden(e.to_string()))?;
+    let body = done("That was it.") + "<p>You can close this page and go back to your app.</p>";
+    Ok(Page::new("Done", body).tells_opener().into_response())
+}
+
+/// The registration token, where the stage has one; or what to tell the user.
+async fn check(visit: &Visit, stage: Stage, operation: &Operation) -> ApiResult<Result<Option<String>, String>> {
+    match stage {
+        Stage::RegistrationToken => {
+            if let Err(wait) = sign_in::limit(visit, Kind::Lookup) {
+                return Ok(Err(wait));
+            }
+            let token = visit.field("token").trim().to_owned();
+            let good = visit.node.accounts.registration_token_is_valid(&token).await?;
+            Ok(if good { Ok(Some(token)) } else { Err("The registration token is not valid.".into()) })
+        }
+        Stage::Password => {
+            let Some((user, _)) = &operation.user else { return Ok(Err("Nobody is signed in.".into())) };
+            let user_id = visit.node.accounts.user_id(*user).await?;
+            Ok(sign_in::check_user(visit, user_id.as_str()).await?.map(|_| None))
+        }
+        _ => Ok(Ok(None)),
+    }
+}
+
+fn show(visit: &Visit, stage: Stage, error: Option<&str>) -> Response {
+    let (title, inputs, label) = match stage {
+        Stage::Password => ("Confirm with your password", password_input(), "Confirm"),
+        Stage::RegistrationToken => {
+            let attributes = "type=\"text\" autocomplete=\"off\" autocapitalize=\"none\" spellcheck=\"false\" maxlength=\"255\" required";
+            ("Registration token", input("Registration token", "token", visit.field("token"), attributes), "Go on")
+        }
+        _ => ("Confirm", "<p>Your app asks you to confirm what you have started there.</p>".to_owned(), "Confirm"),
+    };
+    let cookie = visit.cookie_or_new();
+    let body = problem(error) + visit.form_html(&cookie, &(inputs + button("go", label, "").as_str())).as_str();
+    let status = if error.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
+    visit.answer(Page::new(title, body).status(status), &cookie)
+}

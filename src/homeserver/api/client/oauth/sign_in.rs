@@ -1,0 +1,108 @@
+//! Checking who sits in front of a browser, and making an account for who has none.
+
+use http::StatusCode;
+use ruma::OwnedUserId;
+
+use super::{
+    super::login,
+    page::{input, new_password_inputs, user_input},
+    visit::Visit,
+};
+use crate::homeserver::{
+    Registration,
+    api::error::{ApiError, ApiResult},
+    store,
+    types::UserNid,
+    users::{
+        AccountError, Accounts, Credentials,
+        limits::{Key, Kind},
+    },
+};
+
+/// A user, or what to tell a person instead.
+pub(super) type Checked = Result<(OwnedUserId, UserNid), String>;
+
+/// Counts an attempt from this address.
+pub(super) fn limit(visit: &Visit, kind: Kind) -> Result<(), String> {
+    match visit.address.map(|address| visit.node.limits.check(kind, Key::Address(address))) {
+        Some(Err(wait)) => Err(format!("Too many attempts. Try again in {} seconds.", wait.as_secs() + 1)),
+        _ => Ok(()),
+    }
+}
+
+/// Checks the user name and password of a form.
+///
+/// # Errors
+///
+/// What is our fault; what is the user's is in the answer.
+pub(super) async fn check(visit: &Visit) -> ApiResult<Checked> {
+    check_user(visit, visit.field("user").trim()).await
+}
+
+/// Checks the password of a form, of a user who is known.
+pub(super) async fn check_user(visit: &Visit, user: &str) -> ApiResult<Checked> {
+    if let Err(wait) = limit(visit, Kind::LoginAddress) {
+        return Ok(Err(wait));
+    }
+    let credentials = Credentials { user: user.to_owned(), password: visit.field("password").to_owned().into() };
+    match login::check_password(&visit.node, &credentials).await {
+        Ok(found) => Ok(Ok(found)),
+        Err(error) if error.status().is_server_error() => Err(error),
+        Err(error) => Ok(Err(match error.retry_after() {
+            Some(wait) => format!("Too many wrong passwords. Try again in {} seconds.", wait.as_secs() + 1),
+            None => format!("{}.", error.message().unwrap_or("This did not work")),
+        })),
+    }
+}
+
+/// True when somebody without an account can get one here.
+pub(super) fn can_register(visit: &Visit) -> bool {
+    visit.node.config.registration != Registration::Closed
+}
+
+/// What a new account needs, as HTML.
+pub(super) fn new_account_inputs(visit: &Visit) -> String {
+    let token = match visit.node.config.registration {
+        Registration::Token => input(
+            "Registration token",
+            "token",
+            visit.field("token"),
+            "type=\"text\" autocomplete=\"off\" autocapitalize=\"none\" spellcheck=\"false\" maxlength=\"255\" required",
+        ),
+        _ => String::new(),
+    };
+    token + user_input(visit.field("user")).as_str() + new_password_inputs().as_str()
+}
+
+/// Makes the account that a form asks for.
+pub(super) async fn register(visit: &Visit) -> ApiResult<Checked> {
+    if visit.field("new_password") != visit.field("again") {
+        return Ok(Err("The two passwords differ.".into()));
+    }
+    if let Err(wait) = limit(visit, Kind::Registration) {
+        return Ok(Err(wait));
+    }
+    let token = match visit.node.config.registration {
+        Registration::Closed => return Ok(Err("Registration is closed on this server.".into())),
+        Registration::Open => None,
+        Registration::Token => Some(visit.field("token").trim().to_owned()),
+    };
+    let accounts: &Accounts = &visit.node.accounts;
+    let user_id = match accounts.create_with(visit.field("user").trim(), visit.field("new_password"), false, token).await {
+        Ok(user_id) => user_id,
+        Err(AccountError::Store(error)) => return Err(error.into()),
+        Err(error @ AccountError::Hash(_)) => return Err(error.into()),
+        Err(error) => return Ok(Err(sentence(&error.to_string()))),
+    };
+    let wanted = user_id.clone();
+    let user = visit.node.store.read(move |db| store::accounts::active(db, &wanted)).await?;
+    let user = user.ok_or_else(|| ApiError::new(StatusCode::CONFLICT, "M_UNKNOWN", "The new account is gone"))?;
+    Ok(Ok((user_id, user)))
+}
+
+/// A message as a sentence.
+pub(super) fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first: String = chars.next().map(|c| c.to_uppercase().collect()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
+}

@@ -1,0 +1,82 @@
+//! Single sign-on for clients that know no OAuth (Client-Server API, "OAuth 2.0 aware clients", "Client login via SSO"): our own
+//! sign-in page, and a login token for the way back.
+
+use axum::response::Response;
+use http::{Method, StatusCode};
+use url::Url;
+
+use super::{
+    page::{Page, button, esc, password_input, problem, redirect, user_input},
+    sign_in,
+    visit::Visit,
+};
+use crate::homeserver::api::error::{ApiError, ApiResult};
+
+/// Longest redirect URL.
+const URL_BYTES: usize = 2048;
+
+/// A place to which a token may be sent: https, this computer, or an app.
+fn target(visit: &Visit) -> Option<(Url, String)> {
+    let text = visit.parameter("redirectUrl").filter(|text| text.len() <= URL_BYTES)?;
+    let url = Url::parse(text).ok()?;
+    let shown = match url.scheme() {
+        "https" => format!("the site {}", url.host_str()?),
+        "http" => {
+            let own = matches!(url.host_str()?, "localhost" | "127.0.0.1" | "[::1]");
+            own.then(|| "a program on this computer".to_owned())?
+        }
+        // What a browser itself understands is no app.
+        "javascript" | "data" | "vbscript" | "file" | "blob" | "about" | "view-source" | "ws" | "wss" | "ftp" | "filesystem" | "intent" => {
+            return None;
+        }
+        scheme => format!("the app on this device that opens {scheme}:"),
+    };
+    (url.username().is_empty() && url.password().is_none()).then_some((url, shown))
+}
+
+/// `GET` and `POST /_matrix/client/v3/login/sso/redirect`
+pub(super) async fn sso(visit: Visit) -> ApiResult<Response> {
+    if visit.parameter("redirectUrl").is_none() {
+        return Err(ApiError::missing_param("`redirectUrl` is missing"));
+    }
+    let Some((mut url, shown)) = target(&visit) else {
+        return Err(ApiError::invalid_param("The app that sent you here wants its answer at a place to which none can be sent"));
+    };
+    let registers = visit.parameter("action") == Some("register") && sign_in::can_register(&visit);
+    if visit.method != Method::POST {
+        return Ok(show(&visit, &url, &shown, registers, None));
+    }
+    if let Some(refused) = visit.refused_form() {
+        return Ok(refused);
+    }
+    if visit.field("act") != "allow" {
+        return Ok(Page::message(StatusCode::OK, "Refused", "Nobody was signed in. You can close this page.").into_response());
+    }
+    let checked = if registers { sign_in::register(&visit).await? } else { sign_in::check(&visit).await? };
+    match checked {
+        Ok((_, user)) => {
+            url.query_pairs_mut().append_pair("loginToken", &visit.node.accounts.login_token(user));
+            Ok(redirect(url.as_str()))
+        }
+        Err(why) => Ok(show(&visit, &url, &shown, registers, Some(&why))),
+    }
+}
+
+fn show(visit: &Visit, url: &Url, shown: &str, registers: bool, error: Option<&str>) -> Response {
+    let server_name = visit.node.config.server_name.as_str();
+    let cookie = visit.cookie_or_new();
+    let (title, inputs) = if registers {
+        (format!("Create an account on {server_name}"), sign_in::new_account_inputs(visit))
+    } else {
+        (format!("Sign in to {server_name}"), user_input(visit.field("user")) + password_input().as_str())
+    };
+    let form = inputs + button("allow", "Go on", "").as_str() + button("refuse", "Refuse", "quiet").as_str();
+    let body = format!(
+        "{}<p>This signs you in to <strong>{}</strong>, which will be able to read and send messages as you.</p>{}",
+        problem(error),
+        esc(shown),
+        visit.form_html(&cookie, &form)
+    );
+    let status = if error.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
+    visit.answer(Page::new(&title, body).status(status).leads_to(url.as_str()), &cookie)
+}

@@ -1,0 +1,141 @@
+//! Browsers on the account pages: who has signed in there, and which forms are ours.
+//!
+//! A form carries a mark made from the browser's cookie and a key that only this process has: another site can make a browser
+//! send a form, but knows neither.
+
+use std::sync::Arc;
+
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+
+use crate::{
+    base::{Clock, Randomness},
+    homeserver::{
+        store::tokens::TokenHash,
+        types::UserNid,
+        users::{expiring::Expiring, tokens},
+    },
+};
+
+/// How long a browser stays signed in to the account pages.
+pub const LIFETIME_MS: u64 = 60 * 60 * 1000;
+/// Browsers signed in at one time.
+const BROWSERS: usize = 256;
+/// Characters of a cookie.
+const COOKIE_CHARS: usize = 32;
+
+/// The browsers of a node.
+#[derive(Debug)]
+pub struct Browsers {
+    randomness: Arc<dyn Randomness>,
+    key: Key,
+    signed_in: Expiring<TokenHash, UserNid>,
+}
+
+struct Key([u8; 32]);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key")
+    }
+}
+
+impl Browsers {
+    /// None yet.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, randomness: Arc<dyn Randomness>) -> Self {
+        let mut key = [0; 32];
+        randomness.fill(&mut key);
+        Self { randomness, key: Key(key), signed_in: Expiring::new(clock, BROWSERS, LIFETIME_MS) }
+    }
+
+    /// A cookie for a browser that has none.
+    #[must_use]
+    pub fn new_cookie(&self) -> String {
+        self.randomness.alphanumeric(COOKIE_CHARS)
+    }
+
+    /// True for text that can be a cookie of ours.
+    #[must_use]
+    pub fn is_cookie(text: &str) -> bool {
+        text.len() == COOKIE_CHARS && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    }
+
+    fn mac(&self, cookie: &str) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key.0).expect("HMAC takes keys of any length");
+        mac.update(cookie.as_bytes());
+        mac
+    }
+
+    /// The mark of this browser's forms.
+    #[must_use]
+    pub fn mark(&self, cookie: &str) -> String {
+        self.mac(cookie).finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// True when a form with this mark is one that this browser was given. Takes the same time for every mark.
+    #[must_use]
+    pub fn is_marked(&self, cookie: &str, mark: &str) -> bool {
+        let pairs = mark.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()));
+        pairs.collect::<Option<Vec<u8>>>().is_some_and(|bytes| self.mac(cookie).verify_slice(&bytes).is_ok())
+    }
+
+    /// Signs a browser in under a new cookie: one that somebody may have planted is good for nothing.
+    #[must_use]
+    pub fn sign_in(&self, user: UserNid) -> String {
+        let cookie = self.new_cookie();
+        self.signed_in.put(tokens::hash(&cookie), user);
+        cookie
+    }
+
+    /// Who has signed in with this browser.
+    #[must_use]
+    pub fn user(&self, cookie: &str) -> Option<UserNid> {
+        self.signed_in.look(&tokens::hash(cookie), |user, _| *user)
+    }
+
+    /// Signs a browser out.
+    pub fn sign_out(&self, cookie: &str) {
+        self.signed_in.take(&tokens::hash(cookie));
+    }
+
+    /// Signs a user's browsers out.
+    pub fn forget(&self, user: UserNid) {
+        self.signed_in.retain(|of| *of != user);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{ManualClock, random::SeededRandomness};
+
+    #[test]
+    fn a_mark_is_good_for_its_browser_and_process_only() {
+        let clock = ManualClock::at(1);
+        let of = |seed| Browsers::new(Arc::new(clock.clone()), Arc::new(SeededRandomness::new(seed)));
+        let (ours, other) = (of(1), of(2));
+        let cookie = ours.new_cookie();
+        let mark = ours.mark(&cookie);
+        assert!(ours.is_marked(&cookie, &mark));
+        assert!(!ours.is_marked(&ours.new_cookie(), &mark));
+        assert!(!other.is_marked(&cookie, &mark));
+        for wrong in ["", "0", "zz", &mark[2..], &format!("{mark}00")] {
+            assert!(!ours.is_marked(&cookie, wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn signing_in_changes_the_cookie_and_ends_after_an_hour() {
+        let clock = ManualClock::at(1);
+        let browsers = Browsers::new(Arc::new(clock.clone()), Arc::new(SeededRandomness::new(1)));
+        let planted = browsers.new_cookie();
+        let cookie = browsers.sign_in(UserNid(1));
+        assert_eq!((browsers.user(&planted), browsers.user(&cookie)), (None, Some(UserNid(1))));
+        clock.advance(LIFETIME_MS);
+        assert_eq!(browsers.user(&cookie), None);
+        let cookie = browsers.sign_in(UserNid(1));
+        browsers.forget(UserNid(1));
+        assert_eq!(browsers.user(&cookie), None);
+    }
+}
