@@ -89,6 +89,11 @@ pub enum Command {
         /// Number of events.
         count: u16,
     },
+    /// Fetch older replies of the open thread, about this many.
+    LoadOlderInThread {
+        /// Number of events.
+        count: u16,
+    },
     /// Send a message to a room through the send queue.
     Send {
         /// Where to.

@@ -64,6 +64,7 @@ impl Commands {
             }
             Command::OpenThread(root) => self.timelines.open_thread(root),
             Command::LoadOlder { count } => self.timelines.load_older(count),
+            Command::LoadOlderInThread { count } => self.timelines.load_older_in_thread(count),
             Command::SaveDraft { room_id, text } => {
                 // The writer never waits for anything but the local disk.
                 if self.drafts.send((room_id, text)).await.is_err() {

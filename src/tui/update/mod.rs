@@ -118,6 +118,7 @@ fn refused(model: &mut Model, command: Command) {
         Command::MarkRead { .. } => model.marked = None,
         Command::Typing { .. } => model.typing = None,
         Command::LoadOlder { .. } => model.view.asked = None,
+        Command::LoadOlderInThread { .. } => model.thread_view.asked = None,
         Command::OpenRoom(room) => {
             // Asked again with the next tick: the screen already shows the room.
             model.wanted = room;

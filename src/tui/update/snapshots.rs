@@ -90,6 +90,9 @@ pub(super) fn drawn(model: &mut Model, fx: &mut Effects) {
     }
     let Some(timeline) = model.open_timeline().cloned() else { return };
     older(&mut model.view, &timeline, fx);
+    if let Some(thread) = model.open_thread().cloned() {
+        older(&mut model.thread_view, &thread, fx);
+    }
     read(model, &timeline, fx);
 }
 
@@ -114,7 +117,8 @@ fn older(view: &mut TimelineView, timeline: &Timeline, fx: &mut Effects) {
     if let Some(seek) = &mut view.seek {
         seek.attempts = seek.attempts.saturating_sub(1);
     }
-    ask(fx, Command::LoadOlder { count: if fast { OLDER_FAST } else { OLDER } });
+    let count = if fast { OLDER_FAST } else { OLDER };
+    ask(fx, if timeline.thread_root.is_some() { Command::LoadOlderInThread { count } } else { Command::LoadOlder { count } });
 }
 
 /// The end of the conversation is on screen, in a window that has the focus: it is read.

@@ -1,5 +1,7 @@
 //! The client half on our own node, over its Unix socket: the same conversations as with the real peers, without any.
 
+mod history;
+
 use std::{path::Path, time::Instant};
 
 use anyhow::{Result, bail, ensure};
