@@ -1,5 +1,6 @@
 //! The client half on our own node, over its Unix socket: the same conversations as with the real peers, without any.
 
+mod counts;
 mod history;
 
 use std::{path::Path, time::Instant};
