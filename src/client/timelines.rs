@@ -19,9 +19,9 @@ use matrix_sdk::Room;
 use matrix_sdk_ui::timeline::{
     EmbeddedEvent, RoomExt, Timeline as SdkTimeline, TimelineDetails, TimelineFocus, TimelineItem, TimelineReadReceiptTracking,
 };
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{broadcast, mpsc, watch},
     time::Instant,
 };
 
@@ -34,7 +34,7 @@ use super::{
 };
 use crate::client::{
     update::Update,
-    view::{Connection, Item, ItemId, Pagination, Timeline},
+    view::{Connection, Item, ItemId, ItemKind, Pagination, SyncPhase, Timeline},
 };
 
 /// Rooms whose timelines stay live, the shown one included.
@@ -218,6 +218,23 @@ async fn open_patiently(context: &Context, room: &Room, key: &Key) -> Result<Bui
     }
 }
 
+/// The room, once sync has told of it: on a new device the screen may show a room that the list has not brought yet.
+async fn find(context: &Context, room_id: &RoomId) -> Option<Room> {
+    let mut updates = context.client.subscribe_to_all_room_updates();
+    let mut session = context.outlet.session.subscribe();
+    loop {
+        let live = session.borrow_and_update().sync == SyncPhase::Live;
+        let room = context.client.get_room(room_id);
+        if room.is_some() || live {
+            return room;
+        }
+        tokio::select! {
+            update = updates.recv() => if matches!(update, Err(broadcast::error::RecvError::Closed)) { return None },
+            changed = session.changed() => if changed.is_err() { return None },
+        }
+    }
+}
+
 /// Builds a timeline and keeps its snapshots until evicted or shut down; builds it again when it comes out wrong.
 async fn keep(
     context: Context,
@@ -226,11 +243,15 @@ async fn keep(
     ready: watch::Sender<Option<Arc<SdkTimeline>>>,
     mut older: mpsc::Receiver<u16>,
 ) {
-    let Some(room) = context.client.get_room(&key.room_id) else {
+    let shutdown = context.tasks.shutdown().clone();
+    let room = tokio::select! {
+        room = find(&context, &key.room_id) => room,
+        () = shutdown.wait() => return,
+    };
+    let Some(room) = room else {
         closed(&context, &key, "there is no such room any more").await;
         return;
     };
-    let shutdown = context.tasks.shutdown().clone();
     let mut mirror = Mirror::new(context.me.clone(), uniques);
     let (mut builds, mut since) = (1, Instant::now());
     loop {
@@ -555,10 +576,25 @@ impl Keeper {
             let (name, ambiguous) = member.as_ref().map_or((None, false), |member| (member.display_name(), member.name_ambiguous()));
             self.names.set(user, name, ambiguous);
         }
+        let cut = diffs.iter().any(|diff| matches!(diff, VectorDiff::Clear | VectorDiff::Reset { .. }));
         for diff in diffs {
             self.mirror.apply(diff, &self.names);
         }
+        if cut {
+            self.was_cut();
+        }
         self.fetch_replies();
+    }
+
+    /// After a long absence the SDK lets go of what it had and keeps the newest events alone: the rest can be had again.
+    fn was_cut(&mut self) {
+        let whole = self.mirror.items().first().is_some_and(|item| item.kind == ItemKind::TimelineStart);
+        if self.back == Pagination::AtStart && !whole {
+            self.back = Pagination::Idle;
+            if self.mirror.messages() < FIRST_SCREEN {
+                self.load_older(u16::try_from(FIRST_SCREEN).unwrap_or(u16::MAX));
+            }
+        }
     }
 
     fn want_reply(&mut self, item: &TimelineItem) {
