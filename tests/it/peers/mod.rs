@@ -1,4 +1,5 @@
 //! Conversations with real peers from the package registries. Each test provisions what it needs under `target/peers` and is
 //! ignored by default; `.ci/run` runs them.
 
+mod keyring;
 mod synapse;
