@@ -35,6 +35,15 @@ pub enum Setup {
         /// The password.
         password: Secret,
     },
+    /// Sign in again after the server has ended the session.
+    SignInAgain {
+        /// The password.
+        password: Secret,
+        /// False: as the same device, with everything that is here. True: as a new one, after `Update::DeviceGone`.
+        new_device: bool,
+        /// The account's recovery key, for a new device that has none kept.
+        recovery_key: Option<Secret>,
+    },
     /// Open the demonstration: a throw-away node with people and rooms.
     LookAround,
     /// Sign out and delete this device's local data for the profile.

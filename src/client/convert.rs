@@ -8,8 +8,8 @@ mod state;
 use std::collections::HashMap;
 
 use matrix_sdk_ui::timeline::{
-    EmbeddedEvent, EncryptedMessage, EventSendState, EventTimelineItem, MsgLikeContent, MsgLikeKind, Profile, TimelineDetails, TimelineEventItemId,
-    TimelineItem, TimelineItemContent, TimelineItemKind, VirtualTimelineItem,
+    EmbeddedEvent, EncryptedMessage, EventSendState, EventTimelineItem, MsgLikeContent, MsgLikeKind, Profile, TimelineDetails,
+    TimelineEventItemId, TimelineItem, TimelineItemContent, TimelineItemKind, VirtualTimelineItem,
 };
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedUserId, UserId, events::AnySyncTimelineEvent, serde::Raw};
 
@@ -161,12 +161,8 @@ fn event_item(event: &EventTimelineItem, unique: u64, me: &UserId, names: &Names
         .take(MOST_NAMES)
         .map(|user| names.get(user))
         .collect();
-    let source = Source {
-        content: event.content(),
-        json: event.latest_json(),
-        mentions_me: event.is_highlighted(),
-        editable: event.is_editable(),
-    };
+    let source =
+        Source { content: event.content(), json: event.latest_json(), mentions_me: event.is_highlighted(), editable: event.is_editable() };
     Item {
         unique,
         revision: 0,
@@ -295,10 +291,8 @@ fn redacted(source: &Source<'_>, names: &Names) -> ItemKind {
     struct BecauseContent {
         reason: Option<String>,
     }
-    let because = source
-        .json
-        .and_then(|json| json.get_field::<Unsigned>("unsigned").ok().flatten())
-        .and_then(|unsigned| unsigned.redacted_because);
+    let because =
+        source.json.and_then(|json| json.get_field::<Unsigned>("unsigned").ok().flatten()).and_then(|unsigned| unsigned.redacted_because);
     ItemKind::Redacted {
         by: because.as_ref().map(|because| names.get(&because.sender)),
         reason: because

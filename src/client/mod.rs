@@ -15,6 +15,7 @@ mod drafts;
 mod encryption;
 pub mod headless;
 mod incoming;
+pub mod leftovers;
 mod media;
 mod membership;
 mod mirror;

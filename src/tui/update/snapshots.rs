@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use ruma::OwnedRoomId;
 
-use super::{Effects, ask, info, rooms as open_rooms};
+use super::{Effects, again, ask, info, rooms as open_rooms};
 use crate::{
     client::{
         command::Command,
@@ -21,7 +21,8 @@ const OLDER: u16 = 50;
 const OLDER_FAST: u16 = 500;
 
 pub(super) fn session(model: &mut Model, session: SessionView) {
-    model.session = session;
+    let before = std::mem::replace(&mut model.session, session);
+    again::offer(model, &before.connection);
 }
 
 pub(super) fn rooms(model: &mut Model, rooms: RoomList, fx: &mut Effects) {
