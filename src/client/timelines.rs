@@ -284,6 +284,7 @@ async fn keep(
             timeline,
             // A timeline that is wrong every time is better than none.
             trusting: builds >= BUILDS,
+            suspect: false,
         };
         if keeper.run(items, changes, &mut older).await == Outcome::Ended {
             return;
@@ -375,7 +376,9 @@ struct Keeper {
     replies: VecDeque<OwnedEventId>,
     asked: HashSet<OwnedEventId>,
     fetching: FuturesUnordered<BoxFuture<'static, ()>>,
-    /// Shows what there is without asking whether it can be right.
+    /// Events have come since it was last asked whether they can be right.
+    suspect: bool,
+    /// Shows what there is without asking that.
     trusting: bool,
 }
 
@@ -393,8 +396,8 @@ impl Keeper {
         self.follow(changes, older).await
     }
 
-    fn is_wrong(&self) -> bool {
-        !self.trusting && self.mirror.holds_an_event_twice()
+    fn is_wrong(&mut self) -> bool {
+        std::mem::take(&mut self.suspect) && !self.trusting && self.mirror.holds_an_event_twice()
     }
 
     async fn follow(&mut self, changes: Changes, older: &mut mpsc::Receiver<u16>) -> Outcome {
@@ -460,6 +463,8 @@ impl Keeper {
         match result {
             Ok(at_start) => {
                 self.past = Past::default();
+                // The SDK holds items back that it has loaded; the beginning is there when its mark is.
+                let at_start = at_start && (self.key.thread_root.is_some() || self.is_whole());
                 self.back = if at_start { Pagination::AtStart } else { Pagination::Idle };
             }
             Err(trouble) => {
@@ -576,6 +581,8 @@ impl Keeper {
             let (name, ambiguous) = member.as_ref().map_or((None, false), |member| (member.display_name(), member.name_ambiguous()));
             self.names.set(user, name, ambiguous);
         }
+        // Only what comes new can be there twice.
+        self.suspect |= diffs.iter().any(|diff| !matches!(diff, VectorDiff::Set { .. }) && values(diff).next().is_some());
         let cut = diffs.iter().any(|diff| matches!(diff, VectorDiff::Clear | VectorDiff::Reset { .. }));
         for diff in diffs {
             self.mirror.apply(diff, &self.names);
@@ -583,13 +590,19 @@ impl Keeper {
         if cut {
             self.was_cut();
         }
+        if self.back == Pagination::Idle && self.is_whole() {
+            self.back = Pagination::AtStart;
+        }
         self.fetch_replies();
+    }
+
+    fn is_whole(&self) -> bool {
+        self.mirror.items().first().is_some_and(|item| item.kind == ItemKind::TimelineStart)
     }
 
     /// After a long absence the SDK lets go of what it had and keeps the newest events alone: the rest can be had again.
     fn was_cut(&mut self) {
-        let whole = self.mirror.items().first().is_some_and(|item| item.kind == ItemKind::TimelineStart);
-        if self.back == Pagination::AtStart && !whole {
+        if self.back == Pagination::AtStart && !self.is_whole() {
             self.back = Pagination::Idle;
             if self.mirror.messages() < FIRST_SCREEN {
                 self.load_older(u16::try_from(FIRST_SCREEN).unwrap_or(u16::MAX));
