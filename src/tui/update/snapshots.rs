@@ -8,7 +8,7 @@ use super::{Effects, again, ask, info, rooms as open_rooms};
 use crate::{
     client::{
         command::Command,
-        view::{Item, ItemId, Membership, Pagination, RoomList, SessionView, Timeline},
+        view::{Item, ItemId, ItemKind, Membership, Pagination, RoomList, SessionView, Timeline},
     },
     tui::{
         composer::Composer,
@@ -125,6 +125,10 @@ fn older(view: &mut TimelineView, timeline: &Timeline, fx: &mut Effects) {
 /// The end of the conversation is on screen, in a window that has the focus: it is read.
 fn read(model: &mut Model, timeline: &Timeline, fx: &mut Effects) {
     let Some(newest) = timeline.items.last() else { return };
+    if newest.kind == ItemKind::Gap {
+        // What came last is not on screen: it is not even loaded.
+        return;
+    }
     let covered = !model.layers.is_empty();
     if !model.view.at_bottom || !model.focused || covered || model.view.height == 0 {
         return;
