@@ -10,6 +10,7 @@ pub mod random;
 pub mod secret;
 pub mod shutdown;
 pub mod signals;
+pub mod sockets;
 pub mod tasks;
 
 pub use clock::{Clock, ManualClock, SystemClock};

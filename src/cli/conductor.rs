@@ -3,7 +3,7 @@
 //!
 //! Knows nothing of what the screen looks like: it holds the other end of its `Link`.
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     context::Context,
@@ -12,8 +12,9 @@ use super::{
     headless::ClientHandler,
     node::{self, LOCAL_SERVER_NAME, Plan},
     profile::{Home, Profile},
+    restart::Restart,
     role::{Role, RoleEvent},
-    sign_in::{self, Account, SignedIn},
+    sign_in::{self, Account, Renewed, SignedIn},
 };
 use crate::{
     base::{Secret, Shutdown, Tasks},
@@ -28,6 +29,9 @@ use crate::{
 
 /// How long what stands beside the actor may take to end.
 const STOP: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// A keyring that takes longer than this wants something of its owner.
+const KEYRING_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The client, running or waiting to.
 #[derive(Debug)]
@@ -62,6 +66,7 @@ pub struct Conductor {
     outlet: Outlet,
     client: Client,
     role: Role,
+    restart: Restart,
     shutdown: Shutdown,
 }
 
@@ -71,7 +76,7 @@ impl Conductor {
     pub fn new(context: Context, profile: Profile, port: Port, shutdown: Shutdown) -> Self {
         let Port { setup, feed } = port;
         let outlet = feed.outlet.clone();
-        Self { context, profile, setup, outlet, client: Client::Idle(feed), role: Role::None, shutdown }
+        Self { context, profile, setup, outlet, client: Client::Idle(feed), role: Role::None, restart: Restart::default(), shutdown }
     }
 
     /// Runs until the shutdown signal, or until what it returns is known. Afterwards nothing of the session is left running.
@@ -102,6 +107,7 @@ impl Conductor {
                     return Err(Failure::new(Exit::Failure, "a part of the client failed; the log file says more"));
                 }
                 event = self.role.next() => self.on_role(event).await,
+                () = self.restart.due() => self.take_node().await,
                 setup = self.setup.recv() => match setup {
                     Some(Setup::LookAround) => return Ok(Ending::LookAround),
                     Some(setup) => self.on_setup(setup).await,
@@ -116,7 +122,7 @@ impl Conductor {
         if self.profile.home().is_some() {
             self.take_node().await;
         }
-        match Account::load(&self.profile).await {
+        match self.load_account().await {
             Ok(None) => {}
             Ok(Some(account)) => {
                 if let Err(failure) = self.start_client(&account).await {
@@ -125,6 +131,19 @@ impl Conductor {
             }
             Err(failure) => self.not_signed_in(failure).await,
         }
+    }
+
+    /// A locked keyring asks its owner for a password, maybe behind this very window.
+    async fn load_account(&self) -> Result<Option<Account>, Failure> {
+        let load = Account::load(&self.profile);
+        tokio::pin!(load);
+        tokio::select! {
+            loaded = &mut load => return loaded,
+            () = tokio::time::sleep(KEYRING_PATIENCE), if self.profile.in_keyring() => {}
+        }
+        let text = "waiting for the system's keyring; it may ask you to unlock it";
+        self.tell(Update::News { text: text.to_owned() }).await;
+        load.await
     }
 
     /// The main screen may be up already, expecting an account that cannot be opened.
@@ -148,7 +167,7 @@ impl Conductor {
             }
             RoleEvent::Failed => {
                 self.role.stop().await;
-                self.role = Role::Down(Failure::new(Exit::Failure, "the node stopped because a part of it failed; start homeroom again"));
+                self.node_is_down(&Failure::new(Exit::Failure, "the node stopped because a part of it failed; the log file says more"));
                 self.show_node();
             }
         }
@@ -163,10 +182,30 @@ impl Conductor {
             Ok(plan) => Role::take(&plan).await,
             Err(failure) => Role::Down(failure),
         };
+        match &self.role {
+            Role::Down(failure) => {
+                let failure = Failure::new(failure.exit, failure.message.clone());
+                self.node_is_down(&failure);
+            }
+            _ => self.restart.started(Instant::now()),
+        }
         self.show_node();
         if let Client::Running { actor, .. } = &self.client {
             actor.reconnect();
         }
+    }
+
+    /// Says why, and when it is tried again, where trying again can help: wrong settings stay wrong.
+    fn node_is_down(&mut self, failure: &Failure) {
+        let mut message = failure.message.clone();
+        if failure.exit == Exit::Usage {
+            self.restart.give_up();
+        } else {
+            let pause = self.restart.failed(Instant::now());
+            message = format!("{message} (trying again in {} s)", pause.as_secs());
+        }
+        tracing::warn!(message, "the node is down");
+        self.role = Role::Down(Failure::new(failure.exit, message));
     }
 
     fn show_node(&self) {
@@ -181,6 +220,8 @@ impl Conductor {
         let result = match setup {
             Setup::CreateHome { username, password, server_name } => self.create_home(&username, &password, server_name).await,
             Setup::SignIn { user, server, password } => self.sign_in(&user, server.as_deref(), &password).await,
+            Setup::SignInAgain { password, new_device: false, .. } => self.sign_in_again(&password).await,
+            Setup::SignInAgain { password, new_device: true, recovery_key } => self.sign_in_anew(&password, recovery_key).await,
             // Ends the session: see `conduct`.
             Setup::LookAround => Ok(()),
             Setup::SignOut => self.sign_out().await,
@@ -243,13 +284,72 @@ impl Conductor {
         self.finish_sign_in(&endpoint, user.trim(), password).await
     }
 
+    /// After the server ended the session. What is on screen stays there meanwhile.
+    async fn sign_in_again(&mut self, password: &Secret) -> Result<(), Failure> {
+        let progress = self.progress_to_screen();
+        match sign_in::renew(&mut self.profile, password, progress).await? {
+            Renewed::Same(account) => {
+                self.stop_client().await;
+                self.start_client(&account).await?;
+                self.tell(Update::SignedIn).await;
+            }
+            Renewed::DeviceGone => {
+                let kept = Account::need(&self.profile).await?.recovery_key().is_some();
+                let history = if kept {
+                    "The recovery key that is kept here brings encrypted history back."
+                } else {
+                    "Encrypted history comes back with your recovery key, if you have one; without it, older encrypted messages cannot be                      read here."
+                };
+                let text = format!(
+                    "The server has deleted this device, so it cannot go on where it was. You can sign in as a new device: rooms and                      messages come from the server again, drafts stay, and what was not sent goes back into the composer. {history}"
+                );
+                self.tell(Update::DeviceGone { text, recovery_key_kept: kept }).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same, when the server has deleted the device.
+    async fn sign_in_anew(&mut self, password: &Secret, recovery_key: Option<Secret>) -> Result<(), Failure> {
+        // The old store is read, which takes it for oneself.
+        self.stop_client().await;
+        let progress = self.progress_to_screen();
+        match sign_in::sign_in_anew(&mut self.profile, password, recovery_key, progress).await {
+            Ok((SignedIn { account, notes }, leftovers)) => {
+                self.start_client(&account).await?;
+                self.tell(Update::SignedIn).await;
+                for (room_id, draft) in leftovers.unsent {
+                    self.tell(Update::NotSent { room_id, draft, reason: "it waited on the device that is gone".to_owned() }).await;
+                }
+                if leftovers.others > 0 {
+                    let text = format!("{} files, reactions, edits or deletions that waited to be sent are lost.", leftovers.others);
+                    self.tell(Update::Notice { text }).await;
+                }
+                for text in notes {
+                    self.tell(Update::Notice { text }).await;
+                }
+                Ok(())
+            }
+            Err(failure) => {
+                if let Some(account) = Account::load(&self.profile).await? {
+                    self.start_client(&account).await?;
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// A step that the screen has no room for is one that nobody misses: the next one follows.
+    fn progress_to_screen(&self) -> impl Fn(&str) + use<> {
+        let updates = self.outlet.updates.clone();
+        move |text: &str| drop(updates.try_send(Update::SetupProgress { text: text.to_owned() }))
+    }
+
     async fn finish_sign_in(&mut self, endpoint: &Endpoint, user: &str, password: &Secret) -> Result<(), Failure> {
         // Signing in again after the server ended the session: the store must be free meanwhile.
         let was_running = matches!(self.client, Client::Running { .. });
         self.stop_client().await;
-        let updates = self.outlet.updates.clone();
-        // A step that the screen has no room for is one that nobody misses: the next one follows.
-        let progress = move |text: &str| drop(updates.try_send(Update::SetupProgress { text: text.to_owned() }));
+        let progress = self.progress_to_screen();
         let signed_in = sign_in::sign_in(&mut self.profile, endpoint, user, password, progress).await;
         match signed_in {
             Ok(SignedIn { account, notes }) => {
@@ -340,5 +440,49 @@ impl Conductor {
     async fn tell(&self, update: Update) {
         // A screen that is gone needs no news.
         let _ = self.outlet.updates.send(update).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test stops where its set-up fails")]
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        client::{update::link, view::NodeState},
+        config::{self, Effective, Sources},
+    };
+
+    fn context(dir: &std::path::Path) -> Context {
+        let profile = config::Profile::new("default").unwrap();
+        let dirs = config::Dirs::find(&profile, |name| Some(dir.join(name).into())).unwrap();
+        dirs.create().unwrap();
+        let assignments = vec!["client.keyring=false".to_owned()];
+        let effective = Effective::load(&Sources { assignments, ..Sources::default() }).unwrap();
+        Context { profile, dirs, effective, utc_offset: time::UtcOffset::UTC }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_fails_under_the_screen_is_started_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = context(dir.path());
+        let mut profile = Profile::load(&context).unwrap();
+        profile.set_home(Home { server_name: LOCAL_SERVER_NAME.to_owned() }).await.unwrap();
+        let (link, port) = link();
+        let mut conductor = Conductor::new(context, profile, port, Shutdown::new());
+        conductor.begin().await;
+        let Role::Here(node) = &conductor.role else { panic!("{:?}", conductor.role) };
+        node.node().tasks.spawn("doomed", async { panic!("on purpose") });
+        let mut session = link.session.clone();
+        let seen = async {
+            session.wait_for(|view| matches!(&view.node, NodeState::Down { reason } if reason.contains("again in 1 s"))).await.unwrap();
+            session.wait_for(|view| matches!(view.node, NodeState::Here { .. })).await.unwrap();
+        };
+        tokio::select! {
+            ended = conductor.conduct() => panic!("{ended:?}"),
+            seen = tokio::time::timeout(Duration::from_secs(60), seen) => seen.unwrap(),
+        }
+        conductor.role.stop().await;
     }
 }

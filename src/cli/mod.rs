@@ -20,6 +20,7 @@ mod output;
 mod password;
 mod profile;
 mod recovery_key;
+mod restart;
 mod role;
 mod rooms;
 mod screen;

@@ -21,8 +21,8 @@ use super::{
     profile::Profile,
 };
 use crate::{
-    base::{Clock as _, Secret, Shutdown, SystemClock, SystemRandomness, Tasks},
-    config::{Origin, dirs::SOCKET_PATH_MAX, types::Registration},
+    base::{Clock as _, Secret, Shutdown, SystemClock, SystemRandomness, Tasks, sockets},
+    config::{Origin, types::Registration},
     homeserver::{self, AccountError, Homeserver, Listeners, StartError},
 };
 
@@ -64,7 +64,7 @@ impl Plan {
     /// The node of a profile, as the settings have it.
     ///
     /// # Errors
-    /// When the path is too long for a socket, or the profile names no server.
+    /// When the profile's record names no server.
     pub fn new(context: &Context, profile: &Profile) -> Result<Self, Failure> {
         let settings = context.config().node.clone();
         let of_profile = !matches!(context.effective.origin("node.data_dir"), Origin::Flag(_));
@@ -73,17 +73,7 @@ impl Plan {
         let server_name = settings.server_name.clone().or(remembered);
         let turn = turn(&settings)?;
         let shared_secret = settings.registration_shared_secret_file.as_deref().map(read_secret).transpose()?;
-        let plan = Self { dir, server_name, of_profile, settings, turn, shared_secret };
-        let longest = plan.admin_socket().as_os_str().len();
-        if longest > SOCKET_PATH_MAX {
-            let message = format!(
-                "{}: this path is {longest} bytes long and a socket's path may have {SOCKET_PATH_MAX}; choose a shorter directory for \
-                 the node with node.data_dir",
-                plan.admin_socket().display()
-            );
-            return Err(Failure::usage(message));
-        }
-        Ok(plan)
+        Ok(Self { dir, server_name, of_profile, settings, turn, shared_secret })
     }
 
     /// The node's Unix socket for clients.
@@ -235,7 +225,7 @@ impl OwnNode {
     /// Where it listens, for a person: URLs of the TCP addresses, then the socket.
     #[must_use]
     pub fn places(&self) -> Vec<String> {
-        let socket = self.homeserver.socket().map(|path| format!("unix:{}", path.display()));
+        let socket = self.homeserver.socket().map(|path| format!("unix:{}", sockets::find(path).display()));
         self.homeserver.addresses().iter().map(|address| format!("http://{address}")).chain(socket).collect()
     }
 

@@ -55,6 +55,8 @@ pub struct Profile {
     dirs: Dirs,
     keyring: bool,
     record: Option<Record>,
+    /// Why the secrets are not in the keyring, until somebody has told the person.
+    note: Option<String>,
 }
 
 impl Profile {
@@ -63,7 +65,7 @@ impl Profile {
     /// # Errors
     /// When the file is damaged, newer than this program, or cannot be read.
     pub fn load(context: &Context) -> Result<Self, Failure> {
-        let mut profile = Self { dirs: context.dirs.clone(), keyring: context.config().client.keyring, record: None };
+        let mut profile = Self { dirs: context.dirs.clone(), keyring: context.config().client.keyring, record: None, note: None };
         profile.reload()?;
         Ok(profile)
     }
@@ -131,6 +133,17 @@ impl Profile {
         self.secrets().ok_or_else(|| Failure::new(Exit::Failure, "the profile was not saved"))
     }
 
+    /// Where the secrets went just now, if that is worth telling. Told once.
+    pub fn take_note(&mut self) -> Option<String> {
+        self.note.take()
+    }
+
+    /// True when the secrets are in the system's keyring, which may want to be unlocked first.
+    #[must_use]
+    pub fn in_keyring(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.secrets == Place::Keyring)
+    }
+
     /// Remembers the node.
     ///
     /// # Errors
@@ -165,7 +178,11 @@ impl Profile {
             return Ok(record.clone());
         }
         let id = SystemRandomness.alphanumeric(16);
-        let secrets = Secrets::choose(self.keyring, self.dirs.data.join("secrets"), id.clone()).await;
+        let (secrets, note) = Secrets::choose(self.keyring, self.dirs.data.join("secrets"), id.clone()).await;
+        if let Some(note) = &note {
+            tracing::info!("{note}");
+        }
+        self.note = note;
         let record = Record { version: VERSION, id, secrets: secrets.place(), home: None, user_id: None };
         self.save(&record)?;
         self.record = Some(record.clone());
@@ -241,7 +258,7 @@ mod tests {
         let sub = |name: &str| dir.join(name);
         let dirs = Dirs { config: sub("config"), data: sub("data"), state: sub("state"), cache: sub("cache") };
         dirs.create().unwrap();
-        Profile { dirs, keyring: false, record: None }
+        Profile { dirs, keyring: false, record: None, note: None }
     }
 
     #[tokio::test]

@@ -2,13 +2,13 @@
 
 use std::{
     io::{self, IsTerminal as _},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use ruma::OwnedRoomId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     conductor::{Conductor, Ending},
@@ -24,6 +24,7 @@ use crate::{
     client::{
         command::Setup,
         update::{Update, link},
+        view::Timeline,
     },
     config::types::Colour,
     tui::{
@@ -37,6 +38,8 @@ use crate::{
 const SCREEN: Duration = Duration::from_secs(5);
 /// How long everything behind the screen may take to stop once the screen has gone.
 const STOP: Duration = Duration::from_secs(20);
+/// How long a room is open before it is written down as the open one.
+const SETTLED: Duration = Duration::from_millis(400);
 
 /// What is done in the place of the person at the keyboard when the screen opens.
 #[derive(Debug)]
@@ -78,6 +81,7 @@ pub async fn run_with(context: &Context, opening: Option<Opening>) -> Result<End
     let tasks = Tasks::new(leave.clone());
     shut_down_on_signal(&tasks, HangUp::Ends).map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
     let (ended, ending) = oneshot::channel();
+    tasks.spawn("open room", follow_room(context.dirs.state.clone(), port.feed.outlet.timeline.subscribe(), leave.clone()));
     let conductor = Conductor::new(context.clone(), profile, port, stop.clone());
     let screen = leave.clone();
     tasks.spawn("conductor", async move {
@@ -154,6 +158,30 @@ fn options(context: &Context, start: Start) -> Result<Options, Failure> {
 /// The room that was open last. Whatever else is in the file is as good as nothing.
 fn remembered_room(state: &Path) -> Option<OwnedRoomId> {
     std::fs::read_to_string(state.join("open-room")).ok()?.trim().try_into().ok()
+}
+
+/// Writes the open room down soon after it has changed, so that even a kill leaves the last one.
+async fn follow_room(state: PathBuf, mut timeline: watch::Receiver<Option<Timeline>>, shutdown: Shutdown) {
+    let mut written = remembered_room(&state);
+    loop {
+        let another = timeline.wait_for(|timeline| timeline.as_ref().is_some_and(|timeline| Some(&timeline.room_id) != written.as_ref()));
+        tokio::select! {
+            another = another => if another.is_err() { return },
+            () = shutdown.wait() => return,
+        }
+        // Whoever walks through the list does not mean the rooms on the way.
+        tokio::select! {
+            () = tokio::time::sleep(SETTLED) => {}
+            () = shutdown.wait() => return,
+        }
+        let room = timeline.borrow().as_ref().map(|timeline| timeline.room_id.clone());
+        if let Some(room) = room.filter(|room| Some(room) != written.as_ref()) {
+            written = Some(room.clone());
+            let state = state.clone();
+            // A panic in there is a warning less.
+            let _ = tokio::task::spawn_blocking(move || remember_room(&state, Some(&room))).await;
+        }
+    }
 }
 
 fn remember_room(state: &Path, room: Option<&OwnedRoomId>) {

@@ -11,6 +11,7 @@ use crate::{
     base::{Randomness as _, Secret, SystemRandomness},
     client::{
         actor::StartError,
+        leftovers::Leftovers,
         session::{self, Endpoint, LoginError, SavedSession, Store, StoreError},
         words::Trouble,
     },
@@ -151,8 +152,7 @@ pub async fn sign_in(
         account.save(profile).await?;
         return Ok(SignedIn { account, notes: Vec::new() });
     }
-    let name = SystemRandomness.alphanumeric(8);
-    let store = Store { dir: profile.stores().join(&name), passphrase: Secret::new(SystemRandomness.alphanumeric(KEY_CHARACTERS)) };
+    let (name, store) = new_store(profile);
     let outcome = session::login(endpoint, user, password, &store, progress).await;
     let outcome = match outcome {
         Ok(outcome) => outcome,
@@ -168,13 +168,95 @@ pub async fn sign_in(
         recovery_key: outcome.recovery_key.map(Hidden),
     };
     if let Err(failure) = account.save(profile).await {
-        if let Err(trouble) = session::logout(&account.session).await {
-            tracing::warn!(%trouble, "a device that could not be kept is still signed in");
-        }
-        remove_store(&store);
+        give_up(&account.session, &store).await;
         return Err(failure);
     }
-    Ok(SignedIn { account, notes: outcome.notes })
+    let notes = outcome.notes.into_iter().chain(profile.take_note()).collect();
+    Ok(SignedIn { account, notes })
+}
+
+/// How signing in again ended.
+#[derive(Debug)]
+pub enum Renewed {
+    /// With the same device: the store stays as it is.
+    Same(Account),
+    /// It cannot be the same device any more; see [`sign_in_anew`].
+    DeviceGone,
+}
+
+/// Signs the profile's account in again as the same device, after the server ended the session. Touches nothing but the saved
+/// session, so that a client may have the store open meanwhile.
+///
+/// # Errors
+/// Whatever the server or the disk says; the profile is then as it was.
+pub async fn renew(profile: &mut Profile, password: &Secret, progress: impl Fn(&str)) -> Result<Renewed, Failure> {
+    let mut account = Account::need(profile).await?;
+    match session::renew(&account.session, password, progress).await {
+        Ok(session) => account.session = session,
+        Err(LoginError::DeviceGone) => return Ok(Renewed::DeviceGone),
+        Err(error) => return Err(login_failure(&error)),
+    }
+    account.save(profile).await?;
+    Ok(Renewed::Same(account))
+}
+
+/// Signs the profile's account in as a new device with a new store, after the server deleted the old one. Drafts go along;
+/// what was not sent is given back. The recovery key that is kept here, or else the given one, opens encrypted history.
+///
+/// # Errors
+/// Whatever the server or the disk says; the profile is then as it was.
+pub async fn sign_in_anew(
+    profile: &mut Profile,
+    password: &Secret,
+    recovery_key: Option<Secret>,
+    progress: impl Fn(&str),
+) -> Result<(SignedIn, Leftovers), Failure> {
+    let old = Account::need(profile).await?;
+    let old_store = old.store(profile);
+    let leftovers = Leftovers::read(&old.session, &old_store).await.map_err(|error| Failure::new(store_exit(&error), error.to_string()))?;
+    let kept = old.recovery_key.as_ref().map(|key| key.0.clone()).or(recovery_key);
+    let (name, store) = new_store(profile);
+    let (user, endpoint) = (old.session.user_id.as_str(), &old.session.endpoint);
+    let outcome = session::login_with_recovery(endpoint, user, password, kept.as_ref(), &store, progress).await;
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            remove_store(&store);
+            return Err(login_failure(&error));
+        }
+    };
+    let account = Account {
+        session: outcome.session,
+        store: name,
+        key: Hidden(store.passphrase.clone()),
+        recovery_key: outcome.recovery_key.map(Hidden).or(old.recovery_key),
+    };
+    let saved = async {
+        let kept = leftovers.keep_drafts(&account.session, &store).await;
+        kept.map_err(|error| Failure::new(store_exit(&error), error.to_string()))?;
+        account.save(profile).await
+    };
+    if let Err(failure) = saved.await {
+        give_up(&account.session, &store).await;
+        return Err(failure);
+    }
+    remove_store(&old_store);
+    Ok((SignedIn { account, notes: outcome.notes }, leftovers))
+}
+
+/// Name and place of a store that does not exist yet.
+fn new_store(profile: &Profile) -> (String, Store) {
+    let name = SystemRandomness.alphanumeric(8);
+    let store = Store { dir: profile.stores().join(&name), passphrase: Secret::new(SystemRandomness.alphanumeric(KEY_CHARACTERS)) };
+    (name, store)
+}
+
+/// Undoes a sign-in that cannot be kept.
+async fn give_up(session: &SavedSession, store: &Store) {
+    if let Err(trouble) = session::logout(session).await {
+        tracing::warn!(%trouble, "a device that could not be kept is still signed in");
+    }
+    remove_store(store);
 }
 
 /// Signs out: tells the server, then deletes everything local. With `force`, a server that cannot be reached is no hindrance.

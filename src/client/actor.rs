@@ -132,9 +132,9 @@ async fn serve(context: Context, commands: Arc<Mutex<mpsc::Receiver<Command>>>, 
             },
         }
     }
-    // What was typed last is kept: the drafts' writer is still there and takes it before it ends.
+    // What was typed last is kept: the drafts' writer is still there and takes it before it ends. What was read is read.
     while let Ok(command) = incoming.try_recv() {
-        if matches!(command, Command::SaveDraft { .. }) {
+        if matches!(command, Command::SaveDraft { .. } | Command::MarkRead { .. }) {
             handler.start(command).await;
         }
     }

@@ -35,6 +35,15 @@ pub enum Setup {
         /// The password.
         password: Secret,
     },
+    /// Sign in again after the server has ended the session.
+    SignInAgain {
+        /// The password.
+        password: Secret,
+        /// False: as the same device, with everything that is here. True: as a new one, after `Update::DeviceGone`.
+        new_device: bool,
+        /// The account's recovery key, for a new device that has none kept.
+        recovery_key: Option<Secret>,
+    },
     /// Open the demonstration: a throw-away node with people and rooms.
     LookAround,
     /// Sign out and delete this device's local data for the profile.
@@ -86,6 +95,11 @@ pub enum Command {
     OpenThread(Option<OwnedEventId>),
     /// Fetch older history of the open room, about this many events.
     LoadOlder {
+        /// Number of events.
+        count: u16,
+    },
+    /// Fetch older replies of the open thread, about this many.
+    LoadOlderInThread {
         /// Number of events.
         count: u16,
     },

@@ -2,13 +2,12 @@
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
-use matrix_sdk::room::Receipts;
 use ruma::OwnedRoomId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{
     context::{Context, within},
-    drafts, media, membership, send,
+    drafts, media, membership, receipts, send,
     timelines::{Handles, Timelines},
     words::Trouble,
 };
@@ -23,6 +22,9 @@ const CONCURRENT: usize = 256;
 /// Longest wait for a small request.
 const SMALL_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a small request may still take once we stop.
+const GRACE: Duration = Duration::from_millis(1_500);
+
 /// What a command without a ticket was about, for the notice when it fails.
 type About = &'static str;
 
@@ -32,17 +34,21 @@ pub(super) struct Commands {
     timelines: Timelines,
     drafts: mpsc::Sender<drafts::Change>,
     slots: Arc<Semaphore>,
+    late_receipts: receipts::Late,
     /// Ends when the last command that went into a room is done.
     tails: HashMap<OwnedRoomId, oneshot::Receiver<()>>,
 }
 
 impl Commands {
     pub(super) fn new(context: Context, drafts: mpsc::Sender<drafts::Change>) -> Self {
+        let late_receipts = receipts::Late::default();
+        context.tasks.spawn("late receipts", receipts::run(context.clone(), late_receipts.clone()));
         Self {
             timelines: Timelines::new(context.clone()),
             context,
             drafts,
             slots: Arc::new(Semaphore::new(CONCURRENT)),
+            late_receipts,
             tails: HashMap::new(),
         }
     }
@@ -64,6 +70,7 @@ impl Commands {
             }
             Command::OpenThread(root) => self.timelines.open_thread(root),
             Command::LoadOlder { count } => self.timelines.load_older(count),
+            Command::LoadOlderInThread { count } => self.timelines.load_older_in_thread(count),
             Command::SaveDraft { room_id, text } => {
                 // The writer never waits for anything but the local disk.
                 if self.drafts.send((room_id, text)).await.is_err() {
@@ -179,6 +186,7 @@ impl Commands {
 
     fn mark_read(&mut self, room_id: OwnedRoomId) {
         let handles = self.timelines.handles(&room_id);
+        let late = self.late_receipts.clone();
         self.quiet("mark read", move |context| async move {
             for timeline in handles.ready().await.into_iter().filter(|timeline| !timeline.is_threaded()) {
                 let Some(event_id) = timeline.latest_event_id().await else {
@@ -187,9 +195,14 @@ impl Commands {
                     }
                     continue;
                 };
-                let receipts = Receipts::new().fully_read_marker(event_id.clone()).public_read_receipt(event_id);
+                // The list shows it at once, whatever becomes of the receipt. Nobody listens only while we stop.
+                let _ = context.read_here.send((room_id.clone(), event_id.clone()));
+                let receipts = receipts::of(&event_id);
                 let sent = async { timeline.send_multiple_receipts(receipts).await.map_err(Trouble::from) };
-                within(SMALL_TIMEOUT, sent).await?;
+                match within(SMALL_TIMEOUT, sent).await {
+                    Err(trouble) if trouble.is_connection() => late.keep(room_id.clone(), event_id),
+                    sent => sent?,
+                }
             }
             Ok(())
         });
@@ -210,11 +223,16 @@ impl Commands {
         self.context.tasks.spawn(what, async move {
             let _slot = slot;
             let shutdown = context.tasks.shutdown().clone();
+            // Whoever reads a room and leaves at once has read it.
+            let late = async {
+                shutdown.wait().await;
+                tokio::time::sleep(GRACE).await;
+            };
             tokio::select! {
                 result = work(context) => if let Err(trouble) = result {
                     tracing::debug!(%trouble, command = what, "a small command failed");
                 },
-                () = shutdown.wait() => {}
+                () = late => {}
             }
         });
     }

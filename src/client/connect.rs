@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::{event_store::GatheringStore, session::Endpoint, words::Trouble};
-use crate::client::command::Secret;
+use crate::{base::sockets, client::command::Secret};
 
 /// Where the SDK's SQLite stores live. They are encrypted with a key derived from the passphrase, which must be random
 /// (128 bits or more): it is not stretched, so that opening costs no time.
@@ -166,7 +166,7 @@ pub(super) fn http(endpoint: &Endpoint) -> Result<reqwest::Client, Trouble> {
         .tcp_keepalive(Duration::from_secs(20));
     let builder = match endpoint {
         Endpoint::Server { .. } => builder,
-        Endpoint::Socket { path, .. } => builder.no_proxy().unix_socket(path.as_path()),
+        Endpoint::Socket { path, .. } => builder.no_proxy().unix_socket(sockets::find(path).as_path()),
     };
     builder.build().map_err(|error| Trouble::Other(format!("TLS is not usable on this machine: {error}")))
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use matrix_sdk::{Client, Room};
 use matrix_sdk_ui::room_list_service::RoomListService;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 use super::words::Trouble;
 use crate::{
@@ -39,6 +39,8 @@ pub(super) struct Context {
     pub(super) room_list: Arc<watch::Sender<Option<Arc<RoomListService>>>>,
     /// Asks the sync loop to try the connection now.
     pub(super) poke: Arc<Notify>,
+    /// A room has been read here up to an event. Who misses one hears of it through the server.
+    pub(super) read_here: broadcast::Sender<(OwnedRoomId, OwnedEventId)>,
     /// When this client started, in milliseconds since the Unix epoch.
     pub(super) started_ms: u64,
 }
@@ -54,6 +56,7 @@ impl Context {
             shown: Arc::new(watch::Sender::new(Shown::default())),
             room_list: Arc::new(watch::Sender::new(None)),
             poke: Arc::new(Notify::new()),
+            read_here: broadcast::Sender::new(64),
             started_ms,
         }
     }

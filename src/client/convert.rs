@@ -8,10 +8,10 @@ mod state;
 use std::collections::HashMap;
 
 use matrix_sdk_ui::timeline::{
-    EncryptedMessage, EventSendState, EventTimelineItem, MsgLikeContent, MsgLikeKind, Profile, TimelineDetails, TimelineEventItemId,
-    TimelineItem, TimelineItemContent, TimelineItemKind, VirtualTimelineItem,
+    EmbeddedEvent, EncryptedMessage, EventSendState, EventTimelineItem, MsgLikeContent, MsgLikeKind, Profile, TimelineDetails,
+    TimelineEventItemId, TimelineItem, TimelineItemContent, TimelineItemKind, VirtualTimelineItem,
 };
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedUserId, UserId};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedUserId, UserId, events::AnySyncTimelineEvent, serde::Raw};
 
 pub(super) use self::message::{message_preview, preview};
 use super::words::{Trouble, one_line};
@@ -100,11 +100,15 @@ pub(super) fn item(item: &TimelineItem, unique: u64, me: &UserId, names: &Names)
 }
 
 fn divider(item: &VirtualTimelineItem, unique: u64) -> Item {
-    let (kind, timestamp_ms) = match item {
-        VirtualTimelineItem::DateDivider(day) => (ItemKind::DayDivider { timestamp_ms: millis(*day) }, millis(*day)),
-        VirtualTimelineItem::ReadMarker => (ItemKind::ReadMarker, 0),
-        VirtualTimelineItem::TimelineStart => (ItemKind::TimelineStart, 0),
-    };
+    match item {
+        VirtualTimelineItem::DateDivider(day) => aside(ItemKind::DayDivider { timestamp_ms: millis(*day) }, millis(*day), unique),
+        VirtualTimelineItem::ReadMarker => aside(ItemKind::ReadMarker, 0, unique),
+        VirtualTimelineItem::TimelineStart => aside(ItemKind::TimelineStart, 0, unique),
+    }
+}
+
+/// An item that is no event.
+pub(super) fn aside(kind: ItemKind, timestamp_ms: u64, unique: u64) -> Item {
     Item {
         unique,
         revision: 0,
@@ -119,6 +123,35 @@ fn divider(item: &VirtualTimelineItem, unique: u64) -> Item {
     }
 }
 
+fn view_id(id: TimelineEventItemId) -> ItemId {
+    match id {
+        TimelineEventItemId::TransactionId(id) => ItemId::Transaction(id),
+        TimelineEventItemId::EventId(id) => ItemId::Event(id),
+    }
+}
+
+/// An event that stands in no timeline of the SDK's, with revision 0: it can be read, and that is all.
+pub(super) fn embedded(event: EmbeddedEvent, unique: u64, me: &UserId, names: &Names) -> Item {
+    let sender_name = profile_name(&event.sender, &event.sender_profile, names);
+    let source = Source { content: &event.content, json: None, mentions_me: false, editable: false };
+    Item {
+        id: Some(view_id(event.identifier)),
+        kind: kind(&source, &sender_name, me, names),
+        sender_name,
+        is_own: event.sender == me,
+        sender: Some(event.sender),
+        ..aside(ItemKind::ReadMarker, millis(event.timestamp), unique)
+    }
+}
+
+/// Where the kind of an item is read from.
+struct Source<'a> {
+    content: &'a TimelineItemContent,
+    json: Option<&'a Raw<AnySyncTimelineEvent>>,
+    mentions_me: bool,
+    editable: bool,
+}
+
 fn event_item(event: &EventTimelineItem, unique: u64, me: &UserId, names: &Names) -> Item {
     let sender_name = profile_name(event.sender(), event.sender_profile(), names);
     let read_by = event
@@ -128,15 +161,14 @@ fn event_item(event: &EventTimelineItem, unique: u64, me: &UserId, names: &Names
         .take(MOST_NAMES)
         .map(|user| names.get(user))
         .collect();
+    let source =
+        Source { content: event.content(), json: event.latest_json(), mentions_me: event.is_highlighted(), editable: event.is_editable() };
     Item {
         unique,
         revision: 0,
-        id: Some(match event.identifier() {
-            TimelineEventItemId::TransactionId(id) => ItemId::Transaction(id),
-            TimelineEventItemId::EventId(id) => ItemId::Event(id),
-        }),
+        id: Some(view_id(event.identifier())),
         sender: Some(event.sender().to_owned()),
-        kind: kind(event, &sender_name, me, names),
+        kind: kind(&source, &sender_name, me, names),
         sender_name,
         timestamp_ms: millis(event.timestamp()),
         is_own: event.is_own(),
@@ -163,9 +195,9 @@ fn send_state(state: &EventSendState) -> SendState {
     }
 }
 
-fn kind(event: &EventTimelineItem, sender_name: &str, me: &UserId, names: &Names) -> ItemKind {
-    match event.content() {
-        TimelineItemContent::MsgLike(content) => message_like(event, content, me, names),
+fn kind(source: &Source<'_>, sender_name: &str, me: &UserId, names: &Names) -> ItemKind {
+    match source.content {
+        TimelineItemContent::MsgLike(content) => message_like(source, content, me, names),
         TimelineItemContent::MembershipChange(change) => {
             let target =
                 change.display_name().map_or_else(|| names.get(change.user_id()), |name| name_of(change.user_id(), Some(&name), false));
@@ -179,20 +211,20 @@ fn kind(event: &EventTimelineItem, sender_name: &str, me: &UserId, names: &Names
         }
         TimelineItemContent::OtherState(change) => match state::other(change, sender_name) {
             Some(text) => ItemKind::State(StateChange { text, is_membership: false }),
-            None => unsupported(event),
+            None => unsupported(source),
         },
         TimelineItemContent::CallInvite | TimelineItemContent::RtcNotification { .. } => {
             ItemKind::State(StateChange { text: format!("{sender_name} started a call"), is_membership: false })
         }
-        TimelineItemContent::FailedToParseMessageLike { .. } | TimelineItemContent::FailedToParseState { .. } => unsupported(event),
+        TimelineItemContent::FailedToParseMessageLike { .. } | TimelineItemContent::FailedToParseState { .. } => unsupported(source),
     }
 }
 
-fn unsupported(event: &EventTimelineItem) -> ItemKind {
-    ItemKind::Unsupported { event_type: one_line(&event.content().event_type_str().unwrap_or_default(), 80) }
+fn unsupported(source: &Source<'_>) -> ItemKind {
+    ItemKind::Unsupported { event_type: one_line(&source.content.event_type_str().unwrap_or_default(), 80) }
 }
 
-fn message_like(event: &EventTimelineItem, content: &MsgLikeContent, me: &UserId, names: &Names) -> ItemKind {
+fn message_like(source: &Source<'_>, content: &MsgLikeContent, me: &UserId, names: &Names) -> ItemKind {
     let (kind, body, edited) = match &content.kind {
         MsgLikeKind::Message(message) => {
             let (kind, body) = message::message(message.msgtype());
@@ -202,7 +234,7 @@ fn message_like(event: &EventTimelineItem, content: &MsgLikeContent, me: &UserId
         MsgLikeKind::Poll(poll) => message::poll(poll),
         MsgLikeKind::LiveLocation(_) => message::live_location(),
         MsgLikeKind::Other(other) => return ItemKind::Unsupported { event_type: one_line(&other.event_type().to_string(), 80) },
-        MsgLikeKind::Redacted => return redacted(event, names),
+        MsgLikeKind::Redacted => return redacted(source, names),
         MsgLikeKind::UnableToDecrypt(encrypted) => return ItemKind::Undecryptable(problem(encrypted)),
     };
     ItemKind::Message(Message {
@@ -238,13 +270,13 @@ fn message_like(event: &EventTimelineItem, content: &MsgLikeContent, me: &UserId
             },
         }),
         in_thread: content.thread_root.clone(),
-        mentions_me: event.is_highlighted(),
-        editable: event.is_editable(),
+        mentions_me: source.mentions_me,
+        editable: source.editable,
     })
 }
 
 /// Who redacted it and why stands in the redacted event itself (`unsigned.redacted_because`).
-fn redacted(event: &EventTimelineItem, names: &Names) -> ItemKind {
+fn redacted(source: &Source<'_>, names: &Names) -> ItemKind {
     #[derive(serde::Deserialize)]
     struct Unsigned {
         redacted_because: Option<Because>,
@@ -259,10 +291,8 @@ fn redacted(event: &EventTimelineItem, names: &Names) -> ItemKind {
     struct BecauseContent {
         reason: Option<String>,
     }
-    let because = event
-        .latest_json()
-        .and_then(|json| json.get_field::<Unsigned>("unsigned").ok().flatten())
-        .and_then(|unsigned| unsigned.redacted_because);
+    let because =
+        source.json.and_then(|json| json.get_field::<Unsigned>("unsigned").ok().flatten()).and_then(|unsigned| unsigned.redacted_because);
     ItemKind::Redacted {
         by: because.as_ref().map(|because| names.get(&because.sender)),
         reason: because

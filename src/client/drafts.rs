@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use matrix_sdk::Client;
 use ruma::OwnedRoomId;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -23,8 +24,8 @@ const MAX_DRAFT_BYTES: usize = 4 * 1024 * 1024;
 pub(super) type Change = (OwnedRoomId, String);
 
 /// The drafts as they were written last.
-pub(super) async fn load(context: &Context) -> HashMap<OwnedRoomId, String> {
-    match context.client.state_store().get_custom_value(KEY).await {
+pub(super) async fn load(client: &Client) -> HashMap<OwnedRoomId, String> {
+    match client.state_store().get_custom_value(KEY).await {
         Ok(Some(bytes)) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
             tracing::warn!(%error, "saved drafts could not be read");
             HashMap::new()
@@ -40,7 +41,7 @@ pub(super) async fn load(context: &Context) -> HashMap<OwnedRoomId, String> {
 /// Publishes the saved drafts, then writes changes until the last sender is gone; what is unwritten then is written before
 /// it ends. The senders, not the shutdown signal, end it: they may have something to say after the signal.
 pub(super) async fn run(context: Context, mut changes: mpsc::Receiver<Change>, ready: oneshot::Sender<()>) {
-    let mut drafts = load(&context).await;
+    let mut drafts = load(&context.client).await;
     context.outlet.drafts.send_replace(Arc::new(drafts.clone()));
     drop(ready);
     let mut due: Option<Instant> = None;
@@ -83,9 +84,14 @@ fn apply(drafts: &mut HashMap<OwnedRoomId, String>, (room_id, mut text): Change)
     changed
 }
 
+/// Writes all drafts.
+pub(super) async fn save(client: &Client, drafts: &HashMap<OwnedRoomId, String>) -> Result<(), matrix_sdk::StoreError> {
+    let bytes = serde_json::to_vec(drafts)?;
+    client.state_store().set_custom_value_no_read(KEY, bytes).await
+}
+
 async fn write(context: &Context, drafts: &HashMap<OwnedRoomId, String>) {
-    let Ok(bytes) = serde_json::to_vec(drafts) else { return };
-    if let Err(error) = context.client.state_store().set_custom_value_no_read(KEY, bytes).await {
+    if let Err(error) = save(&context.client, drafts).await {
         let full = super::words::is_disk_full(&error);
         tracing::warn!(%error, "drafts could not be saved");
         let reason = if full { "the disk is full" } else { "the local store cannot be written" };

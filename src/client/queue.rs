@@ -6,7 +6,7 @@ use matrix_sdk::send_queue::{LocalEchoContent, RoomSendQueueUpdate, SendQueueUpd
 use ruma::OwnedTransactionId;
 use tokio::sync::broadcast;
 
-use super::context::Context;
+use super::{context::Context, words};
 
 /// What waits: true for those that failed for good and want a decision.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,7 @@ impl Waiting {
 /// Runs until shutdown.
 pub(super) async fn run(context: Context) {
     let mut updates = context.client.send_queue().subscribe();
+    unwedge_expired(&context).await;
     let mut waiting = load(&context).await;
     loop {
         let (queued, failed) = waiting.counts();
@@ -59,6 +60,20 @@ pub(super) async fn run(context: Context) {
                 Err(broadcast::error::RecvError::Closed) => return,
             },
             () = context.tasks.shutdown().wait() => return,
+        }
+    }
+}
+
+/// Messages that were refused because the session had ended wait for a decision, as if their content were at fault. The
+/// client has been started anew since, maybe with a session that was renewed: they are tried again.
+async fn unwedge_expired(context: &Context) {
+    let Ok(echoes) = context.client.send_queue().local_echoes().await else { return };
+    for echo in echoes.into_values().flatten() {
+        if let LocalEchoContent::Event { send_error: Some(error), send_handle, .. } = echo.content
+            && words::is_expired(&error)
+            && let Err(error) = send_handle.unwedge().await
+        {
+            tracing::warn!(%error, "a message that waits could not be tried again");
         }
     }
 }

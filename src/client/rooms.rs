@@ -26,6 +26,7 @@ use tokio::{sync::broadcast, time::Instant};
 use super::{
     context::Context,
     convert::{message_preview, millis, name_of},
+    unread::Unread,
     words::one_line,
 };
 use crate::client::view::{InviteView, LastMessage, Membership, RoomKind, RoomList, RoomRow, SyncPhase};
@@ -52,6 +53,7 @@ struct Engine {
     /// When a room without any message came to be known in this run, so that new rooms stand at the top.
     first_seen_ms: HashMap<OwnedRoomId, u64>,
     listening: HashSet<OwnedRoomId>,
+    unread: Unread,
     complete: bool,
 }
 
@@ -62,6 +64,7 @@ pub(super) async fn run(context: Context) {
     let mut notable = client.room_info_notable_update_receiver();
     let mut typing = context.typing.subscribe();
     let mut session = context.outlet.session.subscribe();
+    let mut read_here = context.read_here.subscribe();
     let (_, room_changes) = client.rooms_stream();
     tokio::pin!(room_changes);
     let mut engine = Engine {
@@ -70,6 +73,7 @@ pub(super) async fn run(context: Context) {
         muted: HashSet::new(),
         first_seen_ms: HashMap::new(),
         listening: HashSet::new(),
+        unread: Unread::default(),
         complete: false,
         context,
     };
@@ -100,6 +104,12 @@ pub(super) async fn run(context: Context) {
                 Some(_) => engine.new_rooms(&mut dirty),
                 None => return,
             },
+            Ok((room_id, up_to)) = read_here.recv() => {
+                if let Some(room) = client.get_room(&room_id) {
+                    engine.unread.read_here(&room, up_to);
+                    dirty.insert(room_id);
+                }
+            }
             changed = typing.changed() => if changed.is_ok() { engine.typing_changed(&mut dirty); },
             changed = session.changed() => if changed.is_ok() {
                 let complete = engine.complete || session.borrow_and_update().sync == SyncPhase::Live;
@@ -169,8 +179,10 @@ impl Engine {
                 self.rows.remove(room_id);
                 self.lookups.remove(room_id);
                 self.listening.remove(room_id);
+                self.unread.forget(room_id);
                 continue;
             };
+            self.unread.count(&room).await;
             self.rebuild(&room);
             if self.needs_lookup(&room) {
                 missing.push(room);
@@ -226,6 +238,7 @@ impl Engine {
         let direct =
             room.direct_targets_length() > 0 || lookup.and_then(|lookup| lookup.invite.as_ref()).is_some_and(|invite| invite.is_direct);
         let latest_ms = room.latest_event_timestamp().map(millis);
+        let unread = self.unread.get(room);
         RoomRow {
             id: room_id.to_owned(),
             name: room_name(room),
@@ -238,8 +251,8 @@ impl Engine {
                 RoomKind::Room
             },
             membership,
-            unread: room.num_unread_notifications(),
-            mentions: room.num_unread_mentions(),
+            unread: unread.unread,
+            mentions: unread.mentions,
             marked_unread: room.is_marked_unread(),
             favourite: room.is_favourite(),
             low_priority: room.is_low_priority(),

@@ -112,18 +112,17 @@ fn reply_trouble(error: ReplyError) -> Trouble {
 
 /// The newest event of a thread that we know, for clients that show threads as replies.
 async fn newest_in_thread(root: &OwnedEventId, handles: Handles) -> OwnedEventId {
+    let mut newest = None;
     for timeline in handles.ready().await {
         let items = timeline.items().await;
-        let newest = items.iter().rev().find_map(|item| {
+        // The room's timeline has the news, the thread's its history.
+        newest = newest.max(items.iter().rev().find_map(|item| {
             let event = item.as_event()?;
             let event_id = event.event_id()?;
-            (event.content().thread_root().as_ref() == Some(root)).then(|| event_id.to_owned())
-        });
-        if let Some(newest) = newest {
-            return newest;
-        }
+            (event.content().thread_root().as_ref() == Some(root)).then(|| (event.timestamp(), event_id.to_owned()))
+        }));
     }
-    root.clone()
+    newest.map_or_else(|| root.clone(), |(_, newest)| newest)
 }
 
 fn sdk_id(item: &ItemId) -> TimelineEventItemId {

@@ -133,8 +133,9 @@ pub enum LoginError {
     Store(#[from] StoreError),
     /// The server has deleted this device, and with it everything that others encrypted for it.
     #[error(
-        "the server has deleted this device, so it cannot go on where it was: sign out here \
-         (`homeroom logout --force`) and sign in again; your recovery key brings encrypted history back"
+        "the server has deleted this device, so it cannot go on where it was: open homeroom and sign in as a new device there, which \
+         keeps drafts and unsent messages, or sign out here (`homeroom logout --force`) and sign in again; your recovery key brings \
+         encrypted history back"
     )]
     DeviceGone,
     /// The profile has a session already.

@@ -4,35 +4,37 @@
 //! shown. Unchanged items keep their `Arc`; changed ones get a higher revision. Evicted timelines give their memory back.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::{HashSet, VecDeque},
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use eyeball_im::{Vector, VectorDiff};
 use futures_util::{
-    FutureExt, Stream, StreamExt,
+    FutureExt, StreamExt,
     future::BoxFuture,
     stream::{BoxStream, FuturesUnordered},
 };
 use matrix_sdk::Room;
 use matrix_sdk_ui::timeline::{
-    RoomExt, Timeline as SdkTimeline, TimelineDetails, TimelineFocus, TimelineItem, TimelineReadReceiptTracking,
+    EmbeddedEvent, RoomExt, Timeline as SdkTimeline, TimelineDetails, TimelineFocus, TimelineItem, TimelineReadReceiptTracking,
 };
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
-use tokio::sync::{mpsc, watch};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
+use tokio::{
+    sync::{broadcast, mpsc, watch},
+    time::Instant,
+};
 
 use super::{
     context::{Context, Shown, within},
     convert::{self, Names},
+    mirror::{Mirror, values},
+    past, thread,
     words::{Trouble, one_line},
 };
 use crate::client::{
     update::Update,
-    view::{Item, Pagination, Timeline},
+    view::{Connection, Item, ItemId, ItemKind, Pagination, SyncPhase, Timeline},
 };
 
 /// Rooms whose timelines stay live, the shown one included.
@@ -43,6 +45,10 @@ const FIRST_SCREEN: usize = 30;
 const HISTORY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Replied-to events fetched at the same time.
 const REPLY_FETCHES: usize = 4;
+/// A page of history that takes longer than this while we are offline is shown without.
+const HISTORY_PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait for sync to tell of a room.
+const TOLD_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest wait for a timeline to open.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -121,7 +127,15 @@ impl Timelines {
         self.rooms.iter().map(|open| open.key.room_id.clone()).collect()
     }
 
-    /// Asks for older history of the shown room, or of the shown thread where one is open and wanted.
+    /// Asks for older replies of the shown thread.
+    pub(super) fn load_older_in_thread(&self, count: u16) {
+        if let Some(thread) = &self.thread {
+            // As below.
+            let _ = thread.older.try_send(count);
+        }
+    }
+
+    /// Asks for older history of the shown room.
     pub(super) fn load_older(&self, count: u16) {
         let shown = self.context.shown.borrow().room.clone();
         let open = self.rooms.iter().rev().find(|open| Some(&open.key.room_id) == shown.as_ref());
@@ -164,78 +178,122 @@ impl Handles {
 }
 
 type Changes = BoxStream<'static, Vec<VectorDiff<Arc<TimelineItem>>>>;
+type Built = (Arc<SdkTimeline>, Vector<Arc<TimelineItem>>, Changes);
 
-/// How often a timeline that came out wrong is built again.
+/// How often a timeline that came out wrong is built again in one go.
 const BUILDS: usize = 5;
+/// A timeline that was right for this long may be built again as often as a new one.
+const STEADY: Duration = Duration::from_secs(60);
 
-/// Builds a timeline. The SDK takes events twice when a sync brings them just while it is built, which happens with a room that
-/// we have just made or joined; such a timeline is thrown away.
-async fn open(room: &Room, key: &Key) -> Result<(Arc<SdkTimeline>, Vector<Arc<TimelineItem>>, Changes), matrix_sdk_ui::timeline::Error> {
-    let mut attempt = 1;
+async fn open(room: &Room, key: &Key) -> Result<Built, matrix_sdk_ui::timeline::Error> {
+    let focus = match &key.thread_root {
+        Some(root) => TimelineFocus::Thread { root_event_id: root.clone() },
+        None => TimelineFocus::Live { hide_threaded_events: false },
+    };
+    let tracking =
+        if key.thread_root.is_some() { TimelineReadReceiptTracking::Disabled } else { TimelineReadReceiptTracking::MessageLikeEvents };
+    let timeline = Arc::new(room.timeline_builder().with_focus(focus).track_read_marker_and_receipts(tracking).build().await?);
+    let (items, changes) = timeline.subscribe().await;
+    Ok((timeline, items, changes.boxed()))
+}
+
+/// Opens a timeline. The SDK may have to ask the server whether the room is encrypted: without a connection that is waited for,
+/// since the room has not gone away.
+async fn open_patiently(context: &Context, room: &Room, key: &Key) -> Result<Built, String> {
+    let mut session = context.outlet.session.subscribe();
     loop {
-        let focus = match &key.thread_root {
-            Some(root) => TimelineFocus::Thread { root_event_id: root.clone() },
-            None => TimelineFocus::Live { hide_threaded_events: false },
-        };
-        let tracking =
-            if key.thread_root.is_some() { TimelineReadReceiptTracking::Disabled } else { TimelineReadReceiptTracking::MessageLikeEvents };
-        let timeline = Arc::new(room.timeline_builder().with_focus(focus).track_read_marker_and_receipts(tracking).build().await?);
-        let (items, changes) = timeline.subscribe().await;
-        let mut seen = HashSet::new();
-        let twice = items.iter().filter_map(|item| item.as_event()?.event_id()).any(|event_id| !seen.insert(event_id));
-        if !twice || attempt == BUILDS {
-            return Ok((timeline, items, changes.boxed()));
+        match tokio::time::timeout(OPEN_TIMEOUT, open(room, key)).await {
+            Ok(Ok(built)) => return Ok(built),
+            Ok(Err(error)) => {
+                tracing::warn!(room_id = %key.room_id, %error, "a timeline could not be opened");
+                return Err(timeline_trouble(&error).to_string());
+            }
+            Err(_) if session.borrow().connection == Connection::Online => return Err("it takes too long to open".to_owned()),
+            Err(_) => {
+                if session.wait_for(|view| view.connection == Connection::Online).await.is_err() {
+                    return Err("homeroom is stopping".to_owned());
+                }
+            }
         }
-        tracing::debug!(room_id = %key.room_id, attempt, "a timeline held events twice; building it again");
-        attempt += 1;
     }
 }
 
-/// Builds a timeline and keeps its snapshots until evicted or shut down.
+/// The room, once sync has told of it: on a new device the screen may show a room that the list has not brought yet.
+async fn find(context: &Context, room_id: &RoomId) -> Option<Room> {
+    let mut updates = context.client.subscribe_to_all_room_updates();
+    let mut session = context.outlet.session.subscribe();
+    loop {
+        let live = session.borrow_and_update().sync == SyncPhase::Live;
+        let room = context.client.get_room(room_id);
+        if room.is_some() || live {
+            return room;
+        }
+        tokio::select! {
+            update = updates.recv() => if matches!(update, Err(broadcast::error::RecvError::Closed)) { return None },
+            changed = session.changed() => if changed.is_err() { return None },
+        }
+    }
+}
+
+/// Builds a timeline and keeps its snapshots until evicted or shut down; builds it again when it comes out wrong.
 async fn keep(
     context: Context,
     key: Key,
     uniques: Arc<AtomicU64>,
     ready: watch::Sender<Option<Arc<SdkTimeline>>>,
-    older: mpsc::Receiver<u16>,
+    mut older: mpsc::Receiver<u16>,
 ) {
-    let Some(room) = context.client.get_room(&key.room_id) else {
+    let shutdown = context.tasks.shutdown().clone();
+    let room = tokio::select! {
+        room = find(&context, &key.room_id) => room,
+        () = shutdown.wait() => return,
+    };
+    let Some(room) = room else {
         closed(&context, &key, "there is no such room any more").await;
         return;
     };
-    let built = tokio::time::timeout(OPEN_TIMEOUT, open(&room, &key)).await;
-    let (timeline, items, changes) = match built {
-        Ok(Ok(built)) => built,
-        Ok(Err(error)) => {
-            tracing::warn!(room_id = %key.room_id, %error, "a timeline could not be opened");
-            closed(&context, &key, &timeline_trouble(&error).to_string()).await;
+    let mut mirror = Mirror::new(context.me.clone(), uniques);
+    let (mut builds, mut since) = (1, Instant::now());
+    loop {
+        let built = tokio::select! {
+            built = open_patiently(&context, &room, &key) => built,
+            () = shutdown.wait() => return,
+        };
+        let (timeline, items, changes) = match built {
+            Ok(built) => built,
+            Err(reason) => {
+                closed(&context, &key, &reason).await;
+                return;
+            }
+        };
+        ready.send_replace(Some(timeline.clone()));
+        let mut keeper = Keeper {
+            mirror,
+            names: Names::default(),
+            back: Pagination::Idle,
+            paging: None,
+            paging_since: Instant::now(),
+            past: Past::default(),
+            root: Root::default(),
+            replies: VecDeque::new(),
+            asked: HashSet::new(),
+            fetching: FuturesUnordered::new(),
+            context: context.clone(),
+            key: key.clone(),
+            room: room.clone(),
+            timeline,
+            // A timeline that is wrong every time is better than none.
+            trusting: builds >= BUILDS,
+            suspect: false,
+        };
+        if keeper.run(items, changes, &mut older).await == Outcome::Ended {
             return;
         }
-        Err(_) => {
-            closed(&context, &key, "it takes too long to open").await;
-            return;
-        }
-    };
-    ready.send_replace(Some(timeline.clone()));
-    let mut keeper = Keeper {
-        mirror: Mirror::new(context.me.clone(), uniques),
-        names: Names::default(),
-        back: Pagination::Idle,
-        paging: None,
-        replies: VecDeque::new(),
-        asked: HashSet::new(),
-        fetching: FuturesUnordered::new(),
-        context,
-        key,
-        room,
-        timeline,
-    };
-    keeper.apply(vec![VectorDiff::Reset { values: items }]).await;
-    keeper.publish();
-    if keeper.mirror.messages() < FIRST_SCREEN {
-        keeper.load_older(u16::try_from(FIRST_SCREEN).unwrap_or(u16::MAX));
+        builds = if since.elapsed() > STEADY { 1 } else { builds + 1 };
+        since = Instant::now();
+        tracing::debug!(room_id = %key.room_id, builds, "a timeline held events twice; building it again");
+        mirror = keeper.mirror.anew();
     }
-    keeper.follow(changes, older).await;
 }
 
 async fn closed(context: &Context, key: &Key, reason: &str) {
@@ -268,15 +326,38 @@ pub(super) fn timeline_trouble(error: &matrix_sdk_ui::timeline::Error) -> Troubl
     }
 }
 
-/// Waits until sync has told of the room. A room that we have just made or joined is open before that, and history fetched
-/// then would come a second time with the sync.
+/// Waits until sync has told of the room, within reason. A room that we have just made or joined is open before that, and
+/// history fetched then would come a second time with the sync.
 async fn told_of(room: &Room) {
     let mut changes = room.subscribe_info();
-    while room.create_content().is_none() {
-        if changes.next().await.is_none() {
-            return;
-        }
+    let told = async { while room.create_content().is_none() && changes.next().await.is_some() {} };
+    if tokio::time::timeout(TOLD_TIMEOUT, told).await.is_err() {
+        tracing::debug!(room_id = %room.room_id(), "sync tells nothing of the room");
     }
+}
+
+/// How keeping one SDK timeline ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Evicted, or stopped.
+    Ended,
+    /// It holds events twice.
+    Wrong,
+}
+
+/// Cached history out of the SDK timeline's reach.
+#[derive(Default)]
+struct Past {
+    items: Vec<Arc<Item>>,
+    /// It has been looked for since the last page of history.
+    read: bool,
+}
+
+/// The message that a thread begins with, where the SDK has not loaded it.
+#[derive(Default)]
+struct Root {
+    item: Option<Arc<Item>>,
+    fetch: Option<BoxFuture<'static, Result<Option<EmbeddedEvent>, Trouble>>>,
 }
 
 struct Keeper {
@@ -288,24 +369,51 @@ struct Keeper {
     names: Names,
     back: Pagination,
     paging: Option<BoxFuture<'static, Result<bool, Trouble>>>,
+    paging_since: Instant,
+    past: Past,
+    root: Root,
     /// Items whose replied-to event is not loaded.
     replies: VecDeque<OwnedEventId>,
     asked: HashSet<OwnedEventId>,
     fetching: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// Events have come since it was last asked whether they can be right.
+    suspect: bool,
+    /// Shows what there is without asking that.
+    trusting: bool,
 }
 
 impl Keeper {
-    async fn follow(&mut self, changes: impl Stream<Item = Vec<VectorDiff<Arc<TimelineItem>>>>, mut older: mpsc::Receiver<u16>) {
+    async fn run(&mut self, items: Vector<Arc<TimelineItem>>, changes: Changes, older: &mut mpsc::Receiver<u16>) -> Outcome {
+        self.apply(vec![VectorDiff::Reset { values: items }]).await;
+        if self.is_wrong() {
+            return Outcome::Wrong;
+        }
+        self.want_root();
+        self.publish();
+        if self.mirror.messages() < FIRST_SCREEN {
+            self.load_older(u16::try_from(FIRST_SCREEN).unwrap_or(u16::MAX));
+        }
+        self.follow(changes, older).await
+    }
+
+    fn is_wrong(&mut self) -> bool {
+        std::mem::take(&mut self.suspect) && !self.trusting && self.mirror.holds_an_event_twice()
+    }
+
+    async fn follow(&mut self, changes: Changes, older: &mut mpsc::Receiver<u16>) -> Outcome {
         tokio::pin!(changes);
         let mut typing = self.context.typing.subscribe();
         let mut shown = self.context.shown.subscribe();
+        let mut session = self.context.outlet.session.subscribe();
+        let mut around = self.context.outlet.timeline.subscribe();
         let shutdown = self.context.tasks.shutdown().clone();
+        let mut online = session.borrow_and_update().connection == Connection::Online;
         loop {
             tokio::select! {
                 biased;
-                () = shutdown.wait() => return,
+                () = shutdown.wait() => return Outcome::Ended,
                 diffs = changes.next() => {
-                    let Some(mut diffs) = diffs else { return };
+                    let Some(mut diffs) = diffs else { return Outcome::Ended };
                     // Bursts become one snapshot.
                     while let Some(Some(more)) = changes.next().now_or_never() {
                         diffs.extend(more);
@@ -314,25 +422,123 @@ impl Keeper {
                 }
                 count = older.recv() => match count {
                     Some(count) => self.load_older(count),
-                    None => return,
+                    None => return Outcome::Ended,
                 },
-                result = async { match self.paging.as_mut() { Some(paging) => paging.await, None => std::future::pending().await } } => {
+                result = pending_or(&mut self.paging) => {
                     self.paging = None;
-                    self.back = match result {
-                        Ok(true) => Pagination::AtStart,
-                        Ok(false) => Pagination::Idle,
-                        Err(trouble) => Pagination::Failed { reason: trouble.to_string() },
-                    };
                     // Items that came with the answer belong in the same snapshot.
                     while let Some(Some(diffs)) = changes.next().now_or_never() {
                         self.apply(diffs).await;
                     }
+                    self.paged(result).await;
+                }
+                () = tokio::time::sleep_until(self.paging_since + HISTORY_PATIENCE), if self.paging.is_some() && !online && !self.past.read => {
+                    self.recall().await;
+                }
+                event = pending_or(&mut self.root.fetch) => {
+                    self.root.fetch = None;
+                    self.found_root(event);
                 }
                 Some(()) = self.fetching.next(), if !self.fetching.is_empty() => { self.fetch_replies(); continue; }
-                changed = typing.changed() => if changed.is_err() { return },
-                changed = shown.changed() => if changed.is_err() { return },
+                changed = session.changed() => {
+                    if changed.is_err() { return Outcome::Ended }
+                    let now = session.borrow_and_update().connection == Connection::Online;
+                    if now == online { continue }
+                    online = now;
+                    if online { self.reconnected(); }
+                }
+                changed = around.changed(), if self.key.thread_root.is_some() => if changed.is_err() { return Outcome::Ended },
+                changed = typing.changed() => if changed.is_err() { return Outcome::Ended },
+                changed = shown.changed() => if changed.is_err() { return Outcome::Ended },
+            }
+            if self.is_wrong() {
+                return Outcome::Wrong;
             }
             self.publish();
+        }
+    }
+
+    /// A page of history came, or did not.
+    async fn paged(&mut self, result: Result<bool, Trouble>) {
+        match result {
+            Ok(at_start) => {
+                self.past = Past::default();
+                // The SDK holds items back that it has loaded; the beginning is there when its mark is.
+                let at_start = at_start && (self.key.thread_root.is_some() || self.is_whole());
+                self.back = if at_start { Pagination::AtStart } else { Pagination::Idle };
+            }
+            Err(trouble) => {
+                self.back = Pagination::Failed { reason: trouble.to_string() };
+                if trouble.is_connection() && !self.past.read {
+                    self.recall().await;
+                }
+            }
+        }
+    }
+
+    /// What could not be had without a connection is asked for again.
+    fn reconnected(&mut self) {
+        if matches!(self.back, Pagination::Failed { .. }) {
+            self.load_older(u16::try_from(FIRST_SCREEN).unwrap_or(u16::MAX));
+        }
+        self.want_root();
+    }
+
+    /// Takes what is cached of the history that cannot be loaded now.
+    async fn recall(&mut self) {
+        self.past.read = true;
+        if self.key.thread_root.is_some() {
+            return;
+        }
+        match past::read(&self.context.client, &self.key.room_id).await {
+            Ok(cached) => {
+                let items = past::items(cached, &self.timeline, &mut self.mirror, &self.context.me, &self.names).await;
+                self.past.items = items.into_iter().map(|item| self.mirror.keep(item)).collect();
+            }
+            Err(trouble) => tracing::warn!(room_id = %self.key.room_id, %trouble, "cached history could not be read"),
+        }
+    }
+
+    /// Fetches the thread's first message where nothing shows it.
+    fn want_root(&mut self) {
+        let Some(root) = self.key.thread_root.clone() else { return };
+        let id = ItemId::Event(root.clone());
+        let here = self.mirror.items().iter().any(|item| item.id.as_ref() == Some(&id));
+        if here || self.root.item.is_some() || self.root.fetch.is_some() || self.around().iter().any(|item| item.id.as_ref() == Some(&id)) {
+            return;
+        }
+        let (room, timeline) = (self.room.clone(), self.timeline.clone());
+        let fetch = async move {
+            let event = within(HISTORY_TIMEOUT, room.load_or_fetch_event(&root, None)).await?;
+            timeline.make_replied_to(event).await.map_err(|error| timeline_trouble(&error))
+        };
+        self.root.fetch = Some(fetch.boxed());
+    }
+
+    fn found_root(&mut self, event: Result<Option<EmbeddedEvent>, Trouble>) {
+        match (event, &self.key.thread_root) {
+            (Ok(Some(event)), Some(root)) => {
+                let unique = self.mirror.unique(Some(&ItemId::Event(root.clone())));
+                let item = convert::embedded(event, unique, &self.context.me, &self.names);
+                self.root.item = Some(self.mirror.keep(item));
+            }
+            (Ok(_), _) => {}
+            (Err(trouble), _) => tracing::debug!(room_id = %self.key.room_id, %trouble, "the first message of a thread was not loaded"),
+        }
+    }
+
+    /// The room's own timeline, as it is shown beside a thread.
+    fn around(&self) -> Arc<[Arc<Item>]> {
+        let shown = self.context.outlet.timeline.borrow();
+        shown.as_ref().filter(|timeline| timeline.room_id == self.key.room_id).map(|timeline| timeline.items.clone()).unwrap_or_default()
+    }
+
+    /// What is shown, oldest first.
+    fn items(&self) -> Arc<[Arc<Item>]> {
+        match &self.key.thread_root {
+            Some(root) => thread::merged(root, self.root.item.as_ref(), self.mirror.items(), &self.around()).into(),
+            None if self.past.items.is_empty() => self.mirror.items().into(),
+            None => self.past.items.iter().chain(self.mirror.items()).cloned().collect(),
         }
     }
 
@@ -343,6 +549,7 @@ impl Keeper {
         let timeline = self.timeline.clone();
         let room = self.room.clone();
         self.back = Pagination::Loading;
+        self.paging_since = Instant::now();
         self.paging = Some(
             async move {
                 let page = async {
@@ -374,10 +581,33 @@ impl Keeper {
             let (name, ambiguous) = member.as_ref().map_or((None, false), |member| (member.display_name(), member.name_ambiguous()));
             self.names.set(user, name, ambiguous);
         }
+        // Only what comes new can be there twice.
+        self.suspect |= diffs.iter().any(|diff| !matches!(diff, VectorDiff::Set { .. }) && values(diff).next().is_some());
+        let cut = diffs.iter().any(|diff| matches!(diff, VectorDiff::Clear | VectorDiff::Reset { .. }));
         for diff in diffs {
             self.mirror.apply(diff, &self.names);
         }
+        if cut {
+            self.was_cut();
+        }
+        if self.back == Pagination::Idle && self.is_whole() {
+            self.back = Pagination::AtStart;
+        }
         self.fetch_replies();
+    }
+
+    fn is_whole(&self) -> bool {
+        self.mirror.items().first().is_some_and(|item| item.kind == ItemKind::TimelineStart)
+    }
+
+    /// After a long absence the SDK lets go of what it had and keeps the newest events alone: the rest can be had again.
+    fn was_cut(&mut self) {
+        if self.back == Pagination::AtStart && !self.is_whole() {
+            self.back = Pagination::Idle;
+            if self.mirror.messages() < FIRST_SCREEN {
+                self.load_older(u16::try_from(FIRST_SCREEN).unwrap_or(u16::MAX));
+            }
+        }
     }
 
     fn want_reply(&mut self, item: &TimelineItem) {
@@ -413,7 +643,7 @@ impl Keeper {
         let snapshot = Timeline {
             room_id: self.key.room_id.clone(),
             thread_root: self.key.thread_root.clone(),
-            items: self.mirror.snapshot(),
+            items: self.items(),
             back: self.back.clone(),
             typing,
         };
@@ -439,159 +669,10 @@ impl Keeper {
     }
 }
 
-fn values(diff: &VectorDiff<Arc<TimelineItem>>) -> Box<dyn Iterator<Item = &Arc<TimelineItem>> + Send + '_> {
-    match diff {
-        VectorDiff::Append { values } | VectorDiff::Reset { values } => Box::new(values.iter()),
-        VectorDiff::PushFront { value }
-        | VectorDiff::PushBack { value }
-        | VectorDiff::Insert { value, .. }
-        | VectorDiff::Set { value, .. } => Box::new(std::iter::once(value)),
-        VectorDiff::Clear | VectorDiff::PopFront | VectorDiff::PopBack | VectorDiff::Remove { .. } | VectorDiff::Truncate { .. } => {
-            Box::new(std::iter::empty())
-        }
-    }
-}
-
-/// The SDK's items as view items, in the same order.
-struct Mirror {
-    me: OwnedUserId,
-    uniques: Arc<AtomicU64>,
-    /// The SDK's names of items, as numbers that no other timeline uses.
-    ids: HashMap<String, u64>,
-    /// The last form of each item, so that its revision grows and equal forms stay one `Arc`.
-    last: HashMap<u64, Arc<Item>>,
-    items: Vec<Arc<Item>>,
-}
-
-impl Mirror {
-    fn new(me: OwnedUserId, uniques: Arc<AtomicU64>) -> Self {
-        Self { me, uniques, ids: HashMap::new(), last: HashMap::new(), items: Vec::new() }
-    }
-
-    fn convert(&mut self, item: &TimelineItem, names: &Names) -> Arc<Item> {
-        let id = &item.unique_id().0;
-        let unique = match self.ids.get(id) {
-            Some(unique) => *unique,
-            None => {
-                let unique = self.uniques.fetch_add(1, Ordering::Relaxed);
-                self.ids.insert(id.clone(), unique);
-                unique
-            }
-        };
-        let now = convert::item(item, unique, &self.me, names);
-        self.keep(now)
-    }
-
-    /// The old form where nothing changed, else the new one with the next revision.
-    fn keep(&mut self, mut now: Item) -> Arc<Item> {
-        if let Some(before) = self.last.get(&now.unique) {
-            now.revision = before.revision;
-            if **before == now {
-                return before.clone();
-            }
-            now.revision = before.revision.wrapping_add(1);
-        }
-        let now = Arc::new(now);
-        self.last.insert(now.unique, now.clone());
-        now
-    }
-
-    fn apply(&mut self, diff: VectorDiff<Arc<TimelineItem>>, names: &Names) {
-        match diff {
-            VectorDiff::Append { values } => {
-                for value in &values {
-                    let item = self.convert(value, names);
-                    self.items.push(item);
-                }
-            }
-            VectorDiff::Clear => self.items.clear(),
-            VectorDiff::PushFront { value } => self.insert(0, &value, names),
-            VectorDiff::PushBack { value } => self.insert(self.items.len(), &value, names),
-            VectorDiff::PopFront => self.remove(0),
-            VectorDiff::PopBack => {
-                self.items.pop();
-            }
-            VectorDiff::Insert { index, value } => self.insert(index, &value, names),
-            VectorDiff::Set { index, value } => {
-                let item = self.convert(&value, names);
-                match self.items.get_mut(index) {
-                    Some(slot) => *slot = item,
-                    None => tracing::error!(index, "a timeline change lies outside the timeline"),
-                }
-            }
-            VectorDiff::Remove { index } => self.remove(index),
-            VectorDiff::Truncate { length } => self.items.truncate(length),
-            VectorDiff::Reset { values } => {
-                self.items.clear();
-                for value in &values {
-                    let item = self.convert(value, names);
-                    self.items.push(item);
-                }
-            }
-        }
-        self.forget();
-    }
-
-    fn insert(&mut self, index: usize, value: &TimelineItem, names: &Names) {
-        let item = self.convert(value, names);
-        self.items.insert(index.min(self.items.len()), item);
-    }
-
-    fn remove(&mut self, index: usize) {
-        if index < self.items.len() {
-            self.items.remove(index);
-        }
-    }
-
-    /// Drops what is remembered of items that went long ago.
-    fn forget(&mut self) {
-        if self.last.len() > self.items.len().saturating_mul(2).saturating_add(200) {
-            let here: HashSet<u64> = self.items.iter().map(|item| item.unique).collect();
-            self.last.retain(|unique, _| here.contains(unique));
-            self.ids.retain(|_, unique| here.contains(unique));
-        }
-    }
-
-    fn messages(&self) -> usize {
-        self.items.iter().filter(|item| item.id.is_some()).count()
-    }
-
-    fn snapshot(&self) -> Arc<[Arc<Item>]> {
-        self.items.as_slice().into()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use ruma::owned_user_id;
-
-    use super::*;
-    use crate::client::view::{ItemKind, SendState};
-
-    fn divider(unique: u64, timestamp_ms: u64) -> Item {
-        Item {
-            unique,
-            revision: 0,
-            id: None,
-            sender: None,
-            sender_name: String::new(),
-            timestamp_ms,
-            is_own: false,
-            send_state: SendState::Sent,
-            read_by: Vec::new(),
-            kind: ItemKind::ReadMarker,
-        }
-    }
-
-    #[test]
-    fn an_equal_item_stays_the_same_arc_and_a_changed_one_gets_a_higher_revision() {
-        let mut mirror = Mirror::new(owned_user_id!("@a:x"), Arc::new(AtomicU64::new(1)));
-        let first = mirror.keep(divider(1, 10));
-        let again = mirror.keep(divider(1, 10));
-        assert!(Arc::ptr_eq(&first, &again));
-        let changed = mirror.keep(divider(1, 11));
-        assert_eq!(changed.revision, 1);
-        let back = mirror.keep(divider(1, 10));
-        assert_eq!(back.revision, 2, "going back to an earlier form is a change, too");
+/// The result of a future that may not be there. Cancel-safe: it stays where it is.
+async fn pending_or<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }

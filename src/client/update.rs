@@ -30,6 +30,13 @@ pub enum Update {
         /// What happened and what to do, in words for a person.
         reason: String,
     },
+    /// Signing in again as the same device cannot be: the server has deleted it. `Setup::SignInAgain` with a new device can.
+    DeviceGone {
+        /// What happened, what would be kept and what not, in words for a person.
+        text: String,
+        /// The recovery key is kept here, so that nobody need type it.
+        recovery_key_kept: bool,
+    },
     /// A `Setup` step has come this far ("Looking up example.org").
     SetupProgress {
         /// One line.

@@ -5,7 +5,7 @@
 
 use std::{error::Error as StdError, fmt, io, time::Duration};
 
-use matrix_sdk::{HttpError, RumaApiError};
+use matrix_sdk::{HttpError, QueueWedgeError, RumaApiError};
 use ruma::api::error::{Error as ApiError, ErrorBody, ErrorKind, FromHttpResponseError, RetryAfter};
 
 /// Why something failed, told apart as far as a person would act differently.
@@ -72,6 +72,7 @@ impl Trouble {
             matrix_sdk::Error::EventCacheStore(inner) => Self::of_store(inner.as_ref()),
             matrix_sdk::Error::MediaStore(inner) => Self::of_store(inner.as_ref()),
             matrix_sdk::Error::Io(io) => Self::of_io(io),
+            matrix_sdk::Error::SendQueueWedgeError(wedged) if is_expired(wedged) => Self::Expired { soft: true },
             matrix_sdk::Error::WrongRoomState(_) => Self::Other("you are not in that room".to_owned()),
             other => Self::of_any(other),
         }
@@ -205,6 +206,12 @@ impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
         Self::of_io(&error)
     }
+}
+
+/// True when the send queue gave a message up because the session had ended (it keeps no more than the error's text).
+#[must_use]
+pub fn is_expired(wedged: &QueueWedgeError) -> bool {
+    matches!(wedged, QueueWedgeError::GenericApiError { msg } if msg.contains("M_UNKNOWN_TOKEN"))
 }
 
 /// Looks through the causes for a full disk: `ENOSPC`, or SQLite's `SQLITE_FULL`.

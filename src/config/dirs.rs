@@ -2,9 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-/// Longest path that fits a Unix socket's address on every system we run on (104 bytes with the closing zero on macOS).
-pub const SOCKET_PATH_MAX: usize = 103;
-
 /// What stops the directories from being known.
 #[derive(Debug, thiserror::Error)]
 pub enum DirsError {

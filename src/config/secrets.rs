@@ -60,10 +60,25 @@ impl Secrets {
         Self { place, dir, owner }
     }
 
-    /// Decides where a new profile's secrets go: the keyring if wanted and there, otherwise files.
-    pub async fn choose(want_keyring: bool, dir: PathBuf, owner: String) -> Self {
-        let there = want_keyring && bus_may_be_there() && in_thread(PROBE, || probe(&owner_probe())).await.is_ok();
-        Self { place: if there { Place::Keyring } else { Place::Files }, dir, owner }
+    /// Decides where a new profile's secrets go: the keyring if wanted and there, otherwise files. Where it was wanted and is
+    /// not used, the second value says so in words for a person.
+    pub async fn choose(want_keyring: bool, dir: PathBuf, owner: String) -> (Self, Option<String>) {
+        let why_not = if !want_keyring {
+            None
+        } else if !bus_may_be_there() {
+            Some("this system has no keyring that can be reached".to_owned())
+        } else {
+            match in_thread(PROBE, || probe(&owner_probe())).await {
+                Ok(()) => return (Self { place: Place::Keyring, dir, owner }, None),
+                Err(SecretError::KeyringTimeout) => Some("the system's keyring does not answer; it may be locked".to_owned()),
+                Err(error) => {
+                    tracing::info!(%error, "the keyring is not used");
+                    Some("the system's keyring cannot be used".to_owned())
+                }
+            }
+        };
+        let note = why_not.map(|why| format!("The keys of this profile are in files that only you can read ({}): {why}.", dir.display()));
+        (Self { place: Place::Files, dir, owner }, note)
     }
 
     /// Where they are.
@@ -192,8 +207,8 @@ mod tests {
     #[tokio::test]
     async fn without_a_keyring_secrets_are_in_private_files() {
         let dir = tempfile::tempdir().unwrap();
-        let secrets = Secrets::choose(false, dir.path().join("secrets"), "id".to_owned()).await;
-        assert_eq!(secrets.place(), Place::Files);
+        let (secrets, note) = Secrets::choose(false, dir.path().join("secrets"), "id".to_owned()).await;
+        assert_eq!((secrets.place(), note), (Place::Files, None), "nobody asked for a keyring");
         assert!(secrets.get("session").await.unwrap().is_none());
         secrets.set("session", &Secret::new("s3cret".to_owned())).await.unwrap();
         assert_eq!(secrets.get("session").await.unwrap().unwrap().expose(), "s3cret");

@@ -73,6 +73,7 @@ pub(super) async fn start(listeners: &Listeners, router: Router, tasks: &Tasks) 
 }
 
 fn bind_socket(path: &Path) -> std::io::Result<UnixListener> {
+    let path = &crate::base::sockets::place(path)?;
     // The caller holds the data directory's lock, so a socket file that exists has no owner any more.
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),

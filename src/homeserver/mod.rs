@@ -166,7 +166,7 @@ impl Homeserver {
             tracing::warn!("some requests did not finish in time and were dropped");
         }
         if let Some(path) = &self.socket
-            && let Err(error) = std::fs::remove_file(path)
+            && let Err(error) = crate::base::sockets::remove(path)
             && error.kind() != std::io::ErrorKind::NotFound
         {
             tracing::warn!(%error, path = %path.display(), "could not remove the socket");

@@ -31,6 +31,7 @@ actions! {
     CommandLine "command-line" "Start a / command in the composer.",
     Dismiss "dismiss" "Put away the notice at the bottom.",
     Reconnect "reconnect" "Try the connection now.",
+    SignInAgain "sign-in-again" "Sign in again after the server has ended the session.",
     SignOut "sign-out" "Sign out and delete this device's local data.",
 
     SwitchRoom "switch-room" "Go to a room or person by name.",

@@ -35,6 +35,11 @@ pub enum Purpose {
     Redact(OwnedRoomId, ItemId),
     /// Sign out.
     SignOut,
+    /// Sign in again after the server has ended the session.
+    SignInAgain {
+        /// As a new device, since the old one is gone from the server.
+        new_device: bool,
+    },
 }
 
 /// What choosing a row of a picker means.

@@ -15,6 +15,7 @@ use super::{
     super::exit::{Exit, Failure},
     LINE_BYTES, Reply, Request,
 };
+use crate::base::sockets;
 
 /// How long a process may take to accept.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,7 +28,7 @@ pub struct Connection(UnixStream);
 
 /// Connects, if a process serves this socket.
 pub async fn connect(path: &Path) -> Option<Connection> {
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(path)).await.ok()?;
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(sockets::find(path))).await.ok()?;
     connected.ok().map(Connection)
 }
 

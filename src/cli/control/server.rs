@@ -13,7 +13,7 @@ use super::{
     super::exit::{Exit, Failure},
     LINE_BYTES, Reply, Request,
 };
-use crate::base::Tasks;
+use crate::base::{Tasks, sockets};
 
 /// Connections at one time; further ones wait in the system's queue.
 const CONNECTIONS: usize = 16;
@@ -58,17 +58,18 @@ impl Replies {
 /// # Errors
 /// When the socket cannot be made.
 pub fn serve<H: Handler>(path: &Path, handler: Arc<H>, tasks: &Tasks) -> io::Result<()> {
-    match std::fs::remove_file(path) {
+    let place = sockets::place(path)?;
+    match std::fs::remove_file(&place) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let listener = UnixListener::bind(&place)?;
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o600))?;
     let (owner, path) = (tasks.clone(), path.to_path_buf());
     tasks.spawn("control", async move {
         accept(&listener, &handler, &owner).await;
         // A missing file tells the next one sooner than a refused connection does.
-        if let Err(error) = std::fs::remove_file(&path) {
+        if let Err(error) = sockets::remove(&path) {
             tracing::debug!(%error, path = %path.display(), "the control socket could not be removed");
         }
     });

@@ -155,6 +155,8 @@ pub enum ItemKind {
     ReadMarker,
     /// The room's first event is above the next item.
     TimelineStart,
+    /// Messages between the items around this one have not been loaded, and cannot be until the server is reached.
+    Gap,
     /// A message.
     Message(Message),
     /// A message that was redacted.

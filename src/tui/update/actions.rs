@@ -1,6 +1,6 @@
 //! What every action does.
 
-use super::{Effects, ask, composer, dialogs, error, info, quit, rooms, timeline};
+use super::{Effects, again, ask, composer, dialogs, error, info, quit, rooms, timeline};
 use crate::{
     client::{command::Command, view::Membership},
     tui::{
@@ -64,6 +64,7 @@ fn dialog(model: &mut Model, action: Action, fx: &mut Effects) -> bool {
         Action::Members => dialogs::members(model),
         Action::RoomInfo => dialogs::room_info(model),
         Action::LeaveRoom => dialogs::leave(model),
+        Action::SignInAgain => again::open(model),
         Action::SignOut => dialogs::sign_out(model),
         Action::AcceptInvite => rooms::accept(model, fx),
         Action::DeclineInvite => rooms::decline(model),

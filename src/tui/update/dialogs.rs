@@ -2,7 +2,7 @@
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomOrAliasId, UserId};
 
-use super::{Effects, actions, ask, error, info, slash::user_ids, ticket};
+use super::{Effects, actions, again, ask, error, info, slash::user_ids, ticket};
 use crate::{
     client::{
         command::{Command, NewRoom, Setup, Ticket},
@@ -198,6 +198,7 @@ pub(super) fn submit(model: &mut Model, layer: &mut FormLayer, fx: &mut Effects)
             ask(fx, Command::SetDisplayName { ticket, name });
             Ok(ticket)
         }
+        Purpose::SignInAgain { new_device } => return again::submit(layer, new_device, fx),
         Purpose::Leave(_) | Purpose::Decline(_) | Purpose::Redact(..) | Purpose::SignOut => return,
     };
     match outcome {

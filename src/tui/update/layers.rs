@@ -1,6 +1,6 @@
 //! Input for dialogs and pickers: the topmost layer takes it.
 
-use super::{Effects, actions, ask, composer, dialogs, rooms};
+use super::{Effects, actions, again, ask, composer, dialogs, rooms};
 use crate::{
     client::command::Command,
     tui::{
@@ -164,7 +164,7 @@ fn form_key(model: &mut Model, mut layer: Box<FormLayer>, key: Key, action: Opti
     match layer.form.key(key, action) {
         FormKey::Cancel => {
             layer.form.busy = None;
-            dialogs::keep(model, *layer);
+            again::cancelled(model, *layer);
             return None;
         }
         FormKey::Submit if layer.ticket.is_none() => dialogs::submit(model, &mut layer, fx),

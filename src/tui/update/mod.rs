@@ -1,6 +1,7 @@
 //! What every message does to the model. Pure: the same model and message give the same model and effects.
 
 pub mod actions;
+mod again;
 mod complete;
 mod composer;
 mod dialogs;
@@ -49,7 +50,12 @@ pub fn update(model: &mut Model, msg: Msg) -> Effects {
         Msg::Drafts(drafts) => snapshots::drafts(model, &drafts),
         Msg::Tick => tick(model, &mut fx),
         Msg::Refused(command) => refused(model, command),
-        Msg::SetupRefused(_) => welcome::failed(model, "homeroom is still busy with the step before; try again in a moment".to_owned()),
+        Msg::SetupRefused(_) => {
+            let reason = "homeroom is still busy with the step before; try again in a moment";
+            if !again::failed(model, reason) {
+                welcome::failed(model, reason.to_owned());
+            }
+        }
         Msg::PasteFailed(ticket, reason) => updates::failed(model, ticket, &reason, &mut fx),
         Msg::Files(candidates, typed) => complete::files(model, &typed, candidates, &mut fx),
         Msg::Theme(Ok(theme)) => {
@@ -118,6 +124,7 @@ fn refused(model: &mut Model, command: Command) {
         Command::MarkRead { .. } => model.marked = None,
         Command::Typing { .. } => model.typing = None,
         Command::LoadOlder { .. } => model.view.asked = None,
+        Command::LoadOlderInThread { .. } => model.thread_view.asked = None,
         Command::OpenRoom(room) => {
             // Asked again with the next tick: the screen already shows the room.
             model.wanted = room;

@@ -4,11 +4,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use ruma::OwnedRoomId;
 
-use super::{Effects, ask, info, rooms as open_rooms};
+use super::{Effects, again, ask, info, rooms as open_rooms};
 use crate::{
     client::{
         command::Command,
-        view::{Item, ItemId, Membership, Pagination, RoomList, SessionView, Timeline},
+        view::{Item, ItemId, ItemKind, Membership, Pagination, RoomList, SessionView, Timeline},
     },
     tui::{
         composer::Composer,
@@ -21,7 +21,8 @@ const OLDER: u16 = 50;
 const OLDER_FAST: u16 = 500;
 
 pub(super) fn session(model: &mut Model, session: SessionView) {
-    model.session = session;
+    let before = std::mem::replace(&mut model.session, session);
+    again::offer(model, &before.connection);
 }
 
 pub(super) fn rooms(model: &mut Model, rooms: RoomList, fx: &mut Effects) {
@@ -90,6 +91,9 @@ pub(super) fn drawn(model: &mut Model, fx: &mut Effects) {
     }
     let Some(timeline) = model.open_timeline().cloned() else { return };
     older(&mut model.view, &timeline, fx);
+    if let Some(thread) = model.open_thread().cloned() {
+        older(&mut model.thread_view, &thread, fx);
+    }
     read(model, &timeline, fx);
 }
 
@@ -114,12 +118,17 @@ fn older(view: &mut TimelineView, timeline: &Timeline, fx: &mut Effects) {
     if let Some(seek) = &mut view.seek {
         seek.attempts = seek.attempts.saturating_sub(1);
     }
-    ask(fx, Command::LoadOlder { count: if fast { OLDER_FAST } else { OLDER } });
+    let count = if fast { OLDER_FAST } else { OLDER };
+    ask(fx, if timeline.thread_root.is_some() { Command::LoadOlderInThread { count } } else { Command::LoadOlder { count } });
 }
 
 /// The end of the conversation is on screen, in a window that has the focus: it is read.
 fn read(model: &mut Model, timeline: &Timeline, fx: &mut Effects) {
     let Some(newest) = timeline.items.last() else { return };
+    if newest.kind == ItemKind::Gap {
+        // What came last is not on screen: it is not even loaded.
+        return;
+    }
     let covered = !model.layers.is_empty();
     if !model.view.at_bottom || !model.focused || covered || model.view.height == 0 {
         return;

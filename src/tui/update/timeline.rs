@@ -152,13 +152,15 @@ pub(super) fn first_unread(model: &mut Model) {
 }
 
 pub(super) fn load_older(model: &mut Model, fx: &mut Effects) {
-    match model.open_timeline().map(|timeline| &timeline.back) {
+    match model.active_timeline().map(|timeline| &timeline.back) {
         None => error(model, "no room is open"),
+        Some(Pagination::AtStart) if model.thread_root.is_some() => info(model, "this is the beginning of the thread"),
         Some(Pagination::AtStart) => info(model, "this is the beginning of the conversation"),
         Some(Pagination::Loading) => {}
         Some(Pagination::Idle | Pagination::Failed { .. }) => {
-            model.view.asked = None;
-            ask(fx, Command::LoadOlder { count: 50 });
+            model.active_view_mut().asked = None;
+            let in_thread = model.thread_root.is_some();
+            ask(fx, if in_thread { Command::LoadOlderInThread { count: 50 } } else { Command::LoadOlder { count: 50 } });
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use ruma::OwnedRoomId;
 
-use super::{Effects, dialogs, error, info, rooms, welcome};
+use super::{Effects, again, dialogs, error, info, rooms, welcome};
 use crate::{
     client::{
         command::{Draft, Ticket},
@@ -17,10 +17,22 @@ use crate::{
 
 pub(super) fn update(model: &mut Model, update: Update, fx: &mut Effects) {
     match update {
-        Update::SignedIn => welcome::signed_in(model),
+        Update::SignedIn => {
+            welcome::signed_in(model);
+            again::signed_in(model, fx);
+        }
         Update::SignedOut => welcome::signed_out(model),
-        Update::SetupFailed { reason } => welcome::failed(model, reason),
-        Update::SetupProgress { text } => welcome::progress(model, text),
+        Update::SetupFailed { reason } => {
+            if !again::failed(model, &reason) {
+                welcome::failed(model, reason);
+            }
+        }
+        Update::DeviceGone { text, recovery_key_kept } => again::device_gone(model, text, recovery_key_kept),
+        Update::SetupProgress { text } => {
+            if !again::progress(model, &text) {
+                welcome::progress(model, text);
+            }
+        }
         Update::Done(ticket) => done(model, ticket, fx),
         Update::RoomReady(ticket, room_id) => {
             let open = matches!(model.awaiting.remove(&ticket), Some(Awaiting::Action { open: true, .. }));

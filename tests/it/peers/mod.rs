@@ -3,5 +3,6 @@
 
 mod compare;
 mod differences;
+mod keyring;
 mod synapse;
 mod together;

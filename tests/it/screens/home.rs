@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::steps::{create_home, create_room, open, quit, send};
-use crate::support::{Home, Person, Terminal, http::Address, pty::key};
+use crate::support::{Home, Person, Terminal, eventually, http::Address, pty::key};
 
 #[test]
 fn a_message_is_still_there_after_a_restart() {
@@ -52,6 +52,24 @@ fn what_was_shown_as_sent_before_a_kill_is_there_once() {
         let timeline = text.lines().filter(|line| line.split('│').next_back().is_some_and(|right| right.contains(message)));
         assert_eq!(timeline.count(), 1, "{message} in\n{text}");
     }
+    quit(terminal);
+}
+
+#[test]
+fn the_open_room_is_open_again_after_a_kill() {
+    let home = Home::new();
+    let mut terminal = Terminal::start(&home, &[]);
+    create_home(&terminal, "ann");
+    create_room(&terminal, "Kitchen", "");
+    let file = home.path().join("state/default/open-room");
+    let kitchen = eventually("the open room to be written down", || std::fs::read_to_string(&file).ok());
+    create_room(&terminal, "Garden", "");
+    send(&terminal, "in the garden");
+    eventually("the next one to be written down", || std::fs::read_to_string(&file).ok().filter(|room| *room != kitchen));
+    terminal.kill();
+    let terminal = Terminal::start(&home, &[]);
+    terminal.wait_text("# Garden");
+    terminal.wait_text("in the garden");
     quit(terminal);
 }
 

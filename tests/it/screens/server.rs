@@ -77,6 +77,43 @@ fn a_wrong_password_is_told_and_the_form_keeps_the_rest() {
 }
 
 #[test]
+fn a_device_that_the_server_has_deleted_goes_on_as_a_new_one() {
+    let (server, home) = (Home::new(), Home::new());
+    let node = ServedNode::start(&server);
+    let mut people = [node.person("bob"), node.person("ann")];
+    room_with(&mut people, "Lounge", &["the last words"]);
+    room_with(&mut people, "Attic", &["dust and spiders"]);
+    login(&home, &node, &people[1]);
+    let terminal = Terminal::start(&home, &[]);
+    terminal.wait_text("online");
+    open(&terminal, "Lounge");
+    terminal.wait_text("the last words");
+    terminal.keys("half a thought");
+    terminal.wait_text("half a thought");
+    open(&terminal, "Attic");
+    terminal.wait_text("dust and spiders");
+    people[1].http.post("/_matrix/client/v3/logout/all", &serde_json::json!({})).ok();
+    terminal.wait_text("Sign in again");
+    terminal.keys("wrong");
+    terminal.keys(key::ENTER);
+    terminal.wait_text("wrong user name or password");
+    // The field has the keys again.
+    terminal.keys(&key::ctrl('u'));
+    terminal.keys(&people[1].password);
+    terminal.keys(key::ENTER);
+    terminal.wait_text("as a new device");
+    // The recovery key stays empty: nothing was encrypted.
+    terminal.keys(key::ENTER);
+    terminal.wait_text("signed in again");
+    terminal.wait_text("online");
+    terminal.wait_text("dust and spiders");
+    open(&terminal, "Lounge");
+    terminal.wait_text("half a thought");
+    send(&terminal, ", finished");
+    quit(terminal);
+}
+
+#[test]
 fn a_server_that_is_not_there_or_talks_nonsense_is_told_in_words() {
     let home = Home::new();
     let terminal = Terminal::start(&home, &[]);

@@ -83,6 +83,12 @@ impl Running {
         until(&mut self.link.rooms, |list| list.rows.iter().any(|row| found(row))).await
     }
 
+    pub async fn thread(&mut self, what: impl Fn(&Timeline) -> bool) -> Result<Timeline> {
+        until(&mut self.link.thread, |thread| thread.as_ref().is_some_and(&what)).await?;
+        let thread = self.link.thread.borrow().clone();
+        thread.context("a thread")
+    }
+
     pub async fn shows(&mut self, what: impl Fn(&Timeline) -> bool) -> Result<Timeline> {
         until(&mut self.link.timeline, |timeline| timeline.as_ref().is_some_and(&what)).await?;
         let timeline = self.link.timeline.borrow().clone();

@@ -3,12 +3,14 @@
 //! Nothing in here sleeps: whoever waits, waits for a condition with a deadline.
 
 pub mod client;
+pub mod conversation;
 pub mod fake;
 pub mod home;
 pub mod http;
 pub mod node;
 pub mod peers;
 pub mod proc;
+pub mod proxy;
 pub mod pty;
 pub mod wait;
 

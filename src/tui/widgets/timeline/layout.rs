@@ -64,6 +64,7 @@ pub fn lines(item: &Item, setting: Setting<'_>) -> Vec<Line<'static>> {
         }
         ItemKind::ReadMarker => vec![divider("new", '━', theme.style(Scope::Marker), setting.width)],
         ItemKind::TimelineStart => vec![divider("beginning of the conversation", '·', theme.style(Scope::Dim), setting.width)],
+        ItemKind::Gap => vec![divider("messages in between are not loaded yet", '╌', theme.style(Scope::Dim), setting.width)],
         ItemKind::State(change) => {
             let style = theme.style(Scope::State);
             block(item, setting, &[Paragraph::plain(format!("· {}", text::clean(&change.text)), style)], true)
