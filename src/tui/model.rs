@@ -134,7 +134,33 @@ pub struct Seek {
     pub event_id: OwnedEventId,
     /// How often to ask for more before giving up.
     pub attempts: u8,
+    /// It stood at the top of the screen, with this line first, and is to stand there again: nobody asked to go anywhere.
+    pub place: Option<usize>,
 }
+
+/// What the mouse may hit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hit {
+    /// Nothing; hides what is below.
+    Nothing,
+    /// A way to begin, on the welcome screen.
+    Way(usize),
+    /// A field of the topmost form; one past the last is the button.
+    Field(usize),
+    /// A row of the topmost picker, counted among those that match.
+    Row(usize),
+    /// Yes or no.
+    Answer(bool),
+    /// Accepts or declines the open invitation.
+    Invitation(bool),
+    /// An item of the timeline.
+    Item(u64),
+    /// The composer.
+    Composer,
+}
+
+/// What the mouse may hit and where, what lies on top last.
+pub type Hits = Vec<(Rect, Hit)>;
 
 /// How one timeline is looked at.
 #[derive(Debug, Default)]
@@ -153,6 +179,9 @@ pub struct TimelineView {
     pub to_start: bool,
     /// Going to an event that is not loaded.
     pub seek: Option<Seek>,
+    /// What was read before the client half let go of it (after a gap, it begins anew from the newest message). Shown until
+    /// the place is found again.
+    pub held: Option<Timeline>,
     /// The first item and the count when older history was last asked for, so that it is asked once.
     pub asked: Option<(u64, usize)>,
     /// The newest item when the end was last on screen.
@@ -284,6 +313,10 @@ pub struct Model {
     pub quitting: bool,
     /// The screen as it was last drawn.
     pub screen_area: Rect,
+    /// Parts of it whose lines may have moved up or down since the drawing before.
+    pub scrolls: Vec<Rect>,
+    /// What the mouse may hit.
+    pub hits: Hits,
 }
 
 impl Model {
@@ -328,6 +361,8 @@ impl Model {
             utc_offset,
             quitting: false,
             screen_area: Rect::default(),
+            scrolls: Vec::new(),
+            hits: Vec::new(),
         }
     }
 
