@@ -83,7 +83,7 @@ actions! {
 
     Up "up" "Select the previous row or message; in the composer, move up a line or, when it is empty, edit your last message.",
     Down "down" "Select the next row or message; in the composer, move down a line.",
-    Open "open" "Open the selected room; on a reply, go to the message it answers.",
+    Open "open" "Open the selected room; on a reply, go to the message it answers; on folded changes, show them.",
     Reply "reply" "Reply to the selected message.",
     Edit "edit" "Edit the selected message of yours.",
     EditLast "edit-last" "Edit your last message.",
@@ -97,7 +97,7 @@ actions! {
     OpenThread "open-thread" "Open the thread of the selected message.",
     CloseThread "close-thread" "Close the thread.",
     Download "download" "Save the selected message's file.",
-    Reveal "reveal" "Show or hide spoilers of the selected message.",
+    Reveal "reveal" "Show or hide what the selected message hides: spoilers, or the changes that a line stands for.",
 
     Send "send" "Send the message, or run the / command.",
     Newline "newline" "Start a new line.",

@@ -3,11 +3,11 @@
 use ratatui::{buffer::Buffer, layout::Rect, text::Line};
 
 use crate::{
-    client::view::{Pagination, Timeline},
+    client::view::{ItemKind, Pagination, SendState, Timeline},
     tui::{
         action::Action,
         keymap::Context,
-        model::{Focus, Level, Model, TimelineView},
+        model::{Focus, Hit, Level, Model, Motion, TimelineView},
         text::{self, Paragraph},
         theme::Scope,
         widgets::{self, composer, put, put_right, room_list, status, timeline},
@@ -131,6 +131,7 @@ fn room(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
         lower_line(model, Rect { y: above.bottom() - 1, height: 1, ..above }, buf);
     }
     timelines(model, body, buf);
+    model.hits.push((place, Hit::Composer));
     let theme = std::sync::Arc::clone(&model.theme);
     let placeholder = placeholder(model);
     let leave = key_in(model, Action::Cancel, Context::Composer);
@@ -157,7 +158,12 @@ fn placeholder(model: &Model) -> String {
     if model.thread_root.is_some() {
         return "reply in this thread".to_owned();
     }
-    if model.open_row().is_some_and(|row| row.encrypted) { "write an encrypted message".to_owned() } else { "write a message".to_owned() }
+    let what = if model.open_row().is_some_and(|row| row.encrypted) { "write an encrypted message" } else { "write a message" };
+    let key = model.keymap.keys_of(Action::FocusComposer, &[Context::Timeline]);
+    match key.filter(|_| model.keymap.is_modal() && model.focus != Focus::Composer) {
+        Some(key) => format!("{key} to {what}"),
+        None => what.to_owned(),
+    }
 }
 
 fn header(model: &Model, area: Rect, buf: &mut Buffer) {
@@ -182,7 +188,7 @@ fn header(model: &Model, area: Rect, buf: &mut Buffer) {
         x,
         area.y,
         left,
-        if encrypted { " ⚿ encrypted" } else { " not encrypted" },
+        if encrypted { "  encrypted" } else { "  not encrypted" },
         theme.style(if encrypted { Scope::Ok } else { Scope::Dim }),
     );
     if let Some(topic) = details.and_then(|details| details.topic.as_ref()) {
@@ -196,6 +202,10 @@ fn header(model: &Model, area: Rect, buf: &mut Buffer) {
 /// A line across with words in it: no place is taken when they come and go, so nothing jumps.
 fn rule(model: &Model, area: Rect, words: &str, scope: Scope, focused: bool, buf: &mut Buffer) {
     let line = model.theme.style(if focused { Scope::BorderFocus } else { Scope::Border });
+    // The line that it starts from, where there is one.
+    if let Some(cell) = area.x.checked_sub(1).and_then(|x| buf.cell_mut((x, area.y))).filter(|cell| cell.symbol() == "│") {
+        cell.set_symbol("├");
+    }
     for x in area.left()..area.right() {
         put(buf, x, area.y, 1, "─", line);
     }
@@ -226,7 +236,7 @@ fn lower_line(model: &Model, area: Rect, buf: &mut Buffer) {
         (typing, Scope::Accent)
     } else if !view.at_bottom && model.open.is_some() && view.height > 0 {
         (format!("scrolled up ({} to the newest)", model.key(Action::Bottom)), Scope::Dim)
-    } else if model.focus == Focus::Timeline && view.selected.is_some() {
+    } else if model.focus == Focus::Timeline && model.selected_item().is_some() {
         (selection_hint(model), Scope::Dim)
     } else {
         (String::new(), Scope::Dim)
@@ -235,8 +245,16 @@ fn lower_line(model: &Model, area: Rect, buf: &mut Buffer) {
 }
 
 fn selection_hint(model: &Model) -> String {
-    let hints =
-        [(Action::Reply, "reply"), (Action::React, "react"), (Action::Edit, "edit"), (Action::Copy, "copy"), (Action::Redact, "remove")];
+    if model.selected_item().is_some_and(|item| matches!(item.kind, ItemKind::State(_))) {
+        let key = model.keymap.keys_of(Action::Reveal, &[Context::Timeline]).unwrap_or_default();
+        return format!("{key} shows or hides the changes");
+    }
+    let unsent = model.selected_item().is_some_and(|item| item.send_state != SendState::Sent);
+    let hints: &[(Action, &str)] = if unsent {
+        &[(Action::Retry, "send again"), (Action::Discard, "discard"), (Action::Copy, "copy")]
+    } else {
+        &[(Action::Reply, "reply"), (Action::React, "react"), (Action::Edit, "edit"), (Action::Copy, "copy"), (Action::Redact, "remove")]
+    };
     let parts: Vec<String> = hints
         .iter()
         .filter_map(|(action, word)| model.keymap.keys_of(*action, &[Context::Timeline]).map(|key| format!("{key} {word}")))
@@ -284,7 +302,11 @@ fn thread(model: &mut Model, area: Rect, buf: &mut Buffer) {
 }
 
 fn one_timeline(model: &mut Model, in_thread: bool, area: Rect, buf: &mut Buffer) {
-    let timeline = if in_thread { model.open_thread().cloned() } else { model.open_timeline().cloned() };
+    if model.view.seek.is_none() || model.view.motions.contains(&Motion::Bottom) {
+        model.view.held = None;
+    }
+    let now = if in_thread { model.open_thread() } else { model.view.held.as_ref().or_else(|| model.open_timeline()) };
+    let timeline = now.cloned();
     let Some(timeline) = timeline else {
         put(buf, area.x + 1, area.y + area.height / 2, area.width.saturating_sub(1), "loading messages…", model.theme.style(Scope::Dim));
         return;
@@ -293,6 +315,7 @@ fn one_timeline(model: &mut Model, in_thread: bool, area: Rect, buf: &mut Buffer
         let words = if timeline.back == Pagination::AtStart { "no messages yet: write the first one" } else { "loading messages…" };
         put(buf, area.x + 1, area.y + area.height / 2, area.width.saturating_sub(1), words, model.theme.style(Scope::Dim));
     }
+    model.scrolls.push(area);
     let theme = std::sync::Arc::clone(&model.theme);
     let (retry, discard) = (key_in(model, Action::Retry, Context::Timeline), key_in(model, Action::Discard, Context::Timeline));
     let look = timeline::Look {
@@ -302,8 +325,15 @@ fn one_timeline(model: &mut Model, in_thread: bool, area: Rect, buf: &mut Buffer
         focused: model.focus == Focus::Timeline && model.layers.is_empty(),
         keys: (&retry, &discard),
     };
+    let mut hits = std::mem::take(&mut model.hits);
     let view: &mut TimelineView = if in_thread { &mut model.thread_view } else { &mut model.view };
-    timeline::draw(&timeline, view, &mut model.layouts, look, area, buf);
+    let before = hits.len();
+    timeline::draw(&timeline, view, &mut model.layouts, look, area, buf, &mut hits);
+    // The main timeline beside an open thread has no selection of its own.
+    if !in_thread && model.thread_root.is_some() {
+        hits.truncate(before);
+    }
+    model.hits = hits;
 }
 
 fn start_page(model: &Model, area: Rect, buf: &mut Buffer) {
@@ -327,9 +357,9 @@ fn start_page(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-fn invitation(model: &Model, area: Rect, buf: &mut Buffer) {
-    let theme = &model.theme;
-    let Some(row) = model.open_row() else { return };
+fn invitation(model: &mut Model, area: Rect, buf: &mut Buffer) {
+    let theme = std::sync::Arc::clone(&model.theme);
+    let Some(row) = model.open_row().cloned() else { return };
     let Some(invite) = &row.invite else { return };
     let who = format!("{} ({})", text::one_line(&invite.inviter_name), invite.inviter);
     let what = if invite.is_direct { format!("{who} wants to chat with you.") } else { format!("{who} invites you to this room.") };
@@ -347,12 +377,23 @@ fn invitation(model: &Model, area: Rect, buf: &mut Buffer) {
     let encrypted = if row.encrypted { "The room is encrypted." } else { "The room is not known to be encrypted." };
     paragraphs.push(Paragraph::plain(encrypted, theme.style(Scope::Dim)));
     paragraphs.push(Paragraph::plain("", theme.style(Scope::Text)));
-    let key = |action| model.keymap.keys_of(action, &[Context::Rooms]).unwrap_or_default();
-    let keys = format!("{} accepts, {} declines. Nobody sees that you looked.", key(Action::AcceptInvite), key(Action::DeclineInvite));
-    paragraphs.push(Paragraph::plain(keys, theme.style(Scope::Accent)));
+    paragraphs.push(Paragraph::plain("Nobody sees that you looked.", theme.style(Scope::Dim)));
     let place = widgets::inset(area, 2, u16::from(area.height > 10));
-    let lines = paragraphs.iter().flat_map(|p| text::wrap(p, usize::from(place.width.max(1))));
-    for (line, y) in lines.zip(place.top()..place.bottom()) {
-        buf.set_line(place.x, y, &line, place.width);
+    // The buttons keep their line however long the reason is.
+    let text = Rect { height: place.height.saturating_sub(1), ..place };
+    let lines: Vec<Line<'_>> = paragraphs.iter().flat_map(|p| text::wrap(p, usize::from(place.width.max(1)))).collect();
+    let used = u16::try_from(lines.len()).unwrap_or(u16::MAX).min(text.height);
+    for (line, y) in lines.iter().zip(text.top()..text.bottom()) {
+        buf.set_line(place.x, y, line, place.width);
+    }
+    let y = (place.y + used + 1).min(place.bottom().saturating_sub(1));
+    let mut x = place.x;
+    for (action, word, yes) in [(Action::AcceptInvite, "Accept", true), (Action::DeclineInvite, "Decline", false)] {
+        let key = model.keymap.keys_of(action, &[Context::Rooms]).unwrap_or_default();
+        let start = x;
+        x = put(buf, x, y, place.right().saturating_sub(x), &format!("[ {word} ]"), theme.style(Scope::Accent));
+        x = put(buf, x + 1, y, place.right().saturating_sub(x + 1), &key, theme.style(Scope::Key));
+        model.hits.push((Rect { x: start, y, width: x - start, height: 1 }, Hit::Invitation(yes)));
+        x += 3;
     }
 }

@@ -163,8 +163,12 @@ fn cancel(model: &mut Model, fx: &mut Effects) {
         focus(model, Focus::Timeline);
     } else if model.thread_root.is_some() {
         timeline::close_thread(model, fx);
-    } else {
+    } else if !model.keymap.is_modal() {
         focus(model, Focus::Composer);
+    } else if model.focus == Focus::Timeline {
+        model.active_view_mut().selected = None;
+    } else {
+        focus(model, Focus::Timeline);
     }
 }
 
@@ -202,7 +206,8 @@ fn scrolling(model: &mut Model, action: Action, fx: &mut Effects) -> bool {
     let select = model.focus == Focus::Timeline;
     let view = model.active_view_mut();
     view.to_start = false;
-    view.seek = None;
+    // Looking for a message is over; finding back to what was read goes on, unless that is what is left.
+    view.seek = view.seek.take().filter(|seek| seek.place.is_some() && motion != Motion::Bottom);
     view.motions.push(motion);
     // The selection goes along, so that it is never off the screen for long.
     if select && motion == Motion::Bottom {

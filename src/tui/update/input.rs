@@ -7,7 +7,7 @@ use crate::tui::{
     action::Action,
     keymap::Lookup,
     keys::Key,
-    model::{Focus, Model, Motion, Screen},
+    model::{Focus, Hit, Model, Motion, Screen},
     text,
 };
 
@@ -121,7 +121,7 @@ fn filter(model: &mut Model, key: Key, action: Option<Action>) {
     }
 }
 
-/// The wheel scrolls, a click chooses.
+/// The wheel scrolls what is below it, a click chooses.
 pub(super) fn mouse(model: &mut Model, event: MouseEvent, fx: &mut Effects) {
     let lines = match event.kind {
         MouseEventKind::ScrollUp => -3,
@@ -131,15 +131,36 @@ pub(super) fn mouse(model: &mut Model, event: MouseEvent, fx: &mut Effects) {
     };
     if !model.layers.is_empty() {
         layers::scroll(model, lines);
+    } else if model.screen == Screen::Main && over_rooms(model, event) {
+        let rows = if lines < 0 { Action::Up } else { Action::Down };
+        super::rooms::move_selection(model, rows, fx);
     } else if model.screen == Screen::Main {
         model.active_view_mut().to_start = false;
         model.active_view_mut().motions.push(Motion::Lines(lines));
     }
 }
 
+fn over_rooms(model: &Model, event: MouseEvent) -> bool {
+    let areas = crate::tui::screens::main::areas(model, model.screen_area);
+    areas.rooms.is_some_and(|area| area.contains((event.column, event.row).into()))
+}
+
 fn click(model: &mut Model, x: u16, y: u16, fx: &mut Effects) {
-    if !model.layers.is_empty() || model.screen != Screen::Main {
-        return;
+    let hit = model.hits.iter().rev().find(|(area, _)| area.contains((x, y).into())).map(|(_, hit)| hit.clone());
+    if let Some(hit) = &hit
+        && !model.layers.is_empty()
+    {
+        return layers::click(model, hit, fx);
+    }
+    if model.screen == Screen::Welcome {
+        return hit.iter().for_each(|hit| welcome::click(model, hit, fx));
+    }
+    match hit {
+        Some(Hit::Invitation(true)) => return super::rooms::accept(model, fx),
+        Some(Hit::Invitation(false)) => return super::rooms::decline(model),
+        Some(Hit::Composer) => return actions::focus(model, Focus::Composer),
+        Some(Hit::Item(unique)) => return super::timeline::click(model, unique),
+        _ => {}
     }
     let areas = crate::tui::screens::main::areas(model, model.screen_area);
     let hit = |area: ratatui::layout::Rect| area.contains((x, y).into());
@@ -149,7 +170,5 @@ fn click(model: &mut Model, x: u16, y: u16, fx: &mut Effects) {
             model.pane.selected = Some(room_id.clone());
             super::rooms::open(model, room_id, fx);
         }
-    } else if areas.room.is_some_and(hit) && !model.invitation_open() {
-        model.focus = Focus::Composer;
     }
 }

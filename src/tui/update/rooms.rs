@@ -17,7 +17,7 @@ pub(super) fn open(model: &mut Model, room_id: OwnedRoomId, fx: &mut Effects) {
     model.wanted = None;
     model.pane.selected = Some(room_id.clone());
     if model.open.as_ref() == Some(&room_id) {
-        model.focus = if model.invitation_open() { Focus::Timeline } else { Focus::Composer };
+        model.focus = opened(model);
         return;
     }
     leave_screen(model, fx);
@@ -30,7 +30,12 @@ pub(super) fn open(model: &mut Model, room_id: OwnedRoomId, fx: &mut Effects) {
     if !invited {
         model.composers.entry(room_id).or_default();
     }
-    model.focus = if invited { Focus::Timeline } else { Focus::Composer };
+    model.focus = opened(model);
+}
+
+/// Who has the keys when a room has been opened.
+fn opened(model: &Model) -> Focus {
+    if model.invitation_open() || model.keymap.is_modal() { Focus::Timeline } else { Focus::Composer }
 }
 
 /// What has to happen before another room, or none, is shown.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use ruma::OwnedRoomId;
 
-use super::{Effects, ask, info, rooms as open_rooms};
+use super::{Effects, ask, info, rooms as open_rooms, timeline::SEEK_ATTEMPTS};
 use crate::{
     client::{
         command::Command,
@@ -12,7 +12,7 @@ use crate::{
     },
     tui::{
         composer::Composer,
-        model::{Focus, Model, Motion, Screen, TimelineView},
+        model::{Anchor, Focus, Model, Motion, Screen, Seek, TimelineView},
     },
 };
 
@@ -54,9 +54,32 @@ pub(super) fn drafts(model: &mut Model, drafts: &Arc<HashMap<OwnedRoomId, String
 }
 
 pub(super) fn timeline(model: &mut Model, timeline: Option<Timeline>) {
+    let before = model.open_timeline().cloned();
     model.timeline = timeline;
     if let Some(timeline) = model.open_timeline().cloned() {
+        if let Some(before) = before {
+            hold(&mut model.view, before, &timeline);
+        }
         seek(model, &timeline);
+    }
+}
+
+/// Somebody reads further up, and the client half has begun anew from the newest message: what was read stays on screen
+/// until it is loaded again.
+fn hold(view: &mut TimelineView, before: Timeline, now: &Timeline) {
+    let Anchor::Top { unique, line, .. } = view.anchor else { return };
+    if view.held.is_some() || view.seek.is_some() || now.items.iter().any(|item| item.unique == unique) {
+        return;
+    }
+    let read = before.items.iter().skip_while(|item| item.unique != unique);
+    let event = read.enumerate().find_map(|(at, item)| match &item.id {
+        Some(ItemId::Event(event_id)) => Some((event_id.clone(), if at == 0 { line } else { 0 })),
+        _ => None,
+    });
+    if let Some((event_id, line)) = event {
+        view.seek = Some(Seek { event_id, attempts: SEEK_ATTEMPTS, place: Some(line) });
+        view.held = Some(before);
+        view.asked = None;
     }
 }
 
@@ -66,6 +89,11 @@ fn seek(model: &mut Model, timeline: &Timeline) {
     if let Some(item) = find(timeline, &wanted.event_id) {
         let unique = item.unique;
         model.view.seek = None;
+        if let Some(line) = wanted.place {
+            model.view.held = None;
+            model.view.anchor = Anchor::Top { unique, line, timestamp_ms: item.timestamp_ms };
+            return;
+        }
         model.view.selected = Some(unique);
         model.focus = Focus::Timeline;
         model.view.motions.push(Motion::At(unique));
@@ -74,6 +102,9 @@ fn seek(model: &mut Model, timeline: &Timeline) {
     let over = wanted.attempts == 0 || timeline.back == Pagination::AtStart;
     if over && timeline.back != Pagination::Loading {
         model.view.seek = None;
+        if model.view.held.take().is_some() {
+            return;
+        }
         info(model, "that message is not in the history that can be loaded");
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         effect::Effect,
         form::{Form, FormKey},
         keys::Key,
-        model::{Focus, Model, Screen, TimelineView, WelcomePage},
+        model::{Focus, Hit, Model, Screen, TimelineView, WelcomePage},
         screens::welcome::{WAYS, fresh},
     },
 };
@@ -74,8 +74,27 @@ fn choose(model: &mut Model, fx: &mut Effects) {
     }
 }
 
+/// The mouse hit something of it.
+pub(super) fn click(model: &mut Model, hit: &Hit, fx: &mut Effects) {
+    match hit {
+        Hit::Way(way) => {
+            model.welcome.choice = *way;
+            choose(model, fx);
+        }
+        Hit::Field(index) => {
+            let outcome = page(model).map(|form| form.click(*index));
+            form_did(model, outcome, fx);
+        }
+        _ => {}
+    }
+}
+
 fn form(model: &mut Model, key: Key, action: Option<Action>, fx: &mut Effects) {
     let outcome = page(model).map(|form| form.key(key, action));
+    form_did(model, outcome, fx);
+}
+
+fn form_did(model: &mut Model, outcome: Option<FormKey>, fx: &mut Effects) {
     match outcome {
         Some(FormKey::Cancel) => model.welcome.page = WelcomePage::Menu,
         Some(FormKey::Changed(_)) => {

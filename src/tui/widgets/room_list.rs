@@ -136,9 +136,11 @@ fn draw_row(row: &RoomRow, state: State, theme: &Theme, (now_ms, offset): (u64, 
     };
     let x = put(buf, area.x, area.y, 1, pointer, theme.style(Scope::Accent));
     let x = put(buf, x, area.y, 2, mark(row), theme.style(Scope::Dim)) + 1;
-    let mut right = 0;
+    // One column stays free before the border.
+    let mut right = 1;
     if let Some((badge, scope)) = counts(row) {
-        right = put_right(buf, area, area.y, &badge, theme.style(scope)) + 1;
+        let place = Rect { width: area.width.saturating_sub(right), ..area };
+        right += put_right(buf, place, area.y, &badge, theme.style(scope)) + 1;
     }
     if let Some(last) = row.last.as_ref().filter(|_| area.width >= 22) {
         let time = clock::short(last.timestamp_ms, now_ms, offset);
@@ -146,11 +148,7 @@ fn draw_row(row: &RoomRow, state: State, theme: &Theme, (now_ms, offset): (u64, 
         right += put_right(buf, place, area.y, &time, theme.style(Scope::Time)) + 1;
     }
     let room = area.right().saturating_sub(x).saturating_sub(right);
-    let lock = if row.encrypted && room > 4 { 2 } else { 0 };
-    let x = put(buf, x, area.y, room - lock, &text::one_line(&row.name), style);
-    if lock > 0 {
-        put(buf, x, area.y, 2, " ⚿", theme.style(Scope::Dim));
-    }
+    put(buf, x, area.y, room, &text::one_line(&row.name), style);
     if area.height > 1 {
         put(buf, area.x + 3, area.y + 1, area.width.saturating_sub(4), &preview(row), theme.style(Scope::Dim));
     }

@@ -1,11 +1,14 @@
 //! One item to lines. Pure: the same item, width and theme give the same lines, which is what makes caching them right.
 
+use std::sync::Arc;
+
 use ratatui::{
     style::Style,
     text::{Line, Span},
 };
 use time::UtcOffset;
 
+use super::fold;
 use crate::{
     client::view::{Body, Item, ItemKind, Message, MessageKind, SendState},
     tui::{
@@ -83,6 +86,16 @@ pub fn lines(item: &Item, setting: Setting<'_>) -> Vec<Line<'static>> {
             person(item, setting, vec![Paragraph::plain(words, theme.style(Scope::Dim))])
         }
     }
+}
+
+/// One line for a run of changes.
+#[must_use]
+pub fn folded(first: &Item, run: &[Arc<Item>], setting: Setting<'_>) -> Vec<Line<'static>> {
+    let tail = format!(" ({} changes)", run.len());
+    // Two lines say enough; the rest is there for whoever opens it.
+    let room = (2 * setting.text_width()).saturating_sub(text::width(&tail) + 12);
+    let words = format!("▸ {}{tail}", text::fit(&fold::sentence(run), room));
+    block(first, setting, &[Paragraph::plain(words, setting.theme.style(Scope::State))], true)
 }
 
 fn divider(label: &str, fill: char, style: Style, width: u16) -> Line<'static> {
