@@ -54,7 +54,7 @@ actions! {
     JoinRoom "join-room" "Join a room by its alias or ID.",
     Invite "invite" "Invite somebody to the open room.",
     AcceptInvite "accept-invite" "Accept the selected invitation.",
-    DeclineInvite "decline-invite" "Decline the selected invitation.",
+    DeclineInvite "decline-invite" "Decline the selected invitation, or take back your request to join.",
     LeaveRoom "leave-room" "Leave the open room.",
     SetName "set-name" "Change the open room's name.",
     SetTopic "set-topic" "Change the open room's topic.",
@@ -79,6 +79,9 @@ actions! {
     Bottom "bottom" "Go to the newest message.",
     FirstUnread "first-unread" "Go to the first unread message.",
     LoadOlder "load-older" "Load older messages.",
+    Search "search" "Search the open conversation, as far as it is loaded.",
+    SearchOlder "search-older" "Go to the next older message that was searched for.",
+    SearchNewer "search-newer" "Go to the next newer message that was searched for.",
     MarkRead "mark-read" "Mark the open room as read.",
 
     Up "up" "Select the previous row or message; in the composer, move up a line or, when it is empty, edit your last message.",

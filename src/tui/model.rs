@@ -184,6 +184,11 @@ pub struct TimelineView {
     pub held: Option<Timeline>,
     /// The first item and the count when older history was last asked for, so that it is asked once.
     pub asked: Option<(u64, usize)>,
+    /// The first message that was new when the end came on screen. The line above it stays while the room is open, wherever
+    /// the server's marker goes.
+    pub first_unread: Option<u64>,
+    /// The end was on screen, and seen, at the last drawing: what comes then is no news.
+    pub watching: bool,
     /// The newest item when the end was last on screen.
     pub seen: Option<u64>,
     /// Messages below the screen that came since.
@@ -194,6 +199,19 @@ pub struct TimelineView {
     pub near_top: bool,
     /// Lines on screen at the last drawing.
     pub height: usize,
+}
+
+/// A search in the open conversation.
+#[derive(Debug)]
+pub struct Search {
+    /// What is searched for.
+    pub query: LineInput,
+    /// Its line has the keys.
+    pub typing: bool,
+    /// Where one was before: what stood on top, what was selected, who had the keys.
+    pub back: (Anchor, Option<u64>, Focus),
+    /// Which match is selected, and how many there are.
+    pub found: Option<(usize, usize)>,
 }
 
 /// The room list's own state.
@@ -273,6 +291,8 @@ pub struct Model {
     pub view: TimelineView,
     /// How the thread is looked at.
     pub thread_view: TimelineView,
+    /// A search in the open conversation.
+    pub search: Option<Search>,
     /// Laid-out items.
     pub layouts: Layouts,
     /// Composers with something in them, and the open room's.
@@ -281,6 +301,8 @@ pub struct Model {
     pub lone_composer: Composer,
     /// Notices, the newest last.
     pub notices: Vec<Notice>,
+    /// The step of setting up that a notice tells of.
+    pub progress: Option<String>,
     /// Commands that await their answer.
     pub awaiting: HashMap<Ticket, Awaiting>,
     /// The next ticket.
@@ -341,10 +363,12 @@ impl Model {
             pane: RoomsPane { previews: true, ..RoomsPane::default() },
             view: TimelineView::default(),
             thread_view: TimelineView::default(),
+            search: None,
             layouts: Layouts::default(),
             composers: HashMap::new(),
             lone_composer: Composer::default(),
             notices: Vec::new(),
+            progress: None,
             awaiting: HashMap::new(),
             next_ticket: 1,
             pressed: Vec::new(),
@@ -378,10 +402,16 @@ impl Model {
         self.open.as_ref().and_then(|open| self.row(open))
     }
 
-    /// True when an invitation is open.
+    /// True when a room is open that we are not in: an invitation, or one that we have asked to be let into.
     #[must_use]
     pub fn invitation_open(&self) -> bool {
-        self.open_row().is_some_and(|row| row.membership == Membership::Invited)
+        self.open_row().is_some_and(|row| matches!(row.membership, Membership::Invited | Membership::Knocked))
+    }
+
+    /// True while the search line has the keys.
+    #[must_use]
+    pub fn searching(&self) -> bool {
+        self.search.as_ref().is_some_and(|search| search.typing)
     }
 
     /// The composer that has the text.
@@ -453,7 +483,7 @@ impl Model {
     /// The keymap's contexts, the nearest first.
     #[must_use]
     pub fn contexts(&self) -> &'static [Context] {
-        if !self.layers.is_empty() || self.screen == Screen::Welcome || self.pane.filtering {
+        if !self.layers.is_empty() || self.screen == Screen::Welcome || self.pane.filtering || self.searching() {
             return &[Context::Dialog];
         }
         match self.focus {

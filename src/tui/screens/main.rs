@@ -2,6 +2,7 @@
 
 use ratatui::{buffer::Buffer, layout::Rect, text::Line};
 
+use super::outside;
 use crate::{
     client::view::{ItemKind, Pagination, SendState, Timeline},
     tui::{
@@ -114,7 +115,7 @@ fn room(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
         return None;
     }
     if model.invitation_open() {
-        invitation(model, area, buf);
+        outside::invitation(model, area, buf);
         return None;
     }
     let tall = composer::height(model.composer(), area.width, area.height).min(area.height);
@@ -122,13 +123,19 @@ fn room(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
     // Header, line, timeline, line, composer; the lines go first when there is no room.
     let above = Rect { height: area.height - tall, ..area };
     let lines = u16::from(above.height >= 4);
+    let mut searching = None;
     if above.height > 0 {
         header(model, widgets::row(above, 0), buf);
     }
     let body = Rect { y: above.y + (1 + lines).min(above.height), height: above.height.saturating_sub(1 + 2 * lines), ..above };
     if lines > 0 {
         upper_line(model, Rect { y: above.y + 1, height: 1, ..above }, buf);
-        lower_line(model, Rect { y: above.bottom() - 1, height: 1, ..above }, buf);
+        let place = Rect { y: above.bottom() - 1, height: 1, ..above };
+        if model.search.is_some() {
+            searching = search_line(model, place, buf);
+        } else {
+            lower_line(model, place, buf);
+        }
     }
     timelines(model, body, buf);
     model.hits.push((place, Hit::Composer));
@@ -141,7 +148,7 @@ fn room(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
     if focused && let Some(completion) = &model.composer().completion {
         composer::draw_completion(completion, &theme, place, area, buf);
     }
-    cursor.filter(|_| focused)
+    searching.or(cursor.filter(|_| focused))
 }
 
 fn key_in(model: &Model, action: Action, context: Context) -> String {
@@ -228,6 +235,26 @@ fn upper_line(model: &Model, area: Rect, buf: &mut Buffer) {
     rule(model, area, &words, scope, model.focus == Focus::Timeline, buf);
 }
 
+/// The line that is searched with, in the line above the composer. Gives the cursor's place while it has the keys.
+fn search_line(model: &Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
+    let search = model.search.as_ref()?;
+    rule(model, area, "", Scope::Dim, search.typing, buf);
+    let key = |action| key_in(model, action, Context::Timeline);
+    let found = match (search.found, search.query.text().trim().is_empty()) {
+        (_, true) => "type what to search for".to_owned(),
+        (Some((nth, all)), _) if search.typing => format!("{nth} of {all} (up older, enter stays)"),
+        (Some((nth, all)), _) => format!("{nth} of {all} ({} older, {} newer)", key(Action::SearchOlder), key(Action::SearchNewer)),
+        (None, _) => "nothing in what is loaded".to_owned(),
+    };
+    let right =
+        put_right(buf, Rect { width: area.width.saturating_sub(2), ..area }, area.y, &format!(" {found} "), model.theme.style(Scope::Dim));
+    let room = area.width.saturating_sub(right + 6);
+    let (shown, column) = search.query.view(usize::from(room));
+    let x = put(buf, area.x + 2, area.y, room.min(3), " / ", model.theme.style(Scope::Prompt));
+    put(buf, x, area.y, room, &format!("{shown} "), model.theme.style(Scope::Field));
+    search.typing.then(|| (x + u16::try_from(column).unwrap_or(0), area.y))
+}
+
 fn lower_line(model: &Model, area: Rect, buf: &mut Buffer) {
     let view = model.active_view();
     let (words, scope) = if view.new_below > 0 {
@@ -274,7 +301,7 @@ fn typing(timeline: Option<&Timeline>) -> Option<String> {
 
 fn timelines(model: &mut Model, area: Rect, buf: &mut Buffer) {
     let Some(open) = model.open.clone() else {
-        start_page(model, area, buf);
+        outside::start_page(model, area, buf);
         return;
     };
     if model.thread_root.is_none() {
@@ -334,66 +361,4 @@ fn one_timeline(model: &mut Model, in_thread: bool, area: Rect, buf: &mut Buffer
         hits.truncate(before);
     }
     model.hits = hits;
-}
-
-fn start_page(model: &Model, area: Rect, buf: &mut Buffer) {
-    let theme = &model.theme;
-    let rows = [
-        (Action::SwitchRoom, "go to a room or person"),
-        (Action::NextUnread, "go to what is unread"),
-        (Action::FocusRooms, "choose from the room list"),
-        (Action::CreateRoom, "create a room"),
-        (Action::StartDirect, "start a direct chat"),
-        (Action::JoinRoom, "join a room by name"),
-        (Action::Palette, "find any action"),
-        (Action::Help, "every key and command"),
-        (Action::Quit, "leave"),
-    ];
-    let tall = u16::try_from(rows.len()).unwrap_or(0);
-    let top = area.y + area.height.saturating_sub(tall) / 2;
-    for ((action, words), y) in rows.iter().zip(top..area.bottom()) {
-        put(buf, area.x + 2, y, area.width.saturating_sub(2).min(12), &model.key(*action), theme.style(Scope::Key));
-        put(buf, area.x + 15, y, area.width.saturating_sub(15), words, theme.style(Scope::Dim));
-    }
-}
-
-fn invitation(model: &mut Model, area: Rect, buf: &mut Buffer) {
-    let theme = std::sync::Arc::clone(&model.theme);
-    let Some(row) = model.open_row().cloned() else { return };
-    let Some(invite) = &row.invite else { return };
-    let who = format!("{} ({})", text::one_line(&invite.inviter_name), invite.inviter);
-    let what = if invite.is_direct { format!("{who} wants to chat with you.") } else { format!("{who} invites you to this room.") };
-    let mut paragraphs = vec![
-        Paragraph::plain(format!("✉ {}", text::one_line(&row.name)), theme.style(Scope::Title)),
-        Paragraph::plain("", theme.style(Scope::Text)),
-        Paragraph::plain(what, theme.style(Scope::Text)),
-    ];
-    if let Some(alias) = &row.alias {
-        paragraphs.push(Paragraph::plain(format!("Address: {alias}"), theme.style(Scope::Dim)));
-    }
-    if let Some(reason) = &invite.reason {
-        paragraphs.push(Paragraph::plain(format!("“{}”", text::one_line(reason)), theme.style(Scope::Quote)));
-    }
-    let encrypted = if row.encrypted { "The room is encrypted." } else { "The room is not known to be encrypted." };
-    paragraphs.push(Paragraph::plain(encrypted, theme.style(Scope::Dim)));
-    paragraphs.push(Paragraph::plain("", theme.style(Scope::Text)));
-    paragraphs.push(Paragraph::plain("Nobody sees that you looked.", theme.style(Scope::Dim)));
-    let place = widgets::inset(area, 2, u16::from(area.height > 10));
-    // The buttons keep their line however long the reason is.
-    let text = Rect { height: place.height.saturating_sub(1), ..place };
-    let lines: Vec<Line<'_>> = paragraphs.iter().flat_map(|p| text::wrap(p, usize::from(place.width.max(1)))).collect();
-    let used = u16::try_from(lines.len()).unwrap_or(u16::MAX).min(text.height);
-    for (line, y) in lines.iter().zip(text.top()..text.bottom()) {
-        buf.set_line(place.x, y, line, place.width);
-    }
-    let y = (place.y + used + 1).min(place.bottom().saturating_sub(1));
-    let mut x = place.x;
-    for (action, word, yes) in [(Action::AcceptInvite, "Accept", true), (Action::DeclineInvite, "Decline", false)] {
-        let key = model.keymap.keys_of(action, &[Context::Rooms]).unwrap_or_default();
-        let start = x;
-        x = put(buf, x, y, place.right().saturating_sub(x), &format!("[ {word} ]"), theme.style(Scope::Accent));
-        x = put(buf, x + 1, y, place.right().saturating_sub(x + 1), &key, theme.style(Scope::Key));
-        model.hits.push((Rect { x: start, y, width: x - start, height: 1 }, Hit::Invitation(yes)));
-        x += 3;
-    }
 }

@@ -4,6 +4,7 @@
 pub mod help;
 pub mod layer;
 pub mod main;
+mod outside;
 pub mod welcome;
 
 use ratatui::{buffer::Buffer, layout::Rect};

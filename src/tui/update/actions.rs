@@ -1,6 +1,6 @@
 //! What every action does.
 
-use super::{Effects, ask, composer, dialogs, error, info, quit, rooms, timeline};
+use super::{Effects, ask, composer, dialogs, error, info, quit, rooms, search, timeline};
 use crate::{
     client::{command::Command, view::Membership},
     tui::{
@@ -8,7 +8,7 @@ use crate::{
         composer::Mode,
         effect::Effect,
         layers::{Help, Layer},
-        model::{Focus, Model, Motion, Screen},
+        model::{Focus, Level, Model, Motion, Screen},
     },
 };
 
@@ -20,7 +20,12 @@ pub fn run(model: &mut Model, action: Action, fx: &mut Effects) {
     if model.focus == Focus::Composer && composer::act(model, action, fx) {
         return;
     }
-    if program(model, action, fx) || dialog(model, action, fx) || pane(model, action, fx) || scrolling(model, action, fx) {
+    if search::run(model, action, fx)
+        || program(model, action, fx)
+        || dialog(model, action, fx)
+        || pane(model, action, fx)
+        || scrolling(model, action, fx)
+    {
         return;
     }
     timeline::run(model, action, fx);
@@ -124,6 +129,7 @@ pub(super) fn focus(model: &mut Model, to: Focus) {
             timeline::select_visible(model);
         }
         Focus::Composer => {
+            model.search = None;
             model.view.selected = None;
             model.thread_view.selected = None;
             // An invitation has nothing to write to yet.
@@ -155,9 +161,13 @@ fn cancel(model: &mut Model, fx: &mut Effects) {
             return composer::changed(model, fx);
         }
     }
-    if !model.notices.is_empty() {
-        model.notices.clear();
-    } else if model.invitation_open() && model.focus != Focus::Rooms {
+    // What is wrong wants to be put away; the rest goes by the way.
+    let wrong = model.notices.iter().any(|notice| notice.level == Level::Error);
+    model.notices.clear();
+    if wrong {
+        return;
+    }
+    if model.invitation_open() && model.focus != Focus::Rooms {
         focus(model, Focus::Rooms);
     } else if model.focus == Focus::Composer {
         focus(model, Focus::Timeline);

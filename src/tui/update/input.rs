@@ -2,7 +2,7 @@
 
 use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 
-use super::{Effects, actions, composer, layers, welcome};
+use super::{Effects, actions, composer, layers, search, welcome};
 use crate::tui::{
     action::Action,
     keymap::Lookup,
@@ -17,7 +17,7 @@ const SEQUENCE_MS: u64 = 1_500;
 /// A key was pressed.
 pub(super) fn key(model: &mut Model, key: Key, fx: &mut Effects) {
     // Dialogs, forms and lines of text know keys only one at a time.
-    if !model.layers.is_empty() || model.screen == Screen::Welcome || model.pane.filtering {
+    if !model.layers.is_empty() || model.screen == Screen::Welcome || model.pane.filtering || model.searching() {
         model.pressed.clear();
         model.pressed_until_ms = None;
         let action = match model.keymap.find(model.contexts(), &[key]) {
@@ -31,6 +31,8 @@ pub(super) fn key(model: &mut Model, key: Key, fx: &mut Effects) {
             layers::key(model, key, action, fx);
         } else if model.screen == Screen::Welcome {
             welcome::key(model, key, action, fx);
+        } else if model.searching() {
+            search::key(model, key, action);
         } else {
             filter(model, key, action);
         };
@@ -90,6 +92,8 @@ pub(super) fn paste(model: &mut Model, text: &str, fx: &mut Effects) {
         layers::paste(model, &clean);
     } else if model.screen == Screen::Welcome {
         welcome::paste(model, &clean);
+    } else if model.searching() {
+        search::paste(model, &clean);
     } else if model.pane.filtering {
         model.pane.filter.insert(&clean);
     } else if !model.invitation_open() {
@@ -154,6 +158,9 @@ fn click(model: &mut Model, x: u16, y: u16, fx: &mut Effects) {
     }
     if model.screen == Screen::Welcome {
         return hit.iter().for_each(|hit| welcome::click(model, hit, fx));
+    }
+    if let Some(search) = &mut model.search {
+        search.typing = false;
     }
     match hit {
         Some(Hit::Invitation(true)) => return super::rooms::accept(model, fx),

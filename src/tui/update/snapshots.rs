@@ -8,11 +8,11 @@ use super::{Effects, ask, info, rooms as open_rooms, timeline::SEEK_ATTEMPTS};
 use crate::{
     client::{
         command::Command,
-        view::{Item, ItemId, Membership, Pagination, RoomList, SessionView, Timeline},
+        view::{Item, ItemId, ItemKind, Membership, Pagination, RoomList, SessionView, Timeline},
     },
     tui::{
         composer::Composer,
-        model::{Anchor, Focus, Model, Motion, Screen, Seek, TimelineView},
+        model::{Anchor, Focus, Model, Motion, Screen, Seek, TimelineView, selectable},
     },
 };
 
@@ -28,7 +28,7 @@ pub(super) fn rooms(model: &mut Model, rooms: RoomList, fx: &mut Effects) {
     let before = model.open_row().map(|row| row.membership);
     model.rooms = rooms;
     // An accepted invitation becomes a room while it is open, also when another device accepted it.
-    if before == Some(Membership::Invited)
+    if matches!(before, Some(Membership::Invited | Membership::Knocked))
         && let Some(row) = model.open_row().filter(|row| row.membership == Membership::Joined)
     {
         let room_id = row.id.clone();
@@ -148,12 +148,29 @@ fn older(view: &mut TimelineView, timeline: &Timeline, fx: &mut Effects) {
     ask(fx, Command::LoadOlder { count: if fast { OLDER_FAST } else { OLDER } });
 }
 
+/// The first message that is new: the one behind the server's marker, or as many from the end as are counted.
+fn first_unread(timeline: &Timeline, unread: u64) -> Option<u64> {
+    let unread = usize::try_from(unread).ok().filter(|unread| *unread > 0)?;
+    let news = |item: &&Arc<Item>| selectable(item) && !item.is_own;
+    let marker = timeline.items.iter().rposition(|item| item.kind == ItemKind::ReadMarker);
+    let first = match marker {
+        Some(marker) => timeline.items.iter().skip(marker).find(news),
+        None => timeline.items.iter().rev().filter(news).nth(unread - 1),
+    };
+    first.map(|item| item.unique)
+}
+
 /// The end of the conversation is on screen, in a window that has the focus: it is read.
 fn read(model: &mut Model, timeline: &Timeline, fx: &mut Effects) {
     let Some(newest) = timeline.items.last() else { return };
     let covered = !model.layers.is_empty();
     if !model.view.at_bottom || !model.focused || covered || model.view.height == 0 {
+        model.view.watching = false;
         return;
+    }
+    if !std::mem::replace(&mut model.view.watching, true) {
+        let unread = model.row(&timeline.room_id).map_or(0, |row| row.unread.max(row.mentions));
+        model.view.first_unread = first_unread(timeline, unread).or(model.view.first_unread);
     }
     let state = (timeline.room_id.clone(), newest.unique);
     if model.marked.as_ref() == Some(&state) {

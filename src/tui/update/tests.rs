@@ -928,3 +928,113 @@ fn a_timeline_that_begins_anew_does_not_take_the_reader_away() {
     press(&mut model, "ctrl+end");
     assert!(screen(&mut model, 80, 24).contains("line number 0309"));
 }
+
+#[test]
+fn a_room_that_was_asked_for_can_be_looked_at_and_given_up() {
+    let mut model = garden();
+    let mut rooms = sample::rooms();
+    let asked = crate::client::view::RoomRow { membership: Membership::Knocked, ..sample::row("club", "Club", RoomKind::Room, 1) };
+    rooms.rows = std::iter::once(Arc::new(asked)).chain(rooms.rows.iter().cloned()).collect();
+    update(&mut model, Msg::Rooms(rooms.clone()));
+    let opened = commands(press(&mut model, "alt+1"));
+    assert!(opened.iter().any(|command| matches!(command, Command::OpenRoom(None))), "there is no timeline to be had: {opened:?}");
+    let shown = screen(&mut model, 80, 24);
+    assert!(shown.contains("? Club") && shown.contains("you asked to join") && shown.contains("[ Take back ] d"), "{shown}");
+    type_text(&mut model, "x");
+    assert!(model.composer().is_empty(), "nothing can be written there");
+    press(&mut model, "d tab");
+    let effects = commands(press(&mut model, "enter"));
+    assert!(effects.iter().any(|command| matches!(command, Command::Leave { .. })), "{effects:?}");
+    // Let in meanwhile: the room opens by itself.
+    update(&mut model, Msg::Rooms(rooms.clone()));
+    press(&mut model, "alt+1");
+    let let_in = sample::row("club", "Club", RoomKind::Room, 1);
+    rooms.rows = std::iter::once(Arc::new(let_in)).chain(rooms.rows.iter().skip(1).cloned()).collect();
+    let effects = commands(update(&mut model, Msg::Rooms(rooms)));
+    assert!(effects.iter().any(|command| matches!(command, Command::OpenRoom(Some(_)))), "{effects:?}");
+}
+
+#[test]
+fn escape_does_not_stop_at_what_goes_away_by_itself() {
+    let mut model = garden();
+    update(&mut model, Msg::Update(Update::News { text: "History is backed up.".into() }));
+    press(&mut model, "esc");
+    assert_eq!((model.focus, model.notices.len()), (Focus::Timeline, 0));
+    press(&mut model, "i");
+    update(&mut model, Msg::Update(Update::Notice { text: "The disk is full.".into() }));
+    press(&mut model, "esc");
+    assert_eq!((model.focus, model.notices.len()), (Focus::Composer, 0), "what went wrong is put away first");
+}
+
+#[test]
+fn a_search_goes_up_as_one_types_and_escape_takes_it_back() {
+    let mut model = garden();
+    let items = (0..200)
+        .map(|n| sample::text(n, "Bob", 3_000 - n, &format!("line {n:04} {}", ["Apple", "pear", "plum"][usize::try_from(n % 3).unwrap()])));
+    update(&mut model, Msg::Timeline(Some(sample::timeline("garden", items.collect(), Pagination::Idle))));
+    type_text(&mut model, "half a thought");
+    let before = screen(&mut model, 80, 24);
+    press(&mut model, "ctrl+f");
+    type_text(&mut model, "apple");
+    let shown = screen(&mut model, 80, 24);
+    assert!(shown.contains("line 0198 Apple") && shown.contains("67 of 67"), "{shown}");
+    assert_eq!(model.view.selected, Some(198));
+    type_text(&mut model, "x");
+    assert!(screen(&mut model, 80, 24).contains("nothing in what is loaded"));
+    press(&mut model, "backspace up up");
+    assert_eq!(model.view.selected, Some(192));
+    press(&mut model, "enter n");
+    assert_eq!((model.view.selected, model.focus), (Some(189), Focus::Timeline));
+    press(&mut model, "N");
+    assert_eq!(model.view.selected, Some(192));
+    press(&mut model, "i");
+    assert!(model.search.is_none());
+    // Taken back: the same place, the same pane.
+    screen(&mut model, 80, 24);
+    press(&mut model, "ctrl+end");
+    press(&mut model, "ctrl+f");
+    type_text(&mut model, "line 0003");
+    assert!(screen(&mut model, 80, 24).contains("line 0003 Apple"));
+    press(&mut model, "esc");
+    assert_eq!((screen(&mut model, 80, 24), model.focus, model.composer().text().as_str()), (before, Focus::Composer, "half a thought"));
+}
+
+#[test]
+fn the_line_above_what_is_new_stays_while_the_room_is_open() {
+    let mut model = garden();
+    let items = |to: u64| (1..=to).map(|n| sample::text(n, "Bob", 300 - n, &format!("line {n}"))).collect::<Vec<_>>();
+    let rooms = |unread| {
+        let mut rooms = sample::rooms();
+        let row = crate::client::view::RoomRow { unread, ..sample::row("ops", "Operations", RoomKind::Room, 9) };
+        rooms.rows = rooms.rows.iter().map(|old| if old.id == row.id { Arc::new(row.clone()) } else { Arc::clone(old) }).collect();
+        rooms
+    };
+    update(&mut model, Msg::Rooms(rooms(2)));
+    press(&mut model, "alt+3");
+    let ops = |to| Msg::Timeline(Some(sample::timeline("ops", items(to), Pagination::AtStart)));
+    update(&mut model, ops(5));
+    let read = draw(&mut model);
+    assert!(read.iter().any(|command| matches!(command, Command::MarkRead { .. })));
+    let shown = screen(&mut model, 80, 24);
+    let place =
+        |shown: &str, text: &str| shown.lines().position(|line| line.contains(text)).unwrap_or_else(|| panic!("{text} in\n{shown}"));
+    assert!(place(&shown, "line 3") < place(&shown, " new ") && place(&shown, " new ") < place(&shown, "line 4"), "{shown}");
+    // The server knows now; and what comes while one watches is not new.
+    update(&mut model, Msg::Rooms(rooms(1)));
+    update(&mut model, ops(6));
+    draw(&mut model);
+    let shown = screen(&mut model, 80, 24);
+    assert!(place(&shown, " new ") < place(&shown, "line 4"), "{shown}");
+    // What came while the window was not looked at is.
+    update(&mut model, Msg::Focus(false));
+    update(&mut model, ops(7));
+    draw(&mut model);
+    update(&mut model, Msg::Focus(true));
+    draw(&mut model);
+    let shown = screen(&mut model, 80, 24);
+    assert!(place(&shown, "line 6") < place(&shown, " new ") && place(&shown, " new ") < place(&shown, "line 7"), "{shown}");
+    press(&mut model, "alt+u");
+    type_text(&mut model, "read it");
+    press(&mut model, "enter");
+    assert!(!screen(&mut model, 80, 24).contains(" new "), "whoever answers has read");
+}

@@ -14,7 +14,7 @@ use crate::{
         action::Action,
         effect::Effect,
         model::{Awaiting, Focus, Model, Motion, Seek, selectable},
-        widgets::timeline::stops_at,
+        widgets::timeline::Stops,
     },
 };
 
@@ -90,10 +90,11 @@ fn step(model: &mut Model, down: bool) {
     let Some(timeline) = model.active_timeline() else { return };
     let items = &timeline.items;
     let at = model.active_view().selected.and_then(|selected| items.iter().position(|item| item.unique == selected));
+    let stops = Stops::of(items);
     let next = match (at, down) {
-        (Some(at), true) => (at + 1..items.len()).find(|at| stops_at(items, *at)),
-        (Some(at), false) => (0..at).rev().find(|at| stops_at(items, *at)),
-        (None, _) => (0..items.len()).rev().find(|at| stops_at(items, *at)),
+        (Some(at), true) => (at + 1..items.len()).find(|at| stops.at(*at)),
+        (Some(at), false) => (0..at).rev().find(|at| stops.at(*at)),
+        (None, _) => (0..items.len()).rev().find(|at| stops.at(*at)),
     };
     let next = next.and_then(|at| items.get(at)).map(|item| item.unique);
     let view = model.active_view_mut();
@@ -112,7 +113,7 @@ fn step(model: &mut Model, down: bool) {
 pub(super) fn click(model: &mut Model, unique: u64) {
     let at = model.active_timeline().and_then(|timeline| {
         let at = timeline.items.iter().position(|item| item.unique == unique)?;
-        stops_at(&timeline.items, at).then(|| matches!(timeline.items.get(at).map(|item| &item.kind), Some(ItemKind::State(_))))
+        Stops::of(&timeline.items).at(at).then(|| matches!(timeline.items.get(at).map(|item| &item.kind), Some(ItemKind::State(_))))
     });
     let again = model.active_view().selected == Some(unique);
     if at.is_some() {
@@ -159,7 +160,9 @@ pub(super) fn go_to_start(model: &mut Model) {
 
 pub(super) fn first_unread(model: &mut Model) {
     let Some(timeline) = model.active_timeline() else { return };
-    let marker = timeline.items.iter().position(|item| item.kind == ItemKind::ReadMarker);
+    let kept = model.active_view().first_unread;
+    let kept = kept.and_then(|unique| timeline.items.iter().position(|item| item.unique == unique));
+    let marker = kept.or_else(|| timeline.items.iter().position(|item| item.kind == ItemKind::ReadMarker));
     let Some(marker) = marker else { return info(model, "nothing is unread here, as far as history is loaded") };
     let unique = timeline.items.get(marker).map(|item| item.unique);
     let first = timeline.items.iter().skip(marker).find(|item| selectable(item)).map(|item| item.unique);

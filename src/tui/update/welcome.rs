@@ -169,7 +169,13 @@ pub(super) fn progress(model: &mut Model, text: String) {
         Some(WelcomePage::Create) => model.welcome.create.busy = Some(text),
         Some(WelcomePage::SignIn) => model.welcome.sign_in.busy = Some(text),
         Some(WelcomePage::Menu) => model.welcome.busy = Some(text),
-        None => info(model, text),
+        None => {
+            // One step takes the place of the one before.
+            if let Some(before) = model.progress.replace(text.clone()) {
+                model.notices.retain(|notice| notice.text != before);
+            }
+            info(model, text);
+        }
     }
 }
 
@@ -197,6 +203,9 @@ pub(super) fn failed(model: &mut Model, reason: String) {
 pub(super) fn signed_in(model: &mut Model) {
     // The forms go, and the passwords in them.
     model.welcome = fresh();
+    if let Some(before) = model.progress.take() {
+        model.notices.retain(|notice| notice.text != before);
+    }
     if model.screen == Screen::Main {
         return;
     }
@@ -216,6 +225,7 @@ pub(super) fn signed_out(model: &mut Model) {
     snapshots::session(model, crate::client::view::SessionView::default());
     model.timeline = None;
     model.thread = None;
+    model.search = None;
     model.thread_root = None;
     model.details = None;
     model.open = None;

@@ -14,11 +14,15 @@ use crate::{
     },
 };
 
+/// Columns of a sender's name in a preview: what was said matters more.
+const SENDER: usize = 14;
+
 /// The mark before a name: what kind of room it is.
 #[must_use]
 pub fn mark(row: &RoomRow) -> &'static str {
     match (row.membership, row.kind) {
         (Membership::Invited, _) => "✉",
+        (Membership::Knocked, _) => "?",
         (_, RoomKind::Direct) => "@",
         (_, RoomKind::Space) => "▣",
         (_, RoomKind::Room) => "#",
@@ -45,6 +49,9 @@ fn preview(row: &RoomRow) -> String {
     if let Some(invite) = &row.invite {
         return format!("from {}", text::one_line(&invite.inviter_name));
     }
+    if row.membership == Membership::Knocked {
+        return "you asked to join".to_owned();
+    }
     if let Some(name) = row.typing.first() {
         let more = if row.typing.len() > 1 { " and others" } else { "" };
         return format!("{}{more} is typing…", text::one_line(name));
@@ -52,7 +59,11 @@ fn preview(row: &RoomRow) -> String {
     let Some(last) = &row.last else { return String::new() };
     let pending = if last.pending { "… " } else { "" };
     let words = text::one_line(&last.text);
-    if row.kind == RoomKind::Direct { format!("{pending}{words}") } else { format!("{pending}{}: {words}", text::one_line(&last.sender)) }
+    if row.kind == RoomKind::Direct {
+        format!("{pending}{words}")
+    } else {
+        format!("{pending}{}: {words}", text::fit(&text::one_line(&last.sender), SENDER))
+    }
 }
 
 fn name_style(row: &RoomRow, theme: &Theme) -> Style {

@@ -18,6 +18,8 @@ const ROUTINE: [&str; 8] = [
     "keeps guests out",
     "changed the space this room belongs to",
 ];
+/// How the sentence of a room's first event ends.
+const CREATED: &str = "created the room";
 /// Names in front of what several people did alike; the others are counted.
 const NAMES: usize = 4;
 
@@ -34,14 +36,22 @@ fn is_change(item: &Item) -> bool {
     matches!(item.kind, ItemKind::State(_))
 }
 
-/// The runs of a timeline, in order.
+fn is_creation(item: &Item) -> bool {
+    matches!(&item.kind, ItemKind::State(change) if change.text.ends_with(CREATED))
+}
+
+/// The runs of a timeline, in order. What a room's creator did to begin with is a run of its own: who came then is news.
 #[must_use]
 pub fn folds(items: &[Arc<Item>]) -> Vec<Fold> {
     let mut folds = Vec::new();
     let mut start = 0;
     for run in items.chunk_by(|a, b| is_change(a) && is_change(b)) {
-        if run.len() > 1 {
-            folds.push(Fold { start, count: run.len() });
+        let creator = run.first().filter(|first| is_creation(first)).map(|first| &first.sender);
+        let own = creator.map_or(0, |creator| run.iter().take_while(|item| item.sender == *creator).count());
+        for (start, count) in [(start, own), (start + own, run.len() - own)] {
+            if count > 1 {
+                folds.push(Fold { start, count });
+            }
         }
         start += run.len();
     }
@@ -57,9 +67,8 @@ pub fn at(folds: &[Fold], index: usize) -> Option<Fold> {
 
 /// True for the first of a run, which stands for all of it.
 #[must_use]
-pub fn is_head(items: &[Arc<Item>], index: usize) -> bool {
-    let change = |index: Option<usize>| index.and_then(|index| items.get(index)).is_some_and(|item| is_change(item));
-    change(Some(index)) && change(index.checked_add(1)) && !change(index.checked_sub(1))
+pub fn is_head(folds: &[Fold], index: usize) -> bool {
+    at(folds, index).is_some_and(|fold| fold.start == index)
 }
 
 /// Who did what.
@@ -116,7 +125,7 @@ fn add(what: &mut Vec<String>, next: String) {
 
 fn said(group: Group) -> String {
     let Group { who, mut what } = group;
-    if what.iter().any(|what| what == "created the room") {
+    if what.iter().any(|what| what == CREATED) {
         what.retain(|what| !ROUTINE.contains(&what.as_str()));
     }
     let what = and(&what);
@@ -177,6 +186,18 @@ mod tests {
     }
 
     #[test]
+    fn whoever_comes_after_the_creation_is_not_hidden_in_it() {
+        let items = [
+            change(1, "Ann", "created the room"),
+            change(2, "Ann", "invited Bob"),
+            change(3, "Bob", "joined"),
+            change(4, "Carol", "joined"),
+        ];
+        assert_eq!(folds(&items), [Fold { start: 0, count: 2 }, Fold { start: 2, count: 2 }]);
+        assert_eq!(folds(items.get(..3).unwrap_or_default()), [Fold { start: 0, count: 2 }], "one who came has a line of their own");
+    }
+
+    #[test]
     fn a_room_of_several_people_says_who_came() {
         let run = [
             change(1, "Ann", "created the room"),
@@ -200,6 +221,6 @@ mod tests {
         let folds = folds(&items);
         assert_eq!(folds, [Fold { start: 2, count: 3 }]);
         assert_eq!((0..6).map(|index| at(&folds, index).is_some()).collect::<Vec<_>>(), [false, false, true, true, true, false]);
-        assert_eq!((0..6).map(|index| is_head(&items, index)).collect::<Vec<_>>(), [false, false, true, false, false, false]);
+        assert_eq!((0..6).map(|index| is_head(&folds, index)).collect::<Vec<_>>(), [false, false, true, false, false, false]);
     }
 }

@@ -36,6 +36,8 @@ pub struct Setting<'a> {
     pub grouped: bool,
     /// Spoilers are shown.
     pub revealed: bool,
+    /// The first of what is new: gets the line.
+    pub first_unread: bool,
     /// Our newest message that the server has: gets the mark.
     pub newest_own: bool,
     /// Keys for hints: retry and discard.
@@ -60,6 +62,15 @@ impl Setting<'_> {
 /// The lines of an item.
 #[must_use]
 pub fn lines(item: &Item, setting: Setting<'_>) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    if setting.first_unread {
+        lines.push(divider("new", '━', setting.theme.style(Scope::Marker), setting.width));
+    }
+    lines.extend(bare(item, setting));
+    lines
+}
+
+fn bare(item: &Item, setting: Setting<'_>) -> Vec<Line<'static>> {
     let theme = setting.theme;
     match &item.kind {
         ItemKind::DayDivider { timestamp_ms } => {

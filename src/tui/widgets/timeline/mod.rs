@@ -35,6 +35,7 @@ struct Made {
     grouped: bool,
     revealed: bool,
     newest_own: bool,
+    first_unread: bool,
     /// Count and revisions of the changes that this one stands for.
     folded: Option<(usize, u64)>,
 }
@@ -106,6 +107,7 @@ struct Flow<'a> {
     width: u16,
     newest_own: Option<u64>,
     folds: Vec<fold::Fold>,
+    first_unread: Option<u64>,
 }
 
 impl Flow<'_> {
@@ -120,7 +122,8 @@ impl Flow<'_> {
         let Some((before, item)) = index.checked_sub(1).and_then(|i| self.items.get(i)).zip(self.items.get(index)) else { return false };
         let speaks = |item: &Item| matches!(item.kind, ItemKind::Message(_) | ItemKind::Redacted { .. } | ItemKind::Undecryptable(_));
         let emote = |item: &Item| matches!(&item.kind, ItemKind::Message(m) if m.kind == crate::client::view::MessageKind::Emote);
-        speaks(before)
+        self.first_unread != Some(item.unique)
+            && speaks(before)
             && speaks(item)
             && !emote(before)
             && before.sender.is_some()
@@ -131,7 +134,9 @@ impl Flow<'_> {
     fn lines(&mut self, index: usize) -> Arc<[Line<'static>]> {
         let Some(item) = self.items.get(index) else { return Arc::from([]) };
         let folded = self.folded(index);
-        if folded.is_some_and(|fold| fold.start != index) {
+        // The line above what is new stays while the room is open; the server's marker would leave with the first receipt.
+        let moved = item.kind == ItemKind::ReadMarker && self.first_unread.is_some();
+        if moved || folded.is_some_and(|fold| fold.start != index) {
             return Arc::from([]);
         }
         let run = folded.and_then(|fold| self.items.get(fold.start..fold.start + fold.count));
@@ -145,6 +150,7 @@ impl Flow<'_> {
             grouped: self.grouped(index),
             revealed: self.revealed.contains(&item.unique),
             newest_own: self.newest_own == Some(item.unique),
+            first_unread: self.first_unread == Some(item.unique),
         };
         let key = (self.timeline, item.unique);
         let used = self.layouts.draws;
@@ -161,6 +167,7 @@ impl Flow<'_> {
             grouped: made.grouped,
             revealed: made.revealed,
             newest_own: made.newest_own,
+            first_unread: made.first_unread,
             keys: self.look.keys,
         };
         let lines: Arc<[Line<'static>]> = run.map_or_else(|| layout::lines(item, setting), |run| layout::folded(item, run, setting)).into();
@@ -287,10 +294,25 @@ impl Flow<'_> {
     }
 }
 
-/// True where a selection stops: at messages, and at the first of a run of changes, which opens it.
-#[must_use]
-pub fn stops_at(items: &[Arc<Item>], index: usize) -> bool {
-    items.get(index).is_some_and(|item| selectable(item)) || fold::is_head(items, index)
+/// Where a selection stops: at messages, and at the first of a run of changes, which opens it.
+#[derive(Debug)]
+pub struct Stops<'a> {
+    items: &'a [Arc<Item>],
+    folds: Vec<fold::Fold>,
+}
+
+impl<'a> Stops<'a> {
+    /// Those of these items.
+    #[must_use]
+    pub fn of(items: &'a [Arc<Item>]) -> Self {
+        Self { items, folds: fold::folds(items) }
+    }
+
+    /// True at one.
+    #[must_use]
+    pub fn at(&self, index: usize) -> bool {
+        self.items.get(index).is_some_and(|item| selectable(item)) || fold::is_head(&self.folds, index)
+    }
 }
 
 fn id_of(timeline: &Timeline) -> u64 {
@@ -328,6 +350,7 @@ pub fn draw(
         width: area.width,
         newest_own: newest_own.map(|item| item.unique),
         folds: fold::folds(&timeline.items),
+        first_unread: view.first_unread,
     };
     let mut top = flow.anchor(view.anchor, height);
     let motions = std::mem::take(&mut view.motions);
@@ -401,8 +424,9 @@ fn visible(flow: &mut Flow<'_>, top: Place, area: Rect) -> Vec<(usize, u16, Line
 
 /// Somebody who scrolls takes the selection along: it stays where it is while that is on screen.
 fn keep_visible(items: &[Arc<Item>], selected: u64, first: usize, last: usize) -> u64 {
+    let stops = Stops::of(items);
     let at = items.iter().position(|item| item.unique == selected);
-    let on_screen = || items.iter().enumerate().skip(first).take((last + 1).saturating_sub(first)).filter(|(at, _)| stops_at(items, *at));
+    let on_screen = || items.iter().enumerate().skip(first).take((last + 1).saturating_sub(first)).filter(|(at, _)| stops.at(*at));
     let nearest = match at {
         Some(at) if at < first => on_screen().next(),
         Some(at) if at > last => on_screen().next_back(),
