@@ -186,7 +186,7 @@ pub struct TimelineView {
     pub asked: Option<(u64, usize)>,
     /// The first message that was new when the end came on screen. The line above it stays while the room is open, wherever
     /// the server's marker goes.
-    pub first_unread: Option<u64>,
+    pub first_unread: Option<OwnedEventId>,
     /// The end was on screen, and seen, at the last drawing: what comes then is no news.
     pub watching: bool,
     /// The newest item when the end was last on screen.

@@ -281,8 +281,9 @@ impl Loop {
         })?;
         self.pace.drawn(Instant::now());
         tracing::trace!(duration_us = started.elapsed().as_micros(), "drawn");
+        let before = self.model.view.first_unread.clone();
         let effects = update(&mut self.model, Msg::Drawn);
-        self.dirty = !self.model.view.motions.is_empty();
+        self.dirty = !self.model.view.motions.is_empty() || self.model.view.first_unread != before;
         for effect in effects {
             self.effect(effect).await;
         }

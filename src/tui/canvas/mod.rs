@@ -125,7 +125,8 @@ impl<W: Write> Canvas<W> {
                 let area = area.intersection(self.shown.area);
                 let Some(by) = scroll::find(&self.shown, next, area) else { continue };
                 let whole = Rect { x: 0, width: self.shown.area.width, ..area };
-                let ways = [self.margins.then_some(area), Some(whole)];
+                let sides = self.margins && !scroll::splits(&self.shown, area);
+                let ways = [sides.then_some(area), Some(whole)];
                 for way in ways.into_iter().flatten() {
                     let (mut out, mut shown) = (self.out.fresh(), self.shown.clone());
                     scroll::shift(&mut out, &mut shown, way, by);

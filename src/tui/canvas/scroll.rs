@@ -9,7 +9,7 @@ use std::{
 };
 
 use ratatui::{
-    buffer::{Buffer, Cell},
+    buffer::{Buffer, Cell, CellWidth},
     layout::{Position, Rect},
 };
 
@@ -52,6 +52,12 @@ pub fn line(buffer: &Buffer, y: u16) -> Option<&[Cell]> {
     let width = usize::from(buffer.area.width);
     let start = usize::from(y).checked_mul(width)?;
     buffer.content.get(start..start + width)
+}
+
+/// True where a wide character stands half inside: what a terminal does with one is its own affair.
+pub fn splits(buffer: &Buffer, area: Rect) -> bool {
+    let wide = |x: Option<u16>, y| x.and_then(|x| buffer.cell((x, y))).is_some_and(|cell| cell.cell_width() > 1);
+    (area.top()..area.bottom()).any(|y| wide(area.left().checked_sub(1), y) || wide(area.right().checked_sub(1), y))
 }
 
 /// Lets the terminal move the lines of an area, and does the same to what is known of it.

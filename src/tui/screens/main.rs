@@ -128,6 +128,8 @@ fn room(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
         header(model, widgets::row(above, 0), buf);
     }
     let body = Rect { y: above.y + (1 + lines).min(above.height), height: above.height.saturating_sub(1 + 2 * lines), ..above };
+    // First, since the lines tell what it finds out: whether the end is on screen.
+    timelines(model, body, buf);
     if lines > 0 {
         upper_line(model, Rect { y: above.y + 1, height: 1, ..above }, buf);
         let place = Rect { y: above.bottom() - 1, height: 1, ..above };
@@ -137,7 +139,6 @@ fn room(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
             lower_line(model, place, buf);
         }
     }
-    timelines(model, body, buf);
     model.hits.push((place, Hit::Composer));
     let theme = std::sync::Arc::clone(&model.theme);
     let placeholder = placeholder(model);

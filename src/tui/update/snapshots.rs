@@ -149,15 +149,18 @@ fn older(view: &mut TimelineView, timeline: &Timeline, fx: &mut Effects) {
 }
 
 /// The first message that is new: the one behind the server's marker, or as many from the end as are counted.
-fn first_unread(timeline: &Timeline, unread: u64) -> Option<u64> {
-    let unread = usize::try_from(unread).ok().filter(|unread| *unread > 0)?;
+fn first_unread(timeline: &Timeline, unread: u64) -> Option<ruma::OwnedEventId> {
+    let unread = usize::try_from(unread).unwrap_or(usize::MAX);
     let news = |item: &&Arc<Item>| selectable(item) && !item.is_own;
     let marker = timeline.items.iter().rposition(|item| item.kind == ItemKind::ReadMarker);
     let first = match marker {
         Some(marker) => timeline.items.iter().skip(marker).find(news),
-        None => timeline.items.iter().rev().filter(news).nth(unread - 1),
+        None => timeline.items.iter().rev().filter(news).nth(unread.checked_sub(1)?),
     };
-    first.map(|item| item.unique)
+    match first.and_then(|item| item.id.clone()) {
+        Some(ItemId::Event(event_id)) => Some(event_id),
+        _ => None,
+    }
 }
 
 /// The end of the conversation is on screen, in a window that has the focus: it is read.
@@ -170,7 +173,9 @@ fn read(model: &mut Model, timeline: &Timeline, fx: &mut Effects) {
     }
     if !std::mem::replace(&mut model.view.watching, true) {
         let unread = model.row(&timeline.room_id).map_or(0, |row| row.unread.max(row.mentions));
-        model.view.first_unread = first_unread(timeline, unread).or(model.view.first_unread);
+        if let Some(first) = first_unread(timeline, unread) {
+            model.view.first_unread = Some(first);
+        }
     }
     let state = (timeline.room_id.clone(), newest.unique);
     if model.marked.as_ref() == Some(&state) {

@@ -1025,6 +1025,12 @@ fn the_line_above_what_is_new_stays_while_the_room_is_open() {
     draw(&mut model);
     let shown = screen(&mut model, 80, 24);
     assert!(place(&shown, " new ") < place(&shown, "line 4"), "{shown}");
+    // The server's marker comes with every message and goes with every receipt: it is not shown meanwhile.
+    let mut marked = items(6);
+    marked.insert(5, sample::other(50, 5, ItemKind::ReadMarker));
+    update(&mut model, Msg::Timeline(Some(sample::timeline("ops", marked, Pagination::AtStart))));
+    assert_eq!(screen(&mut model, 80, 24), shown);
+    update(&mut model, ops(6));
     // What came while the window was not looked at is.
     update(&mut model, Msg::Focus(false));
     update(&mut model, ops(7));

@@ -160,8 +160,8 @@ pub(super) fn go_to_start(model: &mut Model) {
 
 pub(super) fn first_unread(model: &mut Model) {
     let Some(timeline) = model.active_timeline() else { return };
-    let kept = model.active_view().first_unread;
-    let kept = kept.and_then(|unique| timeline.items.iter().position(|item| item.unique == unique));
+    let kept = model.active_view().first_unread.as_ref().and_then(|event_id| snapshots::find(timeline, event_id));
+    let kept = kept.and_then(|kept| timeline.items.iter().position(|item| item.unique == kept.unique));
     let marker = kept.or_else(|| timeline.items.iter().position(|item| item.kind == ItemKind::ReadMarker));
     let Some(marker) = marker else { return info(model, "nothing is unread here, as far as history is loaded") };
     let unique = timeline.items.get(marker).map(|item| item.unique);

@@ -121,6 +121,7 @@ pub fn draw(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16
         let state = State {
             selected: selected.is_some() && model.pane.selected.as_ref() == Some(&row.id),
             open: model.open.as_ref() == Some(&row.id),
+            watched: model.view.watching && model.open.as_ref() == Some(&row.id),
             focused,
         };
         draw_row(row, state, &theme, (model.now_ms, model.utc_offset), place, buf);
@@ -132,6 +133,8 @@ pub fn draw(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16
 struct State {
     selected: bool,
     open: bool,
+    /// Its end is on screen and seen: what is counted is read in a moment.
+    watched: bool,
     focused: bool,
 }
 
@@ -139,7 +142,7 @@ fn draw_row(row: &RoomRow, state: State, theme: &Theme, (now_ms, offset): (u64, 
     if area.height == 0 {
         return;
     }
-    let style = name_style(row, theme);
+    let style = if state.watched { theme.style(Scope::Text) } else { name_style(row, theme) };
     let pointer = match (state.selected && state.focused, state.open) {
         (true, _) => "▌",
         (false, true) => "▸",
@@ -149,7 +152,7 @@ fn draw_row(row: &RoomRow, state: State, theme: &Theme, (now_ms, offset): (u64, 
     let x = put(buf, x, area.y, 2, mark(row), theme.style(Scope::Dim)) + 1;
     // One column stays free before the border.
     let mut right = 1;
-    if let Some((badge, scope)) = counts(row) {
+    if let Some((badge, scope)) = counts(row).filter(|_| !state.watched) {
         let place = Rect { width: area.width.saturating_sub(right), ..area };
         right += put_right(buf, place, area.y, &badge, theme.style(scope)) + 1;
     }

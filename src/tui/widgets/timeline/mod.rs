@@ -12,7 +12,7 @@ pub use layout::Setting;
 
 use super::put;
 use crate::{
-    client::view::{Item, ItemKind, SendState, Timeline},
+    client::view::{Item, ItemId, ItemKind, SendState, Timeline},
     tui::{
         model::{Anchor, Hit, Hits, Motion, TimelineView, selectable},
         theme::{Scope, Theme},
@@ -108,9 +108,16 @@ struct Flow<'a> {
     newest_own: Option<u64>,
     folds: Vec<fold::Fold>,
     first_unread: Option<u64>,
+    watching: bool,
 }
 
 impl Flow<'_> {
+    /// The server's marker, where a line of our own stands for it, or where somebody watches: it would come and go with every
+    /// message.
+    fn hidden(&self, item: &Item) -> bool {
+        item.kind == ItemKind::ReadMarker && (self.first_unread.is_some() || self.watching)
+    }
+
     /// The run that an item is folded into. None where it stands for itself, or the run has been opened.
     fn folded(&self, index: usize) -> Option<fold::Fold> {
         let fold = fold::at(&self.folds, index)?;
@@ -119,7 +126,8 @@ impl Flow<'_> {
     }
 
     fn grouped(&self, index: usize) -> bool {
-        let Some((before, item)) = index.checked_sub(1).and_then(|i| self.items.get(i)).zip(self.items.get(index)) else { return false };
+        let before = self.items.get(..index).and_then(|before| before.iter().rev().find(|item| !self.hidden(item)));
+        let Some((before, item)) = before.zip(self.items.get(index)) else { return false };
         let speaks = |item: &Item| matches!(item.kind, ItemKind::Message(_) | ItemKind::Redacted { .. } | ItemKind::Undecryptable(_));
         let emote = |item: &Item| matches!(&item.kind, ItemKind::Message(m) if m.kind == crate::client::view::MessageKind::Emote);
         self.first_unread != Some(item.unique)
@@ -135,8 +143,7 @@ impl Flow<'_> {
         let Some(item) = self.items.get(index) else { return Arc::from([]) };
         let folded = self.folded(index);
         // The line above what is new stays while the room is open; the server's marker would leave with the first receipt.
-        let moved = item.kind == ItemKind::ReadMarker && self.first_unread.is_some();
-        if moved || folded.is_some_and(|fold| fold.start != index) {
+        if self.hidden(item) || folded.is_some_and(|fold| fold.start != index) {
             return Arc::from([]);
         }
         let run = folded.and_then(|fold| self.items.get(fold.start..fold.start + fold.count));
@@ -320,6 +327,13 @@ fn id_of(timeline: &Timeline) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
+/// The item of the first message that is new. Events keep their names when the client half counts its items anew.
+fn first_unread(timeline: &Timeline, view: &TimelineView) -> Option<u64> {
+    let first = view.first_unread.as_ref()?;
+    let named = |item: &&Arc<Item>| matches!(&item.id, Some(ItemId::Event(event_id)) if event_id == first);
+    timeline.items.iter().rev().find(named).map(|item| item.unique)
+}
+
 /// Draws a timeline and finds out where it now stands.
 pub fn draw(
     timeline: &Timeline,
@@ -350,7 +364,8 @@ pub fn draw(
         width: area.width,
         newest_own: newest_own.map(|item| item.unique),
         folds: fold::folds(&timeline.items),
-        first_unread: view.first_unread,
+        first_unread: first_unread(timeline, view),
+        watching: view.watching,
     };
     let mut top = flow.anchor(view.anchor, height);
     let motions = std::mem::take(&mut view.motions);
