@@ -263,7 +263,7 @@ fn sequence(body: &str, last: u8) -> Option<Input> {
     }
     if let Some(answer) = body.strip_prefix("?69;") {
         // DECRPM: 1 and 2 are set and reset, so it can be set; 0 is unknown, 3 and 4 cannot be changed.
-        return (last == b'y').then(|| Input::Margins(matches!(answer, "1$" | "2$")));
+        return (last == b'y').then_some(Input::Margins(matches!(answer, "1$" | "2$")));
     }
     match (body, last) {
         ("", b'I') => return Some(Input::Focus(true)),
