@@ -1,6 +1,13 @@
 //! Tasks with names and an owner: nothing runs detached.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -13,13 +20,14 @@ use super::Shutdown;
 pub struct Tasks {
     tracker: TaskTracker,
     shutdown: Shutdown,
+    failed: Arc<AtomicBool>,
 }
 
 impl Tasks {
     /// An empty set whose tasks stop on this signal.
     #[must_use]
     pub fn new(shutdown: Shutdown) -> Self {
-        Self { tracker: TaskTracker::new(), shutdown }
+        Self { tracker: TaskTracker::new(), shutdown, failed: Arc::default() }
     }
 
     /// The signal that the tasks stop on.
@@ -28,13 +36,19 @@ impl Tasks {
         &self.shutdown
     }
 
+    /// True once a task has panicked: the shutdown was not asked for.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
     /// Starts a task. The task itself watches the shutdown signal where it waits for long.
     #[expect(clippy::disallowed_methods, reason = "this is the one place where tasks start")]
     pub fn spawn<F>(&self, name: &'static str, future: F) -> JoinHandle<()>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let shutdown = self.shutdown.clone();
+        let (shutdown, failed) = (self.shutdown.clone(), Arc::clone(&self.failed));
         self.tracker.spawn(async move {
             let inner = tokio::spawn(future);
             let abort = AbortOnDrop(inner.abort_handle());
@@ -42,6 +56,7 @@ impl Tasks {
                 && error.is_panic()
             {
                 tracing::error!(task = name, "a task panicked; stopping");
+                failed.store(true, Ordering::SeqCst);
                 shutdown.trigger();
             }
             drop(abort);
@@ -75,5 +90,6 @@ mod tests {
         tasks.spawn("doomed", async { panic!("on purpose") });
         tokio::time::timeout(Duration::from_secs(5), shutdown.wait()).await.expect("the signal is given");
         assert!(tasks.finish(Duration::from_secs(5)).await);
+        assert!(tasks.has_failed(), "an end that was not asked for can be told from one that was");
     }
 }

@@ -98,6 +98,9 @@ pub async fn run_with(context: &Context, opening: Option<Opening>) -> Result<End
         tracing::warn!("a task did not end in time");
     }
     let finished = finished.map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
+    if tasks.has_failed() {
+        return Err(Failure::new(Exit::Failure, "a part of homeroom failed; the log file says more"));
+    }
     remember_room(&context.dirs.state, finished.open_room.as_ref());
     match ending {
         Ok(Ok(ending)) => ending,
@@ -184,7 +187,8 @@ async fn follow_room(state: PathBuf, mut timeline: watch::Receiver<Option<Timeli
     }
 }
 
-fn remember_room(state: &Path, room: Option<&OwnedRoomId>) {
+/// Opens this room the next time.
+pub fn remember_room(state: &Path, room: Option<&OwnedRoomId>) {
     let Some(room) = room else { return };
     if let Err(error) = private::write(&state.join("open-room"), room.as_bytes()) {
         tracing::warn!(%error, "the open room could not be remembered");

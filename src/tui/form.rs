@@ -163,6 +163,19 @@ impl Form {
         self.focus = (self.focus + if forward { 1 } else { count - 1 }) % count;
     }
 
+    /// The mouse chose a field; one past the last is the button.
+    pub fn click(&mut self, index: usize) -> FormKey {
+        self.focus = index.min(self.fields.len());
+        match self.fields.get_mut(index) {
+            Some(Field { kind: FieldKind::Toggle(on), id, .. }) => {
+                *on = !*on;
+                FormKey::Changed(id)
+            }
+            Some(_) => FormKey::Handled,
+            None => FormKey::Submit,
+        }
+    }
+
     /// Takes a key. `action` is what the keymap says of it.
     pub fn key(&mut self, key: Key, action: Option<Action>) -> FormKey {
         let focus_id = self.fields.get(self.focus).map(|field| field.id);

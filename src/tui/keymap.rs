@@ -51,6 +51,9 @@ pub const PRESETS: &[(&str, &str)] = &[
     ("emacs", include_str!("../../keymaps/emacs.toml")),
 ];
 
+/// The one key of a keymap that is no context.
+const MODAL: &str = "modal";
+
 /// One binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -79,6 +82,7 @@ impl Row {
 pub struct Keymap {
     name: String,
     rows: Vec<Row>,
+    modal: bool,
 }
 
 /// What keys pressed so far amount to.
@@ -136,7 +140,7 @@ impl Keymap {
                 nearest: nearest(preset, names.into_iter()),
             });
         };
-        let mut keymap = Self { name: preset.to_owned(), rows: Vec::new() };
+        let mut keymap = Self { name: preset.to_owned(), rows: Vec::new(), modal: false };
         // Every preset stands on the default one, so that no action is out of reach.
         if preset != "default"
             && let Some((_, base)) = PRESETS.first()
@@ -154,6 +158,13 @@ impl Keymap {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// True where typing is a mode of its own: a room opens with the keys on its timeline, and nothing but the user's wish
+    /// takes them to the composer. `modal = true` in a keymap.
+    #[must_use]
+    pub fn is_modal(&self) -> bool {
+        self.modal
     }
 
     /// The rows, presets' first.
@@ -191,7 +202,9 @@ impl Keymap {
     }
 
     fn lay(&mut self, reader: &Reader<'_>, user: bool) -> Result<(), KeymapError> {
-        for (context, on, run, desc) in reader.rows()? {
+        let (rows, modal) = reader.rows()?;
+        self.modal = modal.unwrap_or(self.modal);
+        for (context, on, run, desc) in rows {
             self.rows.retain(|row| row.context != context || row.on != on);
             if let Some(run) = run {
                 self.rows.push(Row { context, on, run, desc, user });
@@ -214,14 +227,20 @@ impl Reader<'_> {
         KeymapError { file: self.file.to_owned(), line: line_of(self.text, offset), key: key.to_owned(), message: message.into(), nearest }
     }
 
-    fn rows(&self) -> Result<Vec<Parsed>, KeymapError> {
+    fn rows(&self) -> Result<(Vec<Parsed>, Option<bool>), KeymapError> {
         let table =
             DeTable::parse(self.text).map_err(|error| self.wrong(error.span().map_or(0, |span| span.start), "", error.message(), None))?;
         let mut rows = Vec::new();
+        let mut modal = None;
         for (key, value) in table.get_ref() {
             let name = key.get_ref().as_ref();
+            if name == MODAL {
+                let wrong = || self.wrong(value.span().start, name, format!("{MODAL} is true or false"), None);
+                modal = Some(value.get_ref().as_bool().ok_or_else(wrong)?);
+                continue;
+            }
             let Some((context, ..)) = CONTEXTS.iter().find(|(_, known, _)| *known == name) else {
-                let near = nearest(name, CONTEXTS.iter().map(|(_, known, _)| *known));
+                let near = nearest(name, CONTEXTS.iter().map(|(_, known, _)| *known).chain([MODAL]));
                 return Err(self.wrong(key.span().start, name, format!("unknown context {name:?}"), near));
             };
             let shape = || self.wrong(value.span().start, name, format!("{name} is a list of rows {{ on = ..., run = ... }}"), None);
@@ -230,7 +249,7 @@ impl Reader<'_> {
                 self.row(*context, row.span().start, fields, &mut rows)?;
             }
         }
-        Ok(rows)
+        Ok((rows, modal))
     }
 
     fn row(&self, context: Context, offset: usize, fields: &DeTable<'_>, rows: &mut Vec<Parsed>) -> Result<(), KeymapError> {
@@ -325,6 +344,15 @@ mod tests {
         assert_eq!(keymap.find(&[Context::Global], &["ctrl+k".parse()?]), Lookup::Run(Action::Help));
         assert_eq!(keymap.find(&[Context::Global], &["f1".parse()?]), Lookup::Unbound);
         assert!(keymap.rows().iter().any(|row| row.user && row.description() == "Mine"));
+        Ok(())
+    }
+
+    #[test]
+    fn vim_is_modal_and_a_user_may_choose_otherwise() -> Result<(), Box<dyn std::error::Error>> {
+        assert!(Keymap::load("vim", None)?.is_modal() && !Keymap::load("default", None)?.is_modal());
+        assert!(!Keymap::load("vim", Some((Path::new("k"), "modal = false")))?.is_modal());
+        assert_eq!(user("modal = 1").expect_err("no switch").line, 1);
+        assert_eq!(user("modl = true").expect_err("no such key").nearest.as_deref(), Some("modal"));
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! `update`, which says what is to be done; the loop in `run` does it, and draws when something has changed.
 
 pub mod action;
-mod backend;
+mod canvas;
 mod clock;
 mod composer;
 mod effect;
@@ -12,6 +12,7 @@ mod emoji;
 mod files;
 mod form;
 mod html;
+mod input;
 pub mod keymap;
 pub mod keys;
 mod layers;

@@ -134,7 +134,33 @@ pub struct Seek {
     pub event_id: OwnedEventId,
     /// How often to ask for more before giving up.
     pub attempts: u8,
+    /// It stood at the top of the screen, with this line first, and is to stand there again: nobody asked to go anywhere.
+    pub place: Option<usize>,
 }
+
+/// What the mouse may hit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hit {
+    /// Nothing; hides what is below.
+    Nothing,
+    /// A way to begin, on the welcome screen.
+    Way(usize),
+    /// A field of the topmost form; one past the last is the button.
+    Field(usize),
+    /// A row of the topmost picker, counted among those that match.
+    Row(usize),
+    /// Yes or no.
+    Answer(bool),
+    /// Accepts or declines the open invitation.
+    Invitation(bool),
+    /// An item of the timeline.
+    Item(u64),
+    /// The composer.
+    Composer,
+}
+
+/// What the mouse may hit and where, what lies on top last.
+pub type Hits = Vec<(Rect, Hit)>;
 
 /// How one timeline is looked at.
 #[derive(Debug, Default)]
@@ -153,8 +179,16 @@ pub struct TimelineView {
     pub to_start: bool,
     /// Going to an event that is not loaded.
     pub seek: Option<Seek>,
+    /// What was read before the client half let go of it (after a gap, it begins anew from the newest message). Shown until
+    /// the place is found again.
+    pub held: Option<Timeline>,
     /// The first item and the count when older history was last asked for, so that it is asked once.
     pub asked: Option<(u64, usize)>,
+    /// The first message that was new when the end came on screen. The line above it stays while the room is open, wherever
+    /// the server's marker goes.
+    pub first_unread: Option<OwnedEventId>,
+    /// The end was on screen, and seen, at the last drawing: what comes then is no news.
+    pub watching: bool,
     /// The newest item when the end was last on screen.
     pub seen: Option<u64>,
     /// Messages below the screen that came since.
@@ -165,6 +199,19 @@ pub struct TimelineView {
     pub near_top: bool,
     /// Lines on screen at the last drawing.
     pub height: usize,
+}
+
+/// A search in the open conversation.
+#[derive(Debug)]
+pub struct Search {
+    /// What is searched for.
+    pub query: LineInput,
+    /// Its line has the keys.
+    pub typing: bool,
+    /// Where one was before: what stood on top, what was selected, who had the keys.
+    pub back: (Anchor, Option<u64>, Focus),
+    /// Which match is selected, and how many there are.
+    pub found: Option<(usize, usize)>,
 }
 
 /// The room list's own state.
@@ -244,6 +291,8 @@ pub struct Model {
     pub view: TimelineView,
     /// How the thread is looked at.
     pub thread_view: TimelineView,
+    /// A search in the open conversation.
+    pub search: Option<Search>,
     /// Laid-out items.
     pub layouts: Layouts,
     /// Composers with something in them, and the open room's.
@@ -252,6 +301,8 @@ pub struct Model {
     pub lone_composer: Composer,
     /// Notices, the newest last.
     pub notices: Vec<Notice>,
+    /// The step of setting up that a notice tells of.
+    pub progress: Option<String>,
     /// Commands that await their answer.
     pub awaiting: HashMap<Ticket, Awaiting>,
     /// The next ticket.
@@ -284,6 +335,10 @@ pub struct Model {
     pub quitting: bool,
     /// The screen as it was last drawn.
     pub screen_area: Rect,
+    /// Parts of it whose lines may have moved up or down since the drawing before.
+    pub scrolls: Vec<Rect>,
+    /// What the mouse may hit.
+    pub hits: Hits,
 }
 
 impl Model {
@@ -308,10 +363,12 @@ impl Model {
             pane: RoomsPane { previews: true, ..RoomsPane::default() },
             view: TimelineView::default(),
             thread_view: TimelineView::default(),
+            search: None,
             layouts: Layouts::default(),
             composers: HashMap::new(),
             lone_composer: Composer::default(),
             notices: Vec::new(),
+            progress: None,
             awaiting: HashMap::new(),
             next_ticket: 1,
             pressed: Vec::new(),
@@ -328,6 +385,8 @@ impl Model {
             utc_offset,
             quitting: false,
             screen_area: Rect::default(),
+            scrolls: Vec::new(),
+            hits: Vec::new(),
         }
     }
 
@@ -343,10 +402,16 @@ impl Model {
         self.open.as_ref().and_then(|open| self.row(open))
     }
 
-    /// True when an invitation is open.
+    /// True when a room is open that we are not in: an invitation, or one that we have asked to be let into.
     #[must_use]
     pub fn invitation_open(&self) -> bool {
-        self.open_row().is_some_and(|row| row.membership == Membership::Invited)
+        self.open_row().is_some_and(|row| matches!(row.membership, Membership::Invited | Membership::Knocked))
+    }
+
+    /// True while the search line has the keys.
+    #[must_use]
+    pub fn searching(&self) -> bool {
+        self.search.as_ref().is_some_and(|search| search.typing)
     }
 
     /// The composer that has the text.
@@ -418,7 +483,7 @@ impl Model {
     /// The keymap's contexts, the nearest first.
     #[must_use]
     pub fn contexts(&self) -> &'static [Context] {
-        if !self.layers.is_empty() || self.screen == Screen::Welcome || self.pane.filtering {
+        if !self.layers.is_empty() || self.screen == Screen::Welcome || self.pane.filtering || self.searching() {
             return &[Context::Dialog];
         }
         match self.focus {

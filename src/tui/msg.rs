@@ -12,6 +12,32 @@ use crate::client::{
     view::{RoomDetails, RoomList, SessionView, Timeline},
 };
 
+impl Msg {
+    /// What kind of message, for the log: never what is in it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Key(_) => "key",
+            Self::Paste(_) => "paste",
+            Self::Mouse(_) => "mouse",
+            Self::Resize => "size",
+            Self::Focus(_) => "focus",
+            Self::Update(_) => "update",
+            Self::Session(_) => "session",
+            Self::Rooms(_) => "rooms",
+            Self::Timeline(_) => "timeline",
+            Self::Thread(_) => "thread",
+            Self::Details(_) => "details",
+            Self::Drafts(_) => "drafts",
+            Self::Tick => "deadline",
+            Self::Refused(_) | Self::SetupRefused(_) => "refused",
+            Self::PasteFailed(..) | Self::Files(..) => "files",
+            Self::Theme(_) | Self::Keymap(_) => "look",
+            Self::Drawn => "drawn",
+        }
+    }
+}
+
 /// Something happened.
 #[derive(Debug, Clone)]
 pub enum Msg {

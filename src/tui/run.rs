@@ -5,16 +5,13 @@
 
 use std::{
     collections::HashMap,
-    io::{self, IsTerminal, Stdout},
+    io::{self, Stdout},
     path::{Path, PathBuf},
     sync::Arc,
-    task::Poll,
     time::{Duration, Instant},
 };
 
-use crossterm::event::{Event, EventStream, KeyEventKind};
-use futures_util::StreamExt;
-use ratatui::Terminal;
+use ratatui::layout::Size;
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
     watch,
@@ -22,10 +19,10 @@ use tokio::sync::{
 
 use super::{
     Finished, Options, Start, TuiError,
-    backend::Wire,
+    canvas::{Canvas, Wants},
     effect::Effect,
+    input::{Input, Keyboard},
     keymap::Keymap,
-    keys::Key,
     model::{Model, Screen},
     msg::Msg,
     screens,
@@ -41,8 +38,11 @@ use crate::{
     },
 };
 
-/// Two draws are at least so far apart.
+/// Draws that follow one another for long are so far apart.
 const FRAME: Duration = Duration::from_millis(16);
+/// Draws that may follow one another at once after a pause: one message makes several snapshots (the room list's, the
+/// timeline's, the connection's), and the last of them must not wait for the first.
+const BURST: u32 = 4;
 /// Messages that are applied before a draw at most, so that a flood cannot keep the screen from changing.
 const DRAIN: usize = 2_000;
 /// How long the end waits for the client half to take the drafts.
@@ -70,7 +70,7 @@ struct Loop {
     model: Model,
     link: Link,
     options: Options,
-    terminal: Terminal<Wire<Stdout>>,
+    canvas: Canvas<Stdout>,
     guard: Guard,
     tasks: Tasks,
     reports: mpsc::Receiver<Report>,
@@ -78,15 +78,14 @@ struct Loop {
     files: HashMap<Ticket, PathBuf>,
     alive: Alive,
     dirty: bool,
-    drawn_at: Option<Instant>,
+    pace: Pace,
     done: bool,
 }
 
 /// Runs the screen until quit, shutdown or a signal.
 pub(super) async fn run(link: Link, options: Options, shutdown: Shutdown) -> Result<Finished, TuiError> {
     let guard = Guard::enter(options.mouse).map_err(TuiError::Terminal)?;
-    let mut terminal = Terminal::new(Wire::new(io::stdout())).map_err(TuiError::Terminal)?;
-    terminal.clear().map_err(TuiError::Terminal)?;
+    let keyboard = Keyboard::open().map_err(TuiError::Terminal)?;
     let mut model = Model::new(options.keymap.clone(), options.theme.clone().for_depth(options.colour), options.utc_offset);
     model.bell = options.bell;
     model.wanted.clone_from(&options.open_room);
@@ -97,7 +96,7 @@ pub(super) async fn run(link: Link, options: Options, shutdown: Shutdown) -> Res
         model,
         link,
         options,
-        terminal,
+        canvas: Canvas::new(io::stdout()),
         guard,
         tasks: Tasks::new(shutdown.clone()),
         reports,
@@ -105,10 +104,10 @@ pub(super) async fn run(link: Link, options: Options, shutdown: Shutdown) -> Res
         files: HashMap::new(),
         alive,
         dirty: true,
-        drawn_at: None,
+        pace: Pace::default(),
         done: false,
     };
-    let outcome = this.turn(&shutdown).await;
+    let outcome = this.turn(keyboard, &shutdown).await;
     this.last_words().await;
     this.guard.release();
     this.tasks.finish(LAST_WORDS).await;
@@ -128,20 +127,21 @@ async fn changed<T>(receiver: &mut watch::Receiver<T>, alive: &mut bool) {
     std::future::pending().await
 }
 
-/// The next event if it is there already. Polled with our own waker: the stream wakes the first one that it was given and
-/// forgets all others, so a poll with a waker that does nothing would silence the keyboard.
-async fn waiting(events: &mut EventStream) -> Option<Option<io::Result<Event>>> {
-    std::future::poll_fn(|context| match poll_event(events, context) {
-        Poll::Ready(event) => Poll::Ready(Some(event)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
+/// When the next frame may be drawn: at once after a pause, paced while there is no end of changes.
+#[derive(Debug, Default)]
+struct Pace {
+    /// How far the draws so far are ahead of one per `FRAME`.
+    until: Option<Instant>,
 }
 
-/// The stream's next event, or its end when the terminal is gone: crossterm would read the end of a terminal that has hung up
-/// over and over without coming back.
-fn poll_event(events: &mut EventStream, context: &mut std::task::Context<'_>) -> Poll<Option<io::Result<Event>>> {
-    if io::stdin().is_terminal() { events.poll_next_unpin(context) } else { Poll::Ready(None) }
+impl Pace {
+    fn next(&self, now: Instant) -> Instant {
+        self.until.and_then(|until| until.checked_sub(FRAME * (BURST - 1))).map_or(now, |at| at.max(now))
+    }
+
+    fn drawn(&mut self, now: Instant) {
+        self.until = Some(self.until.map_or(now, |until| until.max(now)) + FRAME);
+    }
 }
 
 /// Waits until then; for ever when there is no then.
@@ -153,12 +153,12 @@ async fn until(deadline: Option<Instant>) {
 }
 
 impl Loop {
-    async fn turn(&mut self, shutdown: &Shutdown) -> io::Result<()> {
+    async fn turn(&mut self, mut keyboard: Keyboard, shutdown: &Shutdown) -> io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
-        let mut events = EventStream::new();
         let mut term = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut size = signal(SignalKind::window_change())?;
         // Snapshots that were there before we came count as news.
         self.link.session.mark_changed();
         self.link.rooms.mark_changed();
@@ -166,11 +166,11 @@ impl Loop {
         self.link.details.mark_changed();
         self.link.drafts.mark_changed();
         while !self.done {
-            self.drain(&mut events).await?;
+            self.drain(&mut keyboard).await;
             if self.done {
                 break;
             }
-            let frame = self.dirty.then(|| self.drawn_at.map_or_else(Instant::now, |at| at + FRAME));
+            let frame = self.dirty.then(|| self.pace.next(Instant::now()));
             if frame.is_some_and(|at| at <= Instant::now()) {
                 self.draw().await?;
                 continue;
@@ -180,7 +180,8 @@ impl Loop {
             let next = [frame, due].into_iter().flatten().min();
             // Every branch only waits for something that stays there when another is taken; `drain` collects it.
             tokio::select! {
-                event = std::future::poll_fn(|context| poll_event(&mut events, context)) => self.event(event.transpose()?).await,
+                () = keyboard.wait() => self.done |= keyboard.has_ended(),
+                _ = size.recv() => self.apply(Msg::Resize).await,
                 update = self.link.updates.recv() => match update {
                     Some(update) => self.apply(Msg::Update(update)).await,
                     None => self.done = true,
@@ -203,10 +204,10 @@ impl Loop {
     }
 
     /// Applies everything that has happened, without waiting.
-    async fn drain(&mut self, events: &mut EventStream) -> io::Result<()> {
+    async fn drain(&mut self, keyboard: &mut Keyboard) {
         for _ in 0..DRAIN {
             if self.done {
-                return Ok(());
+                return;
             }
             if let Some(msg) = self.snapshot() {
                 self.apply(msg).await;
@@ -214,13 +215,12 @@ impl Loop {
                 self.apply(Msg::Update(update)).await;
             } else if let Ok(report) = self.reports.try_recv() {
                 self.report(report).await;
-            } else if let Some(event) = waiting(events).await {
-                self.event(event.transpose()?).await;
+            } else if let Some(input) = keyboard.take() {
+                self.input(input).await;
             } else {
                 break;
             }
         }
-        Ok(())
     }
 
     /// A snapshot that is news.
@@ -239,20 +239,13 @@ impl Loop {
             .or_else(|| news(&mut link.thread).map(Msg::Thread))
     }
 
-    async fn event(&mut self, event: Option<Event>) {
-        let msg = match event {
-            // Standard input is closed: the terminal is gone.
-            None => {
-                self.done = true;
-                return;
-            }
-            Some(Event::Key(key)) if key.kind == KeyEventKind::Release => return,
-            Some(Event::Key(key)) => Msg::Key(Key::from(key)),
-            Some(Event::Paste(text)) => Msg::Paste(text),
-            Some(Event::Mouse(mouse)) => Msg::Mouse(mouse),
-            Some(Event::Resize(..)) => Msg::Resize,
-            Some(Event::FocusGained) => Msg::Focus(true),
-            Some(Event::FocusLost) => Msg::Focus(false),
+    async fn input(&mut self, input: Input) {
+        let msg = match input {
+            Input::Key(key) => Msg::Key(key),
+            Input::Paste(text) => Msg::Paste(text),
+            Input::Mouse(mouse) => Msg::Mouse(mouse),
+            Input::Focus(focused) => Msg::Focus(focused),
+            Input::Margins(margins) => return self.canvas.set_margins(margins),
         };
         self.apply(msg).await;
     }
@@ -268,6 +261,7 @@ impl Loop {
     }
 
     async fn apply(&mut self, msg: Msg) {
+        tracing::trace!(news = msg.name(), "something happened");
         self.model.now_ms = self.options.clock.now_ms();
         let effects = update(&mut self.model, msg);
         self.dirty = true;
@@ -277,23 +271,19 @@ impl Loop {
     }
 
     async fn draw(&mut self) -> io::Result<()> {
-        if !self.guard.is_held() {
-            // Something has panicked and said so on the screen that is no longer ours: end in order.
-            tracing::error!("the terminal was given back by a panic; ending");
-            self.done = true;
-            return Ok(());
-        }
         self.model.now_ms = self.options.clock.now_ms();
+        let started = Instant::now();
+        let (width, height) = crossterm::terminal::size()?;
         let model = &mut self.model;
-        self.terminal.draw(|frame| {
-            let area = frame.area();
-            if let Some(cursor) = screens::draw(model, area, frame.buffer_mut()) {
-                frame.set_cursor_position(cursor);
-            }
+        self.canvas.draw(Size { width, height }, |area, buffer| {
+            let cursor = screens::draw(model, area, buffer);
+            Wants { cursor, scrolls: std::mem::take(&mut model.scrolls) }
         })?;
-        self.drawn_at = Some(Instant::now());
+        self.pace.drawn(Instant::now());
+        tracing::trace!(duration_us = started.elapsed().as_micros(), "drawn");
+        let before = self.model.view.first_unread.clone();
         let effects = update(&mut self.model, Msg::Drawn);
-        self.dirty = !self.model.view.motions.is_empty();
+        self.dirty = !self.model.view.motions.is_empty() || self.model.view.first_unread != before;
         for effect in effects {
             self.effect(effect).await;
         }
@@ -347,9 +337,8 @@ impl Loop {
                 self.work(move || Msg::Keymap(keymap(&name, file.as_deref()).map(Box::new)));
             }
             Effect::Redraw => {
-                if let Err(error) = self.terminal.clear() {
-                    tracing::warn!(%error, "the terminal could not be cleared");
-                }
+                self.canvas.forget();
+                self.dirty = true;
             }
             Effect::Suspend => {
                 if let Err(error) = self.suspend().await {
@@ -362,7 +351,7 @@ impl Loop {
     }
 
     fn raw(&mut self, bytes: &[u8]) {
-        if let Err(error) = self.terminal.backend_mut().raw(bytes) {
+        if let Err(error) = self.canvas.raw(bytes) {
             tracing::warn!(%error, "the terminal took no bytes");
         }
     }
@@ -398,8 +387,7 @@ impl Loop {
         self.guard.release();
         stop_and_continue().await?;
         self.guard.take()?;
-        self.terminal.backend_mut().forget();
-        self.terminal.clear()?;
+        self.canvas.forget();
         self.dirty = true;
         Ok(())
     }
@@ -451,5 +439,29 @@ fn remove(file: &Path) {
     let removed = file.parent().map_or(Ok(()), std::fs::remove_dir_all);
     if let Err(error) = removed {
         tracing::warn!(%error, "a pasted text's file could not be removed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_drawn_at_once_and_a_flood_is_paced() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        for _ in 0..BURST {
+            assert_eq!(pace.next(start), start);
+            pace.drawn(start);
+        }
+        assert_eq!(pace.next(start), start + FRAME, "more waits for its turn");
+        let mut now = start;
+        for _ in 0..100 {
+            now = pace.next(now);
+            pace.drawn(now);
+        }
+        assert!(now >= start + FRAME * 99, "a flood gets one frame in {FRAME:?}");
+        let later = now + Duration::from_secs(1);
+        assert_eq!(pace.next(later), later, "after a pause nothing waits");
     }
 }

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread::ThreadId,
 };
 
 use crossterm::{
@@ -18,9 +19,13 @@ use crossterm::{
     terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
 };
 
+use crate::base::panics;
+
 /// Clicks and the wheel; not every movement, which would wake us for nothing.
 const MOUSE_ON: &[u8] = b"\x1b[?1000h\x1b[?1006h";
 const MOUSE_OFF: &[u8] = b"\x1b[?1006l\x1b[?1000l";
+/// DECRQM: asks whether there are margins at the sides. `input` reads the answer.
+const ASK_MARGINS: &[u8] = b"\x1b[?69$p";
 
 /// The terminal while homeroom has it. Dropping it gives the terminal back.
 #[derive(Debug)]
@@ -40,8 +45,13 @@ impl Guard {
         if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "standard input and output must be a terminal"));
         }
+        let term = std::env::var_os("TERM");
+        if term.as_ref().is_some_and(|term| term == "dumb") {
+            let words = "it says that it cannot move its cursor (TERM=dumb); `homeroom tail` and `homeroom send` work in it";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, words));
+        }
         // The console of the Linux kernel prints what it does not know.
-        let enhanced = std::env::var_os("TERM").is_some_and(|term| term != "linux" && term != "dumb");
+        let enhanced = term.is_some_and(|term| term != "linux");
         let guard = Self { mouse, enhanced, held: Arc::new(AtomicBool::new(false)) };
         guard.take()?;
         guard.on_panic();
@@ -60,6 +70,7 @@ impl Guard {
         if self.enhanced {
             // Lets shift-enter be told from enter where the terminal can.
             queue!(out, PushKeyboardEnhancementFlags(KeyboardEnhancementFlags::DISAMBIGUATE_ESCAPE_CODES))?;
+            out.write_all(ASK_MARGINS)?;
         }
         if self.mouse {
             out.write_all(MOUSE_ON)?;
@@ -67,24 +78,47 @@ impl Guard {
         out.flush()
     }
 
-    /// False once the terminal was given back, which a panic anywhere in the process does.
-    pub fn is_held(&self) -> bool {
-        self.held.load(Ordering::SeqCst)
-    }
-
     /// Gives the terminal back. Safe to call more than once.
     pub fn release(&self) {
         release(&self.held, self.mouse, self.enhanced);
     }
 
-    /// The panic message is printed after the terminal is given back, or nobody could read it.
+    /// A panic of the screen itself ends the process: the terminal is given back before the message is printed, or nobody
+    /// could read it. One anywhere else is caught by whoever runs that task; it goes to the log, and the screen, which may
+    /// well run on, is left alone.
     fn on_panic(&self) {
         let (held, mouse, enhanced) = (Arc::clone(&self.held), self.mouse, self.enhanced);
+        let screen = std::thread::current().id();
         let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            release(&held, mouse, enhanced);
-            before(panic);
+        std::panic::set_hook(Box::new(move |panic| match whose(&held, screen) {
+            Whose::Screen => {
+                release(&held, mouse, enhanced);
+                before(panic);
+            }
+            Whose::Other => panics::log(panic),
+            Whose::NoScreen => before(panic),
         }));
+    }
+}
+
+/// Where a panic happens, seen from the hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// On the thread of the screen, which runs nothing else: tasks have threads of their own.
+    Screen,
+    /// In a task or thread beside the screen.
+    Other,
+    /// Before or after the screen.
+    NoScreen,
+}
+
+fn whose(held: &AtomicBool, screen: ThreadId) -> Whose {
+    if !held.load(Ordering::SeqCst) {
+        Whose::NoScreen
+    } else if std::thread::current().id() == screen {
+        Whose::Screen
+    } else {
+        Whose::Other
     }
 }
 
@@ -107,7 +141,8 @@ fn release(held: &AtomicBool, mouse: bool, enhanced: bool) {
         let _ = queue!(out, PopKeyboardEnhancementFlags);
     }
     let _ = queue!(out, DisableFocusChange, DisableBracketedPaste);
-    let _ = out.write_all(b"\x1b[?2026l\x1b[0m\x1b[?25h");
+    // A frame may have been cut off in the middle: no margins, no region, a plain pen.
+    let _ = out.write_all(b"\x1b[?2026l\x1b[?69l\x1b[r\x1b[0m\x1b[?25h");
     let _ = queue!(out, LeaveAlternateScreen);
     let _ = out.flush();
     let _ = disable_raw_mode();
@@ -127,4 +162,22 @@ pub async fn stop_and_continue() -> io::Result<()> {
         () = tokio::time::sleep(std::time::Duration::from_millis(300)) => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_panic_of_the_screen_itself_gives_the_terminal_back() {
+        let held = AtomicBool::new(true);
+        let screen = std::thread::current().id();
+        assert_eq!(whose(&held, screen), Whose::Screen);
+        std::thread::scope(|scope| {
+            let task = scope.spawn(|| whose(&held, screen)).join();
+            assert_eq!(task.ok(), Some(Whose::Other), "a task's panic is caught, and the screen runs on");
+        });
+        held.store(false, Ordering::SeqCst);
+        assert_eq!(whose(&held, screen), Whose::NoScreen);
+    }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyModifiers};
 use proptest::prelude::*;
-use ratatui::{Terminal, buffer::Buffer, layout::Size};
+use ratatui::{buffer::Buffer, layout::Size};
 
 use super::{
     Model, Msg,
-    backend::Wire,
+    canvas::{Canvas, Wants},
     keymap::Keymap,
     keys::Key,
     model::{Focus, Screen},
@@ -221,26 +221,24 @@ fn without_colour_no_cell_has_one() {
     assert!(reversed, "the selection is still to be seen");
 }
 
-fn wire(width: u16, height: u16) -> Terminal<Wire<std::io::Sink>> {
-    Terminal::new(Wire::sized(std::io::sink(), Size { width, height })).unwrap()
+/// A terminal of 80x24 that nobody looks at.
+fn wire() -> Canvas<std::io::Sink> {
+    Canvas::new(std::io::sink())
 }
 
-fn bytes(terminal: &mut Terminal<Wire<std::io::Sink>>, model: &mut Model) -> u64 {
-    let before = terminal.backend().written();
-    terminal
-        .draw(|frame| {
-            let area = frame.area();
-            if let Some(cursor) = screens::draw(model, area, frame.buffer_mut()) {
-                frame.set_cursor_position(cursor);
-            }
-        })
-        .unwrap();
-    terminal.backend().written() - before
+fn bytes(canvas: &mut Canvas<std::io::Sink>, model: &mut Model) -> u64 {
+    let before = canvas.written();
+    let paint = |area, buffer: &mut Buffer| {
+        let cursor = screens::draw(model, area, buffer);
+        Wants { cursor, scrolls: std::mem::take(&mut model.scrolls) }
+    };
+    canvas.draw(Size { width: 80, height: 24 }, paint).unwrap();
+    canvas.written() - before
 }
 
 #[test]
 fn an_unchanged_model_writes_no_bytes() {
-    let mut terminal = wire(80, 24);
+    let mut terminal = wire();
     let mut model = garden();
     assert!(bytes(&mut terminal, &mut model) > 500);
     assert_eq!(bytes(&mut terminal, &mut model), 0);
@@ -251,7 +249,7 @@ fn an_unchanged_model_writes_no_bytes() {
 
 #[test]
 fn a_typed_character_writes_few_bytes() {
-    let mut terminal = wire(80, 24);
+    let mut terminal = wire();
     let mut model = garden();
     bytes(&mut terminal, &mut model);
     type_text(&mut model, "h");
@@ -265,7 +263,7 @@ fn a_typed_character_writes_few_bytes() {
 
 #[test]
 fn an_arriving_message_does_not_write_the_whole_screen() {
-    let mut terminal = wire(80, 24);
+    let mut terminal = wire();
     let mut model = garden();
     let whole = bytes(&mut terminal, &mut model);
     let mut items: Vec<_> = sample::garden().items.iter().map(|item| (**item).clone()).collect();

@@ -2,22 +2,29 @@
 //!
 //! Knows the stage, the plan and the played people; nothing of the screen but where its notices go.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
+use futures_util::future::try_join_all;
 use http::Method;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use ruma::OwnedRoomId;
 use serde_json::json;
 use time::UtcOffset;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OnceCell, mpsc, oneshot};
 
 use super::{
     DemoArgs, SERVER_NAME,
+    company::{self, Watch, Written},
     hand::{Hand, encoded},
     now_ms,
     plan::{self, Deed, LONG_ROOM, PlannedRoom, Size},
     script::{Entry, Exchanges, GUEST},
-    stage::{Made, Stage, StageError},
+    stage::{Made, Stage, StageError, Told},
 };
 use crate::{
     base::{Secret, Shutdown},
@@ -33,13 +40,27 @@ const HANDY: &str = "wren";
 /// Those who have a client of their own, for encrypted rooms.
 const CLIENTS: [&str; 4] = ["mira", "priya", "sam", "yuki"];
 /// Rooms in which people go on talking.
-const LIVELY: [&str; 4] = [LONG_ROOM, "kitchen", "workshop", "garden"];
+const LIVELY: [&str; 5] = [LONG_ROOM, "kitchen", "workshop", "garden", "board"];
+/// The room that the screen opens with.
+const FIRST_ROOM: &str = "start";
 /// Lines of small talk at most: a demonstration that somebody forgets must not fill the disk.
 const LINES: usize = 5_000;
 /// Between two lines, in milliseconds.
 const PAUSE_MS: std::ops::Range<u64> = 4_000..15_000;
+/// Until somebody reacts to the guest, and then until somebody answers, in milliseconds.
+const REACT_MS: std::ops::Range<u64> = 700..1_800;
+const ANSWER_MS: std::ops::Range<u64> = 900..2_500;
 /// How long the guest's client may take to be able to read what is encrypted.
 const READY: Duration = Duration::from_secs(60);
+
+/// Those who have a client of their own.
+type Clients = BTreeMap<&'static str, Puppet>;
+
+/// Who can say something in a room: in an encrypted one, those with a client.
+fn voices<'a>(room: &'a PlannedRoom, clients: &Clients) -> Vec<&'a str> {
+    let can = |key: &&str| !room.encrypted || clients.contains_key(key);
+    room.members.iter().map(String::as_str).filter(can).collect()
+}
 
 /// Everything that is needed for the play.
 #[derive(Debug)]
@@ -50,10 +71,14 @@ pub struct Theatre {
     password: Secret,
     seed: u64,
     quiet: bool,
+    first: Made,
+    opened_ms: u64,
+    /// Keys of the rooms that are there.
+    keys: Mutex<BTreeMap<OwnedRoomId, String>>,
 }
 
 impl Theatre {
-    /// Plans, and makes the accounts; afterwards the guest can sign in.
+    /// Plans, and makes what the screen needs to open: the guest's account and the first room.
     ///
     /// # Errors
     /// When the node refuses.
@@ -62,13 +87,26 @@ impl Theatre {
         let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failure, error.to_string());
         let plan = plan::plan(args.seed, size, now_ms(), i64::from(offset.whole_seconds()) * 1000).map_err(|error| failed(&error))?;
         let stage = Stage::new(std::sync::Arc::clone(node.node()));
-        for name in [GUEST, HANDY].into_iter().chain(CLIENTS) {
+        // Hashing passwords takes the longest of all, on threads of its own: at the same time, then.
+        let names = [GUEST, HANDY].into_iter().chain(CLIENTS);
+        let accounts = names.clone().map(|name| node.create_account(name, &password, false));
+        try_join_all(accounts).await.map_err(|error| failed(&error))?;
+        for name in names {
             let display_name = plan.people.iter().find(|person| person.key == name).map_or("Robin", |person| person.name);
-            node.create_account(name, &password, false).await.map_err(|error| failed(&error))?;
             stage.rename(name, display_name).await.map_err(|error| failed(&error))?;
         }
         stage.extras(&plan.people).await.map_err(|error| failed(&error))?;
-        Ok(Self { stage, plan, socket, password, seed: args.seed, quiet: args.quiet })
+        let handy = Hand::login(stage.node(), HANDY, &password).await.map_err(|error| failed(&error))?;
+        let first = plan.rooms.iter().find(|room| room.key == FIRST_ROOM);
+        let first = first.ok_or_else(|| Failure::new(Exit::Failure, "the script has no first room"))?;
+        let first = stage.room(first, &BTreeMap::new(), &handy).await.map_err(|error| failed(&error))?;
+        Ok(Self { stage, plan, socket, password, seed: args.seed, quiet: args.quiet, first, opened_ms: now_ms(), keys: Mutex::default() })
+    }
+
+    /// The room that the screen opens with.
+    #[must_use]
+    pub fn first_room(&self) -> OwnedRoomId {
+        self.first.room_id.clone()
     }
 
     /// Plays until the signal.
@@ -92,27 +130,40 @@ impl Theatre {
             Hand::login(self.stage.node(), GUEST, &self.password),
             Hand::login(self.stage.node(), HANDY, &self.password),
         )?;
-        let made = self.past(&guest, &handy).await?;
-        let secrets = self.secrets(&made, &guest).await;
-        guest.call(Method::POST, "/_matrix/client/v3/logout", &json!({})).await?;
-        let clients = secrets?;
-        if self.quiet {
-            drop(clients);
-            return Ok(());
-        }
-        self.small_talk(&made, &handy).await
+        let mut made = BTreeMap::new();
+        let (short, long): (Vec<_>, Vec<_>) = self.plan.rooms.iter().partition(|room| room.key != LONG_ROOM && room.children.is_none());
+        self.past(&short, &mut made, &guest, &handy).await?;
+        let known = made.clone();
+        let clients = OnceCell::new();
+        let rest = async {
+            // The long room has most of the past; those with secrets need not wait for it.
+            let (all, ()) = tokio::try_join!(self.secrets(&known, &guest), self.past(&long, &mut made, &guest, &handy))?;
+            let clients = clients.get_or_init(|| async { all }).await;
+            if self.quiet {
+                guest.call(Method::POST, "/_matrix/client/v3/logout", &json!({})).await?;
+                return Ok(());
+            }
+            self.small_talk(&made, &handy, clients).await
+        };
+        // Whoever writes before the past is told is answered all the same.
+        let company = async { if self.quiet { Ok(()) } else { self.company(&guest, &handy, &clients).await } };
+        tokio::try_join!(rest, company)?;
+        Ok(())
     }
 
     /// What has happened so far, room by room.
-    async fn past(&self, guest: &Hand, handy: &Hand) -> Result<BTreeMap<String, Made>, StageError> {
-        let mut made = BTreeMap::new();
+    async fn past(&self, rooms: &[&PlannedRoom], made: &mut BTreeMap<String, Made>, guest: &Hand, handy: &Hand) -> Result<(), StageError> {
         let started = std::time::Instant::now();
-        for room in &self.plan.rooms {
+        for room in rooms {
             // What is encrypted comes from clients, later.
             let steps = if room.encrypted { Vec::new() } else { room.steps.clone() };
-            let done = self.stage.room(&PlannedRoom { steps, ..room.clone() }, &made, handy).await?;
+            let done = if room.key == FIRST_ROOM {
+                self.first.clone()
+            } else {
+                self.stage.room(&PlannedRoom { steps, ..(*room).clone() }, made, handy).await?
+            };
             if room.entry == Entry::Direct {
-                self.mark_direct(room, &done.room_id, &made, guest).await?;
+                self.mark_direct(room, &done.room_id, made, guest).await?;
             }
             if room.entry != Entry::Invited
                 && let Some(event_id) = &done.read
@@ -120,10 +171,11 @@ impl Theatre {
                 let path = format!("/_matrix/client/v3/rooms/{}/read_markers", encoded(done.room_id.as_str()));
                 guest.call(Method::POST, &path, &json!({ "m.fully_read": event_id, "m.read": event_id })).await?;
             }
+            self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(done.room_id.clone(), room.key.clone());
             made.insert(room.key.clone(), done);
         }
-        tracing::info!(rooms = made.len(), duration_ms = started.elapsed().as_millis(), "the stage is set");
-        Ok(made)
+        tracing::info!(rooms = made.len(), duration_ms = started.elapsed().as_millis(), "a part of the stage is set");
+        Ok(())
     }
 
     /// `m.direct` of the guest, who has these conversations.
@@ -148,10 +200,10 @@ impl Theatre {
     }
 
     /// Encrypted messages come from real clients, once the guest's own can read them.
-    async fn secrets(&self, made: &BTreeMap<String, Made>, guest: &Hand) -> Result<Vec<Puppet>, StageError> {
+    async fn secrets(&self, made: &BTreeMap<String, Made>, guest: &Hand) -> Result<Clients, StageError> {
         self.guest_is_ready(guest).await?;
         let endpoint = Endpoint::Socket { path: self.socket.clone(), server_name: SERVER_NAME.to_owned() };
-        let mut clients: BTreeMap<&str, Puppet> = BTreeMap::new();
+        let mut clients = Clients::new();
         for room in self.plan.rooms.iter().filter(|room| room.encrypted) {
             let Some(there) = made.get(&room.key) else { continue };
             for step in &room.steps {
@@ -168,7 +220,7 @@ impl Theatre {
                 }
             }
         }
-        Ok(clients.into_values().collect())
+        Ok(clients)
     }
 
     /// Waits until a device of the guest has published its keys. There is nothing to subscribe to from here, so it asks.
@@ -189,24 +241,90 @@ impl Theatre {
     }
 
     /// One line after the other, at the pace of people.
-    async fn small_talk(&self, made: &BTreeMap<String, Made>, handy: &Hand) -> Result<(), StageError> {
+    async fn small_talk(&self, made: &BTreeMap<String, Made>, handy: &Hand, clients: &Clients) -> Result<(), StageError> {
         let mut random = StdRng::seed_from_u64(self.seed.wrapping_add(1));
         let exchanges = Exchanges::embedded().map_err(|error| StageError::Ours(error.to_string()))?;
         let rooms: Vec<&PlannedRoom> = self.plan.rooms.iter().filter(|room| LIVELY.contains(&room.key.as_str())).collect();
         let mut said = 0;
         while said < LINES {
             let Some((room, there)) = rooms.choose(&mut random).and_then(|room| Some((room, made.get(&room.key)?))) else { return Ok(()) };
-            let people: Vec<&str> = room.members.iter().map(String::as_str).collect();
+            let people = voices(room, clients);
             for (who, text) in plan::exchange(&people, &exchanges, &mut random) {
                 tokio::time::sleep(Duration::from_millis(random.random_range(PAUSE_MS))).await;
                 if who == HANDY {
                     self.type_a_while(handy, &there.room_id, &text).await?;
                 }
-                self.stage.say(&there.room_id, &who, &text).await?;
+                self.say(room, &there.room_id, &who, Told::new(&text), clients).await?;
                 said += 1;
             }
         }
         Ok(())
+    }
+
+    /// Says something, encrypted where the room is.
+    async fn say(&self, room: &PlannedRoom, room_id: &OwnedRoomId, who: &str, told: Told<'_>, clients: &Clients) -> Result<(), StageError> {
+        match clients.get(who).filter(|_| room.encrypted) {
+            Some(client) => {
+                let sent = match told.thread {
+                    Some(root) => Box::pin(client.send_in_thread(room_id, root, told.text)).await,
+                    None => Box::pin(client.send(room_id, told.text)).await,
+                };
+                sent.map(drop).map_err(|error| StageError::Api(error.to_string()))
+            }
+            None => self.stage.say(room_id, who, told).await.map(drop),
+        }
+    }
+
+    /// Somebody reacts to what the guest writes, and somebody answers.
+    async fn company(&self, guest: &Hand, handy: &Hand, clients: &OnceCell<Clients>) -> Result<(), StageError> {
+        let nobody = Clients::new();
+        let mut random = StdRng::seed_from_u64(self.seed.wrapping_add(2));
+        let mut watch = Watch::new(guest, self.stage.user(GUEST)?.to_string(), self.opened_ms);
+        let mut answered = 0;
+        while answered < LINES {
+            let written = watch.look().await?;
+            // Who writes several lines at once gets one answer, to the last of them, as among people.
+            let mut last: BTreeMap<OwnedRoomId, Written> = BTreeMap::new();
+            written.into_iter().for_each(|written| drop(last.insert(written.room_id.clone(), written)));
+            for written in last.into_values() {
+                let key = self.keys.lock().unwrap_or_else(PoisonError::into_inner).get(&written.room_id).cloned();
+                let Some(room) = self.plan.rooms.iter().find(|room| Some(&room.key) == key.as_ref()) else { continue };
+                self.react(room, &written, handy, clients.get().unwrap_or(&nobody), &mut random).await?;
+                answered += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn react(
+        &self,
+        room: &PlannedRoom,
+        written: &Written,
+        handy: &Hand,
+        clients: &Clients,
+        random: &mut StdRng,
+    ) -> Result<(), StageError> {
+        let people = voices(room, clients);
+        let pause = |range, random: &mut StdRng| tokio::time::sleep(Duration::from_millis(random.random_range::<u64, _>(range)));
+        pause(REACT_MS, random).await;
+        if let (Some(who), Some(key)) = (people.choose(random), company::reaction(random)) {
+            match clients.get(*who).filter(|_| room.encrypted) {
+                Some(client) => {
+                    let reacted = Box::pin(client.react(&written.room_id, &written.event_id, key)).await;
+                    reacted.map_err(|error| StageError::Api(error.to_string()))?;
+                }
+                None => self.stage.react(&written.room_id, who, &written.event_id, key).await.map(drop)?,
+            }
+        }
+        let text = written.text.as_deref();
+        let Some(who) = company::who(text, &people, random) else { return Ok(()) };
+        let told = Told { thread: written.thread.as_deref(), ..Told::new(company::answer(text, random)) };
+        if who == HANDY && !room.encrypted {
+            self.type_a_while(handy, &written.room_id, told.text).await?;
+        } else {
+            pause(ANSWER_MS, random).await;
+        }
+        self.say(room, &written.room_id, who, told, clients).await
     }
 
     async fn type_a_while(&self, handy: &Hand, room_id: &OwnedRoomId, text: &str) -> Result<(), StageError> {

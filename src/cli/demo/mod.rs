@@ -4,6 +4,7 @@
 //! guest; the stage is set while it is up.
 
 mod cast;
+mod company;
 mod hand;
 mod picture;
 mod plan;
@@ -119,6 +120,7 @@ async fn open(
     profile.set_home(Home { server_name: SERVER_NAME.to_owned() }).await?;
     let password = Secret::new(SystemRandomness.alphanumeric(32));
     let theatre = cast::Theatre::open(node, plan.socket(), password.clone(), args, context.utc_offset).await?;
+    screen::remember_room(&context.dirs.state, Some(&theatre.first_room()));
     let setup = Setup::SignIn { user: format!("@{}:{SERVER_NAME}", script::GUEST), server: None, password };
     Ok((theatre, setup))
 }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, UserId, events::room::message::RoomMessageEventContent};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, UserId, events::room::message::RoomMessageEventContent};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -67,6 +67,23 @@ struct Progress {
 #[derive(Debug, Clone)]
 pub struct Stage {
     node: Arc<Node>,
+}
+
+/// Something that somebody says.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// Markdown.
+    pub text: &'a str,
+    /// The thread that it goes into.
+    pub thread: Option<&'a EventId>,
+}
+
+impl<'a> Told<'a> {
+    /// Something said to the whole room.
+    #[must_use]
+    pub fn new(text: &'a str) -> Self {
+        Self { text, thread: None }
+    }
 }
 
 /// A room that has been made.
@@ -225,10 +242,25 @@ impl Stage {
     ///
     /// # Errors
     /// [`StageError`].
-    pub async fn say(&self, room: &OwnedRoomId, who: &str, text: &str) -> Result<OwnedEventId, StageError> {
+    pub async fn say(&self, room: &OwnedRoomId, who: &str, told: Told<'_>) -> Result<OwnedEventId, StageError> {
         let guest = self.user(GUEST)?;
-        let content = message(text, false, (who != GUEST).then_some(guest.as_str()))?;
+        let mut content = message(told.text, false, (who != GUEST).then_some(guest.as_str()))?;
+        if let Some(root) = told.thread {
+            let relation = json!({
+                "rel_type": "m.thread", "event_id": root, "is_falling_back": true, "m.in_reply_to": { "event_id": root },
+            });
+            content.insert("m.relates_to".into(), relation);
+        }
         self.post(room, who, "m.room.message", content).await
+    }
+
+    /// Reacts now.
+    ///
+    /// # Errors
+    /// [`StageError`].
+    pub async fn react(&self, room: &OwnedRoomId, who: &str, to: &EventId, key: &str) -> Result<OwnedEventId, StageError> {
+        let relation = json!({ "rel_type": "m.annotation", "event_id": to, "key": key });
+        self.post(room, who, "m.reaction", Map::from_iter([("m.relates_to".to_owned(), relation)])).await
     }
 
     /// Sends any message event now.

@@ -5,14 +5,14 @@ use ratatui::{buffer::Buffer, layout::Rect};
 use super::help;
 use crate::tui::{
     layers::{Layer, Page, PickerKind, Question},
-    model::Model,
+    model::{Hit, Hits, Model},
     text::{self, Paragraph},
     theme::Scope,
     widgets::{dialog, form, picker, put},
 };
 
 /// Draws one layer over what is there. Gives the cursor's place.
-pub fn draw(model: &Model, layer: &mut Layer, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
+pub fn draw(model: &Model, layer: &mut Layer, area: Rect, buf: &mut Buffer, hits: &mut Hits) -> Option<(u16, u16)> {
     let theme = &model.theme;
     match layer {
         Layer::Help(state) => {
@@ -28,20 +28,20 @@ pub fn draw(model: &Model, layer: &mut Layer, area: Rect, buf: &mut Buffer) -> O
             };
             let tall = u16::try_from(state.entries.len()).unwrap_or(u16::MAX).saturating_add(1).clamp(6, 18);
             let place = dialog::frame(&state.title.clone(), hint, (72, tall), theme, area, buf);
-            picker::draw(state, theme, place, buf)
+            picker::draw(state, theme, place, buf, hits)
         }
         Layer::Form(state) => {
             let width = area.width.saturating_sub(4).min(66);
             let tall = form::height(&state.form, width);
             let place = dialog::frame(&state.form.title, "esc closes, what you typed stays", (width, tall), theme, area, buf);
-            form::draw(&state.form, theme, place, buf)
+            form::draw(&state.form, theme, place, buf, hits)
         }
-        Layer::Question(question) => ask(model, question, area, buf),
+        Layer::Question(question) => ask(model, question, area, buf, hits),
         Layer::Page(page) => read(model, page, area, buf),
     }
 }
 
-fn ask(model: &Model, question: &Question, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
+fn ask(model: &Model, question: &Question, area: Rect, buf: &mut Buffer, hits: &mut Hits) -> Option<(u16, u16)> {
     let theme = &model.theme;
     let width = area.width.saturating_sub(4).clamp(1, 60);
     let lines = text::wrap(&Paragraph::plain(question.text.clone(), theme.style(Scope::Text)), usize::from(width));
@@ -58,7 +58,9 @@ fn ask(model: &Model, question: &Question, area: Rect, buf: &mut Buffer) -> Opti
     let style = |on: bool| theme.style(if on { Scope::Selected } else { Scope::Text });
     let no = put(buf, place.x, y, place.width, "[ No ]", style(!question.on_yes));
     let yes = no + 2;
-    put(buf, yes, y, place.right().saturating_sub(yes), &format!("[ {} ]", question.yes), style(question.on_yes));
+    let end = put(buf, yes, y, place.right().saturating_sub(yes), &format!("[ {} ]", question.yes), style(question.on_yes));
+    hits.push((Rect { x: place.x, y, width: no - place.x, height: 1 }, Hit::Answer(false)));
+    hits.push((Rect { x: yes, y, width: end.saturating_sub(yes), height: 1 }, Hit::Answer(true)));
     Some((if question.on_yes { yes + 2 } else { place.x + 2 }, y))
 }
 

@@ -2,12 +2,13 @@
 
 use ratatui::{buffer::Buffer, layout::Rect, text::Line};
 
+use super::outside;
 use crate::{
-    client::view::{Pagination, Timeline},
+    client::view::{ItemKind, Pagination, SendState, Timeline},
     tui::{
         action::Action,
         keymap::Context,
-        model::{Focus, Level, Model, TimelineView},
+        model::{Focus, Hit, Level, Model, Motion, TimelineView},
         text::{self, Paragraph},
         theme::Scope,
         widgets::{self, composer, put, put_right, room_list, status, timeline},
@@ -114,7 +115,7 @@ fn room(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
         return None;
     }
     if model.invitation_open() {
-        invitation(model, area, buf);
+        outside::invitation(model, area, buf);
         return None;
     }
     let tall = composer::height(model.composer(), area.width, area.height).min(area.height);
@@ -122,15 +123,23 @@ fn room(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
     // Header, line, timeline, line, composer; the lines go first when there is no room.
     let above = Rect { height: area.height - tall, ..area };
     let lines = u16::from(above.height >= 4);
+    let mut searching = None;
     if above.height > 0 {
         header(model, widgets::row(above, 0), buf);
     }
     let body = Rect { y: above.y + (1 + lines).min(above.height), height: above.height.saturating_sub(1 + 2 * lines), ..above };
+    // First, since the lines tell what it finds out: whether the end is on screen.
+    timelines(model, body, buf);
     if lines > 0 {
         upper_line(model, Rect { y: above.y + 1, height: 1, ..above }, buf);
-        lower_line(model, Rect { y: above.bottom() - 1, height: 1, ..above }, buf);
+        let place = Rect { y: above.bottom() - 1, height: 1, ..above };
+        if model.search.is_some() {
+            searching = search_line(model, place, buf);
+        } else {
+            lower_line(model, place, buf);
+        }
     }
-    timelines(model, body, buf);
+    model.hits.push((place, Hit::Composer));
     let theme = std::sync::Arc::clone(&model.theme);
     let placeholder = placeholder(model);
     let leave = key_in(model, Action::Cancel, Context::Composer);
@@ -140,7 +149,7 @@ fn room(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
     if focused && let Some(completion) = &model.composer().completion {
         composer::draw_completion(completion, &theme, place, area, buf);
     }
-    cursor.filter(|_| focused)
+    searching.or(cursor.filter(|_| focused))
 }
 
 fn key_in(model: &Model, action: Action, context: Context) -> String {
@@ -157,7 +166,12 @@ fn placeholder(model: &Model) -> String {
     if model.thread_root.is_some() {
         return "reply in this thread".to_owned();
     }
-    if model.open_row().is_some_and(|row| row.encrypted) { "write an encrypted message".to_owned() } else { "write a message".to_owned() }
+    let what = if model.open_row().is_some_and(|row| row.encrypted) { "write an encrypted message" } else { "write a message" };
+    let key = model.keymap.keys_of(Action::FocusComposer, &[Context::Timeline]);
+    match key.filter(|_| model.keymap.is_modal() && model.focus != Focus::Composer) {
+        Some(key) => format!("{key} to {what}"),
+        None => what.to_owned(),
+    }
 }
 
 fn header(model: &Model, area: Rect, buf: &mut Buffer) {
@@ -182,7 +196,7 @@ fn header(model: &Model, area: Rect, buf: &mut Buffer) {
         x,
         area.y,
         left,
-        if encrypted { " ⚿ encrypted" } else { " not encrypted" },
+        if encrypted { "  encrypted" } else { "  not encrypted" },
         theme.style(if encrypted { Scope::Ok } else { Scope::Dim }),
     );
     if let Some(topic) = details.and_then(|details| details.topic.as_ref()) {
@@ -196,6 +210,10 @@ fn header(model: &Model, area: Rect, buf: &mut Buffer) {
 /// A line across with words in it: no place is taken when they come and go, so nothing jumps.
 fn rule(model: &Model, area: Rect, words: &str, scope: Scope, focused: bool, buf: &mut Buffer) {
     let line = model.theme.style(if focused { Scope::BorderFocus } else { Scope::Border });
+    // The line that it starts from, where there is one.
+    if let Some(cell) = area.x.checked_sub(1).and_then(|x| buf.cell_mut((x, area.y))).filter(|cell| cell.symbol() == "│") {
+        cell.set_symbol("├");
+    }
     for x in area.left()..area.right() {
         put(buf, x, area.y, 1, "─", line);
     }
@@ -218,6 +236,26 @@ fn upper_line(model: &Model, area: Rect, buf: &mut Buffer) {
     rule(model, area, &words, scope, model.focus == Focus::Timeline, buf);
 }
 
+/// The line that is searched with, in the line above the composer. Gives the cursor's place while it has the keys.
+fn search_line(model: &Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
+    let search = model.search.as_ref()?;
+    rule(model, area, "", Scope::Dim, search.typing, buf);
+    let key = |action| key_in(model, action, Context::Timeline);
+    let found = match (search.found, search.query.text().trim().is_empty()) {
+        (_, true) => "type what to search for".to_owned(),
+        (Some((nth, all)), _) if search.typing => format!("{nth} of {all} (up older, enter stays)"),
+        (Some((nth, all)), _) => format!("{nth} of {all} ({} older, {} newer)", key(Action::SearchOlder), key(Action::SearchNewer)),
+        (None, _) => "nothing in what is loaded".to_owned(),
+    };
+    let right =
+        put_right(buf, Rect { width: area.width.saturating_sub(2), ..area }, area.y, &format!(" {found} "), model.theme.style(Scope::Dim));
+    let room = area.width.saturating_sub(right + 6);
+    let (shown, column) = search.query.view(usize::from(room));
+    let x = put(buf, area.x + 2, area.y, room.min(3), " / ", model.theme.style(Scope::Prompt));
+    put(buf, x, area.y, room, &format!("{shown} "), model.theme.style(Scope::Field));
+    search.typing.then(|| (x + u16::try_from(column).unwrap_or(0), area.y))
+}
+
 fn lower_line(model: &Model, area: Rect, buf: &mut Buffer) {
     let view = model.active_view();
     let (words, scope) = if view.new_below > 0 {
@@ -226,7 +264,7 @@ fn lower_line(model: &Model, area: Rect, buf: &mut Buffer) {
         (typing, Scope::Accent)
     } else if !view.at_bottom && model.open.is_some() && view.height > 0 {
         (format!("scrolled up ({} to the newest)", model.key(Action::Bottom)), Scope::Dim)
-    } else if model.focus == Focus::Timeline && view.selected.is_some() {
+    } else if model.focus == Focus::Timeline && model.selected_item().is_some() {
         (selection_hint(model), Scope::Dim)
     } else {
         (String::new(), Scope::Dim)
@@ -235,8 +273,16 @@ fn lower_line(model: &Model, area: Rect, buf: &mut Buffer) {
 }
 
 fn selection_hint(model: &Model) -> String {
-    let hints =
-        [(Action::Reply, "reply"), (Action::React, "react"), (Action::Edit, "edit"), (Action::Copy, "copy"), (Action::Redact, "remove")];
+    if model.selected_item().is_some_and(|item| matches!(item.kind, ItemKind::State(_))) {
+        let key = model.keymap.keys_of(Action::Reveal, &[Context::Timeline]).unwrap_or_default();
+        return format!("{key} shows or hides the changes");
+    }
+    let unsent = model.selected_item().is_some_and(|item| item.send_state != SendState::Sent);
+    let hints: &[(Action, &str)] = if unsent {
+        &[(Action::Retry, "send again"), (Action::Discard, "discard"), (Action::Copy, "copy")]
+    } else {
+        &[(Action::Reply, "reply"), (Action::React, "react"), (Action::Edit, "edit"), (Action::Copy, "copy"), (Action::Redact, "remove")]
+    };
     let parts: Vec<String> = hints
         .iter()
         .filter_map(|(action, word)| model.keymap.keys_of(*action, &[Context::Timeline]).map(|key| format!("{key} {word}")))
@@ -256,7 +302,7 @@ fn typing(timeline: Option<&Timeline>) -> Option<String> {
 
 fn timelines(model: &mut Model, area: Rect, buf: &mut Buffer) {
     let Some(open) = model.open.clone() else {
-        start_page(model, area, buf);
+        outside::start_page(model, area, buf);
         return;
     };
     if model.thread_root.is_none() {
@@ -284,7 +330,11 @@ fn thread(model: &mut Model, area: Rect, buf: &mut Buffer) {
 }
 
 fn one_timeline(model: &mut Model, in_thread: bool, area: Rect, buf: &mut Buffer) {
-    let timeline = if in_thread { model.open_thread().cloned() } else { model.open_timeline().cloned() };
+    if model.view.seek.is_none() || model.view.motions.contains(&Motion::Bottom) {
+        model.view.held = None;
+    }
+    let now = if in_thread { model.open_thread() } else { model.view.held.as_ref().or_else(|| model.open_timeline()) };
+    let timeline = now.cloned();
     let Some(timeline) = timeline else {
         put(buf, area.x + 1, area.y + area.height / 2, area.width.saturating_sub(1), "loading messages…", model.theme.style(Scope::Dim));
         return;
@@ -293,6 +343,7 @@ fn one_timeline(model: &mut Model, in_thread: bool, area: Rect, buf: &mut Buffer
         let words = if timeline.back == Pagination::AtStart { "no messages yet: write the first one" } else { "loading messages…" };
         put(buf, area.x + 1, area.y + area.height / 2, area.width.saturating_sub(1), words, model.theme.style(Scope::Dim));
     }
+    model.scrolls.push(area);
     let theme = std::sync::Arc::clone(&model.theme);
     let (retry, discard) = (key_in(model, Action::Retry, Context::Timeline), key_in(model, Action::Discard, Context::Timeline));
     let look = timeline::Look {
@@ -302,57 +353,13 @@ fn one_timeline(model: &mut Model, in_thread: bool, area: Rect, buf: &mut Buffer
         focused: model.focus == Focus::Timeline && model.layers.is_empty(),
         keys: (&retry, &discard),
     };
+    let mut hits = std::mem::take(&mut model.hits);
     let view: &mut TimelineView = if in_thread { &mut model.thread_view } else { &mut model.view };
-    timeline::draw(&timeline, view, &mut model.layouts, look, area, buf);
-}
-
-fn start_page(model: &Model, area: Rect, buf: &mut Buffer) {
-    let theme = &model.theme;
-    let rows = [
-        (Action::SwitchRoom, "go to a room or person"),
-        (Action::NextUnread, "go to what is unread"),
-        (Action::FocusRooms, "choose from the room list"),
-        (Action::CreateRoom, "create a room"),
-        (Action::StartDirect, "start a direct chat"),
-        (Action::JoinRoom, "join a room by name"),
-        (Action::Palette, "find any action"),
-        (Action::Help, "every key and command"),
-        (Action::Quit, "leave"),
-    ];
-    let tall = u16::try_from(rows.len()).unwrap_or(0);
-    let top = area.y + area.height.saturating_sub(tall) / 2;
-    for ((action, words), y) in rows.iter().zip(top..area.bottom()) {
-        put(buf, area.x + 2, y, area.width.saturating_sub(2).min(12), &model.key(*action), theme.style(Scope::Key));
-        put(buf, area.x + 15, y, area.width.saturating_sub(15), words, theme.style(Scope::Dim));
+    let before = hits.len();
+    timeline::draw(&timeline, view, &mut model.layouts, look, area, buf, &mut hits);
+    // The main timeline beside an open thread has no selection of its own.
+    if !in_thread && model.thread_root.is_some() {
+        hits.truncate(before);
     }
-}
-
-fn invitation(model: &Model, area: Rect, buf: &mut Buffer) {
-    let theme = &model.theme;
-    let Some(row) = model.open_row() else { return };
-    let Some(invite) = &row.invite else { return };
-    let who = format!("{} ({})", text::one_line(&invite.inviter_name), invite.inviter);
-    let what = if invite.is_direct { format!("{who} wants to chat with you.") } else { format!("{who} invites you to this room.") };
-    let mut paragraphs = vec![
-        Paragraph::plain(format!("✉ {}", text::one_line(&row.name)), theme.style(Scope::Title)),
-        Paragraph::plain("", theme.style(Scope::Text)),
-        Paragraph::plain(what, theme.style(Scope::Text)),
-    ];
-    if let Some(alias) = &row.alias {
-        paragraphs.push(Paragraph::plain(format!("Address: {alias}"), theme.style(Scope::Dim)));
-    }
-    if let Some(reason) = &invite.reason {
-        paragraphs.push(Paragraph::plain(format!("“{}”", text::one_line(reason)), theme.style(Scope::Quote)));
-    }
-    let encrypted = if row.encrypted { "The room is encrypted." } else { "The room is not known to be encrypted." };
-    paragraphs.push(Paragraph::plain(encrypted, theme.style(Scope::Dim)));
-    paragraphs.push(Paragraph::plain("", theme.style(Scope::Text)));
-    let key = |action| model.keymap.keys_of(action, &[Context::Rooms]).unwrap_or_default();
-    let keys = format!("{} accepts, {} declines. Nobody sees that you looked.", key(Action::AcceptInvite), key(Action::DeclineInvite));
-    paragraphs.push(Paragraph::plain(keys, theme.style(Scope::Accent)));
-    let place = widgets::inset(area, 2, u16::from(area.height > 10));
-    let lines = paragraphs.iter().flat_map(|p| text::wrap(p, usize::from(place.width.max(1))));
-    for (line, y) in lines.zip(place.top()..place.bottom()) {
-        buf.set_line(place.x, y, &line, place.width);
-    }
+    model.hits = hits;
 }

@@ -4,15 +4,18 @@
 pub mod help;
 pub mod layer;
 pub mod main;
+mod outside;
 pub mod welcome;
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
-use super::model::{Model, Screen};
+use super::model::{Hit, Model, Screen};
 
 /// Draws everything. Gives the cursor's place, when it is to be seen.
 pub fn draw(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
     model.screen_area = area;
+    model.scrolls.clear();
+    model.hits.clear();
     if area.width == 0 || area.height == 0 {
         return None;
     }
@@ -22,7 +25,10 @@ pub fn draw(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16
     };
     let mut layers = std::mem::take(&mut model.layers);
     for layer in &mut layers {
-        cursor = layer::draw(model, layer, area, buf);
+        let mut hits = std::mem::take(&mut model.hits);
+        hits.push((area, Hit::Nothing));
+        cursor = layer::draw(model, layer, area, buf, &mut hits);
+        model.hits = hits;
     }
     model.layers = layers;
     cursor.filter(|(x, y)| *x < area.right() && *y < area.bottom())

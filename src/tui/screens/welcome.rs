@@ -5,7 +5,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 use crate::tui::{
     action::Action,
     form::Form,
-    model::{Model, Welcome, WelcomePage},
+    model::{Hit, Hits, Model, Welcome, WelcomePage},
     text::{self, Paragraph},
     theme::Scope,
     widgets::{self, put},
@@ -41,7 +41,14 @@ pub fn fresh() -> Welcome {
 }
 
 /// Draws it.
-pub fn draw(model: &Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
+pub fn draw(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
+    let mut hits = std::mem::take(&mut model.hits);
+    let cursor = page(model, area, buf, &mut hits);
+    model.hits = hits;
+    cursor
+}
+
+fn page(model: &Model, area: Rect, buf: &mut Buffer, hits: &mut Hits) -> Option<(u16, u16)> {
     let theme = &model.theme;
     let narrow = area.width < 60;
     let width = area.width.saturating_sub(if narrow { 2 } else { 8 }).min(72);
@@ -67,23 +74,23 @@ pub fn draw(model: &Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
         height: area.bottom().saturating_sub(top + 2 + gap + u16::from(area.height >= 12)),
     };
     match model.welcome.page {
-        WelcomePage::Menu => menu(model, body, buf),
-        WelcomePage::Create => form(model, &model.welcome.create, body, buf),
-        WelcomePage::SignIn => form(model, &model.welcome.sign_in, body, buf),
+        WelcomePage::Menu => menu(model, body, buf, hits),
+        WelcomePage::Create => form(model, &model.welcome.create, body, buf, hits),
+        WelcomePage::SignIn => form(model, &model.welcome.sign_in, body, buf, hits),
     }
 }
 
-fn form(model: &Model, form: &Form, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
+fn form(model: &Model, form: &Form, area: Rect, buf: &mut Buffer, hits: &mut Hits) -> Option<(u16, u16)> {
     if area.height == 0 {
         return None;
     }
     put(buf, area.x, area.y, area.width, &form.title, model.theme.style(Scope::Heading));
     let gap = u16::from(area.height >= 14);
     let body = Rect { y: area.y + 1 + gap.min(area.height - 1), height: area.height.saturating_sub(1 + gap), ..area };
-    widgets::form::draw(form, &model.theme, body, buf)
+    widgets::form::draw(form, &model.theme, body, buf, hits)
 }
 
-fn menu(model: &Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
+fn menu(model: &Model, area: Rect, buf: &mut Buffer, hits: &mut Hits) -> Option<(u16, u16)> {
     let theme = &model.theme;
     let mut y = area.y;
     let roomy = area.height >= 13;
@@ -99,6 +106,7 @@ fn menu(model: &Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
         if selected {
             cursor = Some((area.x + 2, y));
         }
+        let top = y;
         y += 1;
         if roomy || selected {
             let lines = text::wrap(&Paragraph::plain(*meaning, theme.style(Scope::Dim)), usize::from(area.width.saturating_sub(5)));
@@ -109,6 +117,7 @@ fn menu(model: &Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
                 }
             }
         }
+        hits.push((Rect { y: top, height: y - top, ..area }, Hit::Way(index)));
         y += u16::from(roomy);
     }
     let message = match (&model.welcome.error, &model.welcome.busy) {

@@ -1,6 +1,6 @@
 //! What every action does.
 
-use super::{Effects, again, ask, composer, dialogs, error, info, quit, rooms, timeline};
+use super::{Effects, again, ask, composer, dialogs, error, info, quit, rooms, search, timeline};
 use crate::{
     client::{command::Command, view::Membership},
     tui::{
@@ -8,7 +8,7 @@ use crate::{
         composer::Mode,
         effect::Effect,
         layers::{Help, Layer},
-        model::{Focus, Model, Motion, Screen},
+        model::{Focus, Level, Model, Motion, Screen},
     },
 };
 
@@ -20,7 +20,12 @@ pub fn run(model: &mut Model, action: Action, fx: &mut Effects) {
     if model.focus == Focus::Composer && composer::act(model, action, fx) {
         return;
     }
-    if program(model, action, fx) || dialog(model, action, fx) || pane(model, action, fx) || scrolling(model, action, fx) {
+    if search::run(model, action, fx)
+        || program(model, action, fx)
+        || dialog(model, action, fx)
+        || pane(model, action, fx)
+        || scrolling(model, action, fx)
+    {
         return;
     }
     timeline::run(model, action, fx);
@@ -125,6 +130,7 @@ pub(super) fn focus(model: &mut Model, to: Focus) {
             timeline::select_visible(model);
         }
         Focus::Composer => {
+            model.search = None;
             model.view.selected = None;
             model.thread_view.selected = None;
             // An invitation has nothing to write to yet.
@@ -156,16 +162,24 @@ fn cancel(model: &mut Model, fx: &mut Effects) {
             return composer::changed(model, fx);
         }
     }
-    if !model.notices.is_empty() {
-        model.notices.clear();
-    } else if model.invitation_open() && model.focus != Focus::Rooms {
+    // What is wrong wants to be put away; the rest goes by the way.
+    let wrong = model.notices.iter().any(|notice| notice.level == Level::Error);
+    model.notices.clear();
+    if wrong {
+        return;
+    }
+    if model.invitation_open() && model.focus != Focus::Rooms {
         focus(model, Focus::Rooms);
     } else if model.focus == Focus::Composer {
         focus(model, Focus::Timeline);
     } else if model.thread_root.is_some() {
         timeline::close_thread(model, fx);
-    } else {
+    } else if !model.keymap.is_modal() {
         focus(model, Focus::Composer);
+    } else if model.focus == Focus::Timeline {
+        model.active_view_mut().selected = None;
+    } else {
+        focus(model, Focus::Timeline);
     }
 }
 
@@ -203,7 +217,8 @@ fn scrolling(model: &mut Model, action: Action, fx: &mut Effects) -> bool {
     let select = model.focus == Focus::Timeline;
     let view = model.active_view_mut();
     view.to_start = false;
-    view.seek = None;
+    // Looking for a message is over; finding back to what was read goes on, unless that is what is left.
+    view.seek = view.seek.take().filter(|seek| seek.place.is_some() && motion != Motion::Bottom);
     view.motions.push(motion);
     // The selection goes along, so that it is never off the screen for long.
     if select && motion == Motion::Bottom {

@@ -170,6 +170,7 @@ pub(super) fn send_text(model: &mut Model, text: &str, emote: bool, literal: boo
     let view = model.active_view_mut();
     view.to_start = false;
     view.seek = None;
+    view.first_unread = None;
     view.motions.push(Motion::Bottom);
     model.focus = Focus::Composer;
 }

@@ -132,6 +132,11 @@ pub(super) fn decline(model: &mut Model, room_id: OwnedRoomId, name: &str) {
     question(model, Purpose::Decline(room_id), "Decline invitation", words, "Decline");
 }
 
+pub(super) fn withdraw(model: &mut Model, room_id: OwnedRoomId, name: &str) {
+    let words = format!("Take back your request to join {}?", text::one_line(name));
+    question(model, Purpose::Decline(room_id), "Take back request", words, "Take back");
+}
+
 pub(super) fn redact(model: &mut Model, room_id: OwnedRoomId, item: ItemId, own: bool) {
     let whose = if own { "your message" } else { "this message of somebody else" };
     let words = format!("Remove {whose} for everybody? This cannot be undone.");

@@ -2,12 +2,12 @@
 
 use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 
-use super::{Effects, actions, composer, layers, welcome};
+use super::{Effects, actions, composer, layers, search, welcome};
 use crate::tui::{
     action::Action,
     keymap::Lookup,
     keys::Key,
-    model::{Focus, Model, Motion, Screen},
+    model::{Focus, Hit, Model, Motion, Screen},
     text,
 };
 
@@ -17,7 +17,7 @@ const SEQUENCE_MS: u64 = 1_500;
 /// A key was pressed.
 pub(super) fn key(model: &mut Model, key: Key, fx: &mut Effects) {
     // Dialogs, forms and lines of text know keys only one at a time.
-    if !model.layers.is_empty() || model.screen == Screen::Welcome || model.pane.filtering {
+    if !model.layers.is_empty() || model.screen == Screen::Welcome || model.pane.filtering || model.searching() {
         model.pressed.clear();
         model.pressed_until_ms = None;
         let action = match model.keymap.find(model.contexts(), &[key]) {
@@ -31,6 +31,8 @@ pub(super) fn key(model: &mut Model, key: Key, fx: &mut Effects) {
             layers::key(model, key, action, fx);
         } else if model.screen == Screen::Welcome {
             welcome::key(model, key, action, fx);
+        } else if model.searching() {
+            search::key(model, key, action);
         } else {
             filter(model, key, action);
         };
@@ -90,6 +92,8 @@ pub(super) fn paste(model: &mut Model, text: &str, fx: &mut Effects) {
         layers::paste(model, &clean);
     } else if model.screen == Screen::Welcome {
         welcome::paste(model, &clean);
+    } else if model.searching() {
+        search::paste(model, &clean);
     } else if model.pane.filtering {
         model.pane.filter.insert(&clean);
     } else if !model.invitation_open() {
@@ -121,7 +125,7 @@ fn filter(model: &mut Model, key: Key, action: Option<Action>) {
     }
 }
 
-/// The wheel scrolls, a click chooses.
+/// The wheel scrolls what is below it, a click chooses.
 pub(super) fn mouse(model: &mut Model, event: MouseEvent, fx: &mut Effects) {
     let lines = match event.kind {
         MouseEventKind::ScrollUp => -3,
@@ -131,15 +135,39 @@ pub(super) fn mouse(model: &mut Model, event: MouseEvent, fx: &mut Effects) {
     };
     if !model.layers.is_empty() {
         layers::scroll(model, lines);
+    } else if model.screen == Screen::Main && over_rooms(model, event) {
+        let rows = if lines < 0 { Action::Up } else { Action::Down };
+        super::rooms::move_selection(model, rows, fx);
     } else if model.screen == Screen::Main {
         model.active_view_mut().to_start = false;
         model.active_view_mut().motions.push(Motion::Lines(lines));
     }
 }
 
+fn over_rooms(model: &Model, event: MouseEvent) -> bool {
+    let areas = crate::tui::screens::main::areas(model, model.screen_area);
+    areas.rooms.is_some_and(|area| area.contains((event.column, event.row).into()))
+}
+
 fn click(model: &mut Model, x: u16, y: u16, fx: &mut Effects) {
-    if !model.layers.is_empty() || model.screen != Screen::Main {
-        return;
+    let hit = model.hits.iter().rev().find(|(area, _)| area.contains((x, y).into())).map(|(_, hit)| hit.clone());
+    if let Some(hit) = &hit
+        && !model.layers.is_empty()
+    {
+        return layers::click(model, hit, fx);
+    }
+    if model.screen == Screen::Welcome {
+        return hit.iter().for_each(|hit| welcome::click(model, hit, fx));
+    }
+    if let Some(search) = &mut model.search {
+        search.typing = false;
+    }
+    match hit {
+        Some(Hit::Invitation(true)) => return super::rooms::accept(model, fx),
+        Some(Hit::Invitation(false)) => return super::rooms::decline(model),
+        Some(Hit::Composer) => return actions::focus(model, Focus::Composer),
+        Some(Hit::Item(unique)) => return super::timeline::click(model, unique),
+        _ => {}
     }
     let areas = crate::tui::screens::main::areas(model, model.screen_area);
     let hit = |area: ratatui::layout::Rect| area.contains((x, y).into());
@@ -149,7 +177,5 @@ fn click(model: &mut Model, x: u16, y: u16, fx: &mut Effects) {
             model.pane.selected = Some(room_id.clone());
             super::rooms::open(model, room_id, fx);
         }
-    } else if areas.room.is_some_and(hit) && !model.invitation_open() {
-        model.focus = Focus::Composer;
     }
 }

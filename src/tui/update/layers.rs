@@ -9,7 +9,7 @@ use crate::{
         keys::Key,
         layers::{Choice, FormLayer, Help, Layer, Page, Picker, PickerKind, Question},
         line_input::LineInput,
-        model::{Focus, Model},
+        model::{Focus, Hit, Model},
     },
 };
 
@@ -160,8 +160,40 @@ fn choose(model: &mut Model, picker: &Picker, fx: &mut Effects) {
     }
 }
 
+/// The mouse hit something of the topmost layer.
+pub(super) fn click(model: &mut Model, hit: &Hit, fx: &mut Effects) {
+    let Some(layer) = model.layers.pop() else { return };
+    let depth = model.layers.len();
+    let stays = match (layer, hit) {
+        (Layer::Form(mut form), Hit::Field(index)) => {
+            let did = form.form.click(*index);
+            form_did(model, form, did, fx)
+        }
+        (Layer::Question(question), Hit::Answer(yes)) => {
+            if *yes {
+                dialogs::yes(model, question.purpose, fx);
+            }
+            None
+        }
+        (Layer::Picker(mut picker), Hit::Row(row)) => {
+            picker.selected = *row;
+            choose(model, &picker, fx);
+            None
+        }
+        (layer, _) => Some(layer),
+    };
+    if let Some(layer) = stays {
+        model.layers.insert(depth.min(model.layers.len()), layer);
+    }
+}
+
 fn form_key(model: &mut Model, mut layer: Box<FormLayer>, key: Key, action: Option<Action>, fx: &mut Effects) -> Option<Layer> {
-    match layer.form.key(key, action) {
+    let did = layer.form.key(key, action);
+    form_did(model, layer, did, fx)
+}
+
+fn form_did(model: &mut Model, mut layer: Box<FormLayer>, did: FormKey, fx: &mut Effects) -> Option<Layer> {
+    match did {
         FormKey::Cancel => {
             layer.form.busy = None;
             again::cancelled(model, *layer);

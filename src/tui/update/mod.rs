@@ -8,6 +8,7 @@ mod dialogs;
 mod input;
 mod layers;
 mod rooms;
+mod search;
 mod slash;
 mod snapshots;
 mod timeline;

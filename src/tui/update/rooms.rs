@@ -17,7 +17,7 @@ pub(super) fn open(model: &mut Model, room_id: OwnedRoomId, fx: &mut Effects) {
     model.wanted = None;
     model.pane.selected = Some(room_id.clone());
     if model.open.as_ref() == Some(&room_id) {
-        model.focus = if model.invitation_open() { Focus::Timeline } else { Focus::Composer };
+        model.focus = opened(model);
         return;
     }
     leave_screen(model, fx);
@@ -30,7 +30,12 @@ pub(super) fn open(model: &mut Model, room_id: OwnedRoomId, fx: &mut Effects) {
     if !invited {
         model.composers.entry(room_id).or_default();
     }
-    model.focus = if invited { Focus::Timeline } else { Focus::Composer };
+    model.focus = opened(model);
+}
+
+/// Who has the keys when a room has been opened.
+fn opened(model: &Model) -> Focus {
+    if model.invitation_open() || model.keymap.is_modal() { Focus::Timeline } else { Focus::Composer }
 }
 
 /// What has to happen before another room, or none, is shown.
@@ -49,6 +54,7 @@ fn leave_screen(model: &mut Model, fx: &mut Effects) {
         ask(fx, Command::OpenThread(None));
     }
     model.thread = None;
+    model.search = None;
     model.thread_view = TimelineView::default();
     model.view = TimelineView::default();
     model.marked = None;
@@ -129,25 +135,28 @@ pub(super) fn move_selection(model: &mut Model, action: Action, fx: &mut Effects
     true
 }
 
-/// The invitation that is meant: the selected one in the list, else the open one.
-fn invitation(model: &Model) -> Option<(OwnedRoomId, String)> {
+/// The invitation or request that is meant: the selected one in the list, else the open one.
+fn outside(model: &Model, membership: Membership) -> Option<(OwnedRoomId, String)> {
     let selected = if model.focus == Focus::Rooms { model.pane.selected.as_ref() } else { None };
     let row = selected.and_then(|id| model.row(id)).or_else(|| model.open_row())?;
-    (row.membership == Membership::Invited).then(|| (row.id.clone(), row.name.clone()))
+    (row.membership == membership).then(|| (row.id.clone(), row.name.clone()))
 }
 
 /// Accepts an invitation.
 pub(super) fn accept(model: &mut Model, fx: &mut Effects) {
-    let Some((room_id, name)) = invitation(model) else { return error(model, "select an invitation first") };
+    let Some((room_id, name)) = outside(model, Membership::Invited) else { return error(model, "select an invitation first") };
     info(model, format!("joining {name}…"));
     let awaiting = Awaiting::Action { failure: format!("could not join {name}"), done: None, open: true };
     let ticket = ticket(model, awaiting);
     ask(fx, Command::AcceptInvite { ticket, room_id });
 }
 
-/// Asks whether to decline an invitation.
+/// Asks whether to decline an invitation, or to take back a request.
 pub(super) fn decline(model: &mut Model) {
-    match invitation(model) {
+    if let Some((room_id, name)) = outside(model, Membership::Knocked) {
+        return dialogs::withdraw(model, room_id, &name);
+    }
+    match outside(model, Membership::Invited) {
         Some((room_id, name)) => dialogs::decline(model, room_id, &name),
         None => error(model, "select an invitation first"),
     }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use ruma::OwnedRoomId;
 
-use super::{Effects, again, ask, info, rooms as open_rooms};
+use super::{Effects, again, ask, info, rooms as open_rooms, timeline::SEEK_ATTEMPTS};
 use crate::{
     client::{
         command::Command,
@@ -12,7 +12,7 @@ use crate::{
     },
     tui::{
         composer::Composer,
-        model::{Focus, Model, Motion, Screen, TimelineView},
+        model::{Anchor, Focus, Model, Motion, Screen, Seek, TimelineView, selectable},
     },
 };
 
@@ -29,7 +29,7 @@ pub(super) fn rooms(model: &mut Model, rooms: RoomList, fx: &mut Effects) {
     let before = model.open_row().map(|row| row.membership);
     model.rooms = rooms;
     // An accepted invitation becomes a room while it is open, also when another device accepted it.
-    if before == Some(Membership::Invited)
+    if matches!(before, Some(Membership::Invited | Membership::Knocked))
         && let Some(row) = model.open_row().filter(|row| row.membership == Membership::Joined)
     {
         let room_id = row.id.clone();
@@ -55,9 +55,32 @@ pub(super) fn drafts(model: &mut Model, drafts: &Arc<HashMap<OwnedRoomId, String
 }
 
 pub(super) fn timeline(model: &mut Model, timeline: Option<Timeline>) {
+    let before = model.open_timeline().cloned();
     model.timeline = timeline;
     if let Some(timeline) = model.open_timeline().cloned() {
+        if let Some(before) = before {
+            hold(&mut model.view, before, &timeline);
+        }
         seek(model, &timeline);
+    }
+}
+
+/// Somebody reads further up, and the client half has begun anew from the newest message: what was read stays on screen
+/// until it is loaded again.
+fn hold(view: &mut TimelineView, before: Timeline, now: &Timeline) {
+    let Anchor::Top { unique, line, .. } = view.anchor else { return };
+    if view.held.is_some() || view.seek.is_some() || now.items.iter().any(|item| item.unique == unique) {
+        return;
+    }
+    let read = before.items.iter().skip_while(|item| item.unique != unique);
+    let event = read.enumerate().find_map(|(at, item)| match &item.id {
+        Some(ItemId::Event(event_id)) => Some((event_id.clone(), if at == 0 { line } else { 0 })),
+        _ => None,
+    });
+    if let Some((event_id, line)) = event {
+        view.seek = Some(Seek { event_id, attempts: SEEK_ATTEMPTS, place: Some(line) });
+        view.held = Some(before);
+        view.asked = None;
     }
 }
 
@@ -67,6 +90,11 @@ fn seek(model: &mut Model, timeline: &Timeline) {
     if let Some(item) = find(timeline, &wanted.event_id) {
         let unique = item.unique;
         model.view.seek = None;
+        if let Some(line) = wanted.place {
+            model.view.held = None;
+            model.view.anchor = Anchor::Top { unique, line, timestamp_ms: item.timestamp_ms };
+            return;
+        }
         model.view.selected = Some(unique);
         model.focus = Focus::Timeline;
         model.view.motions.push(Motion::At(unique));
@@ -75,6 +103,9 @@ fn seek(model: &mut Model, timeline: &Timeline) {
     let over = wanted.attempts == 0 || timeline.back == Pagination::AtStart;
     if over && timeline.back != Pagination::Loading {
         model.view.seek = None;
+        if model.view.held.take().is_some() {
+            return;
+        }
         info(model, "that message is not in the history that can be loaded");
     }
 }
@@ -122,6 +153,21 @@ fn older(view: &mut TimelineView, timeline: &Timeline, fx: &mut Effects) {
     ask(fx, if timeline.thread_root.is_some() { Command::LoadOlderInThread { count } } else { Command::LoadOlder { count } });
 }
 
+/// The first message that is new: the one behind the server's marker, or as many from the end as are counted.
+fn first_unread(timeline: &Timeline, unread: u64) -> Option<ruma::OwnedEventId> {
+    let unread = usize::try_from(unread).unwrap_or(usize::MAX);
+    let news = |item: &&Arc<Item>| selectable(item) && !item.is_own;
+    let marker = timeline.items.iter().rposition(|item| item.kind == ItemKind::ReadMarker);
+    let first = match marker {
+        Some(marker) => timeline.items.iter().skip(marker).find(news),
+        None => timeline.items.iter().rev().filter(news).nth(unread.checked_sub(1)?),
+    };
+    match first.and_then(|item| item.id.clone()) {
+        Some(ItemId::Event(event_id)) => Some(event_id),
+        _ => None,
+    }
+}
+
 /// The end of the conversation is on screen, in a window that has the focus: it is read.
 fn read(model: &mut Model, timeline: &Timeline, fx: &mut Effects) {
     let Some(newest) = timeline.items.last() else { return };
@@ -131,7 +177,14 @@ fn read(model: &mut Model, timeline: &Timeline, fx: &mut Effects) {
     }
     let covered = !model.layers.is_empty();
     if !model.view.at_bottom || !model.focused || covered || model.view.height == 0 {
+        model.view.watching = false;
         return;
+    }
+    if !std::mem::replace(&mut model.view.watching, true) {
+        let unread = model.row(&timeline.room_id).map_or(0, |row| row.unread.max(row.mentions));
+        if let Some(first) = first_unread(timeline, unread) {
+            model.view.first_unread = Some(first);
+        }
     }
     let state = (timeline.room_id.clone(), newest.unique);
     if model.marked.as_ref() == Some(&state) {

@@ -15,7 +15,7 @@ use crate::{
         layers::Layer,
         model::{Anchor, Focus, Screen, WelcomePage},
         render, sample,
-        tests::{garden, keymap, press, theme, type_text},
+        tests::{garden, keymap, press, screen, theme, type_text},
     },
 };
 
@@ -560,7 +560,7 @@ fn an_invitation_can_be_read_on_a_narrow_terminal() {
     press(&mut model, "alt+1");
     let (buffer, _) = render(&mut model, 40, 12);
     let cells: String = buffer.content().iter().map(ratatui::buffer::Cell::symbol).collect();
-    assert!(cells.contains("Dana") && cells.contains("a accepts, d declines"), "{cells}");
+    assert!(cells.contains("Dana") && cells.contains("[ Accept ] a   [ Decline ] d"), "{cells}");
     press(&mut model, "esc");
     assert_eq!(model.focus, Focus::Rooms);
 }
@@ -794,4 +794,253 @@ fn first_unread_goes_to_the_marker() {
     draw(&mut model);
     let marker = sample::garden().items.iter().find(|item| item.kind == ItemKind::ReadMarker).unwrap().unique;
     assert!(matches!(model.view.anchor, Anchor::Top { unique, .. } if unique == marker) || model.view.at_bottom);
+}
+
+fn change(unique: u64, what: &str) -> crate::client::view::Item {
+    let kind = ItemKind::State(crate::client::view::StateChange { text: format!("Bob {what}"), is_membership: false });
+    crate::client::view::Item { kind, ..sample::text(unique, "Bob", 90, "") }
+}
+
+#[test]
+fn changes_are_one_line_until_they_are_opened() {
+    let mut model = garden();
+    let items = vec![
+        change(1, "created the room"),
+        change(2, "turned on end-to-end encryption"),
+        change(3, "invited Ann"),
+        sample::text(4, "Bob", 5, "hi"),
+    ];
+    update(&mut model, Msg::Timeline(Some(sample::timeline("garden", items, Pagination::AtStart))));
+    let folded = screen(&mut model, 120, 24);
+    assert!(
+        folded.contains("▸ Bob created the room, turned on end-to-end encryption and invited Ann (3") && folded.contains("changes)"),
+        "{folded}"
+    );
+    press(&mut model, "alt+s up");
+    let hint = screen(&mut model, 120, 24);
+    assert!(hint.contains("v shows or hides the changes"), "{hint}");
+    press(&mut model, "r");
+    assert_eq!(model.composer().mode, Mode::New, "nobody answers a change");
+    press(&mut model, "v");
+    let open = screen(&mut model, 120, 24);
+    assert!(open.contains("· Bob created the room\n") && open.contains("· Bob invited Ann"), "{open}");
+    press(&mut model, "enter");
+    assert!(!screen(&mut model, 120, 24).contains("· Bob"));
+}
+
+#[test]
+fn with_vim_keys_a_room_opens_in_the_timeline_and_i_writes() {
+    let mut model = garden();
+    update(&mut model, Msg::Keymap(Ok(Box::new(crate::tui::keymap::Keymap::load("vim", None).unwrap()))));
+    press(&mut model, "alt+2");
+    press(&mut model, "alt+3");
+    assert_eq!(model.focus, Focus::Timeline);
+    press(&mut model, "j esc esc j");
+    assert_eq!(model.focus, Focus::Timeline, "escape stays in the timeline");
+    assert!(model.composer().is_empty(), "letters are commands");
+    press(&mut model, "i h i");
+    assert_eq!((model.focus, model.composer().text().as_str()), (Focus::Composer, "hi"));
+    press(&mut model, "esc");
+    assert_eq!((model.focus, model.composer().text().as_str()), (Focus::Timeline, "hi"));
+    press(&mut model, "h esc");
+    assert_eq!(model.focus, Focus::Timeline);
+}
+
+/// Clicks on the first place where this text stands.
+fn click_on(model: &mut Model, text: &str) -> Effects {
+    let shown = screen(model, 80, 24);
+    let (row, line) = shown.lines().enumerate().find(|(_, line)| line.contains(text)).unwrap_or_else(|| panic!("{text} in\n{shown}"));
+    let column = crate::tui::text::width(line.split(text).next().unwrap_or_default());
+    let kind = crossterm::event::MouseEventKind::Down(crossterm::event::MouseButton::Left);
+    let (column, row) = (u16::try_from(column).unwrap() + 1, u16::try_from(row).unwrap());
+    update(model, Msg::Mouse(crossterm::event::MouseEvent { kind, column, row, modifiers: crossterm::event::KeyModifiers::empty() }))
+}
+
+#[test]
+fn a_click_chooses_what_is_under_it() {
+    let mut model = garden();
+    click_on(&mut model, "I take the timer");
+    assert_eq!((model.focus, model.view.selected), (Focus::Timeline, Some(7)));
+    click_on(&mut model, "write an encrypted message");
+    assert_eq!(model.focus, Focus::Composer);
+    press(&mut model, "ctrl+k");
+    type_text(&mut model, "oper");
+    click_on(&mut model, "▌ Oper");
+    assert!(model.layers.is_empty());
+    assert_eq!(model.open, Some(sample::room("ops")));
+    press(&mut model, "alt+c");
+    click_on(&mut model, "[x] yes");
+    let Some(crate::tui::layers::Layer::Form(form)) = model.layers.last() else { panic!("the form is open") };
+    assert!(!form.form.is_on("encrypted"));
+    press(&mut model, "esc");
+    press(&mut model, "alt+q");
+    click_on(&mut model, "[ No ]");
+    assert!(model.layers.is_empty());
+    press(&mut model, "alt+q");
+    let effects = click_on(&mut model, "[ Leave ]");
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Command(Command::Leave { .. }))), "{effects:?}");
+    press(&mut model, "alt+1");
+    let effects = click_on(&mut model, "[ Accept ]");
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Command(Command::AcceptInvite { .. }))), "{effects:?}");
+}
+
+#[test]
+fn the_welcome_can_be_used_with_the_mouse() {
+    let mut model = garden();
+    update(&mut model, Msg::Update(crate::client::update::Update::SignedOut));
+    click_on(&mut model, "2. Sign in");
+    assert_eq!(model.welcome.page, crate::tui::model::WelcomePage::SignIn);
+    click_on(&mut model, "Password");
+    assert_eq!(model.welcome.sign_in.focus, 2);
+    click_on(&mut model, "[ Sign in ]");
+    assert!(model.welcome.sign_in.error.is_some());
+}
+
+#[test]
+fn a_timeline_that_begins_anew_does_not_take_the_reader_away() {
+    let mut model = garden();
+    let items = |range: std::ops::Range<u64>, shift: u64| -> Vec<_> {
+        range
+            .map(|n| crate::client::view::Item { unique: n + shift, ..sample::text(n, "Bob", 3_000 - n, &format!("line number {n:04}")) })
+            .collect()
+    };
+    update(&mut model, Msg::Timeline(Some(sample::timeline("garden", items(0..200, 0), Pagination::Idle))));
+    draw(&mut model);
+    press(&mut model, "pageup pageup pageup");
+    draw(&mut model);
+    let before = screen(&mut model, 80, 24);
+    assert!(before.contains("line number 0140"), "{before}");
+    // A gap: only the newest are there, and they are counted anew.
+    update(&mut model, Msg::Timeline(Some(sample::timeline("garden", items(230..240, 1_000), Pagination::Idle))));
+    let timeline = |text: &str| text.lines().skip(2).take(18).map(|l| l.chars().skip(27).collect::<String>()).collect::<Vec<_>>();
+    assert_eq!(timeline(&screen(&mut model, 80, 24)), timeline(&before), "what was read stays");
+    let asked = commands(update(&mut model, Msg::Drawn));
+    assert!(asked.iter().any(|command| matches!(command, Command::LoadOlder { .. })), "{asked:?}");
+    update(&mut model, Msg::Timeline(Some(sample::timeline("garden", items(100..240, 1_000), Pagination::Idle))));
+    assert_eq!(timeline(&screen(&mut model, 80, 24)), timeline(&before), "and is found again");
+    assert!(model.view.held.is_none() && model.view.seek.is_none());
+    press(&mut model, "ctrl+end");
+    assert!(screen(&mut model, 80, 24).contains("line number 0239"));
+    // Whoever wants the end does not wait for anything.
+    press(&mut model, "pageup pageup");
+    draw(&mut model);
+    update(&mut model, Msg::Timeline(Some(sample::timeline("garden", items(300..310, 2_000), Pagination::Idle))));
+    press(&mut model, "ctrl+end");
+    assert!(screen(&mut model, 80, 24).contains("line number 0309"));
+}
+
+#[test]
+fn a_room_that_was_asked_for_can_be_looked_at_and_given_up() {
+    let mut model = garden();
+    let mut rooms = sample::rooms();
+    let asked = crate::client::view::RoomRow { membership: Membership::Knocked, ..sample::row("club", "Club", RoomKind::Room, 1) };
+    rooms.rows = std::iter::once(Arc::new(asked)).chain(rooms.rows.iter().cloned()).collect();
+    update(&mut model, Msg::Rooms(rooms.clone()));
+    let opened = commands(press(&mut model, "alt+1"));
+    assert!(opened.iter().any(|command| matches!(command, Command::OpenRoom(None))), "there is no timeline to be had: {opened:?}");
+    let shown = screen(&mut model, 80, 24);
+    assert!(shown.contains("? Club") && shown.contains("you asked to join") && shown.contains("[ Take back ] d"), "{shown}");
+    type_text(&mut model, "x");
+    assert!(model.composer().is_empty(), "nothing can be written there");
+    press(&mut model, "d tab");
+    let effects = commands(press(&mut model, "enter"));
+    assert!(effects.iter().any(|command| matches!(command, Command::Leave { .. })), "{effects:?}");
+    // Let in meanwhile: the room opens by itself.
+    update(&mut model, Msg::Rooms(rooms.clone()));
+    press(&mut model, "alt+1");
+    let let_in = sample::row("club", "Club", RoomKind::Room, 1);
+    rooms.rows = std::iter::once(Arc::new(let_in)).chain(rooms.rows.iter().skip(1).cloned()).collect();
+    let effects = commands(update(&mut model, Msg::Rooms(rooms)));
+    assert!(effects.iter().any(|command| matches!(command, Command::OpenRoom(Some(_)))), "{effects:?}");
+}
+
+#[test]
+fn escape_does_not_stop_at_what_goes_away_by_itself() {
+    let mut model = garden();
+    update(&mut model, Msg::Update(Update::News { text: "History is backed up.".into() }));
+    press(&mut model, "esc");
+    assert_eq!((model.focus, model.notices.len()), (Focus::Timeline, 0));
+    press(&mut model, "i");
+    update(&mut model, Msg::Update(Update::Notice { text: "The disk is full.".into() }));
+    press(&mut model, "esc");
+    assert_eq!((model.focus, model.notices.len()), (Focus::Composer, 0), "what went wrong is put away first");
+}
+
+#[test]
+fn a_search_goes_up_as_one_types_and_escape_takes_it_back() {
+    let mut model = garden();
+    let items = (0..200)
+        .map(|n| sample::text(n, "Bob", 3_000 - n, &format!("line {n:04} {}", ["Apple", "pear", "plum"][usize::try_from(n % 3).unwrap()])));
+    update(&mut model, Msg::Timeline(Some(sample::timeline("garden", items.collect(), Pagination::Idle))));
+    type_text(&mut model, "half a thought");
+    let before = screen(&mut model, 80, 24);
+    press(&mut model, "ctrl+f");
+    type_text(&mut model, "apple");
+    let shown = screen(&mut model, 80, 24);
+    assert!(shown.contains("line 0198 Apple") && shown.contains("67 of 67"), "{shown}");
+    assert_eq!(model.view.selected, Some(198));
+    type_text(&mut model, "x");
+    assert!(screen(&mut model, 80, 24).contains("nothing in what is loaded"));
+    press(&mut model, "backspace up up");
+    assert_eq!(model.view.selected, Some(192));
+    press(&mut model, "enter n");
+    assert_eq!((model.view.selected, model.focus), (Some(189), Focus::Timeline));
+    press(&mut model, "N");
+    assert_eq!(model.view.selected, Some(192));
+    press(&mut model, "i");
+    assert!(model.search.is_none());
+    // Taken back: the same place, the same pane.
+    screen(&mut model, 80, 24);
+    press(&mut model, "ctrl+end");
+    press(&mut model, "ctrl+f");
+    type_text(&mut model, "line 0003");
+    assert!(screen(&mut model, 80, 24).contains("line 0003 Apple"));
+    press(&mut model, "esc");
+    assert_eq!((screen(&mut model, 80, 24), model.focus, model.composer().text().as_str()), (before, Focus::Composer, "half a thought"));
+}
+
+#[test]
+fn the_line_above_what_is_new_stays_while_the_room_is_open() {
+    let mut model = garden();
+    let items = |to: u64| (1..=to).map(|n| sample::text(n, "Bob", 300 - n, &format!("line {n}"))).collect::<Vec<_>>();
+    let rooms = |unread| {
+        let mut rooms = sample::rooms();
+        let row = crate::client::view::RoomRow { unread, ..sample::row("ops", "Operations", RoomKind::Room, 9) };
+        rooms.rows = rooms.rows.iter().map(|old| if old.id == row.id { Arc::new(row.clone()) } else { Arc::clone(old) }).collect();
+        rooms
+    };
+    update(&mut model, Msg::Rooms(rooms(2)));
+    press(&mut model, "alt+3");
+    let ops = |to| Msg::Timeline(Some(sample::timeline("ops", items(to), Pagination::AtStart)));
+    update(&mut model, ops(5));
+    let read = draw(&mut model);
+    assert!(read.iter().any(|command| matches!(command, Command::MarkRead { .. })));
+    let shown = screen(&mut model, 80, 24);
+    let place =
+        |shown: &str, text: &str| shown.lines().position(|line| line.contains(text)).unwrap_or_else(|| panic!("{text} in\n{shown}"));
+    assert!(place(&shown, "line 3") < place(&shown, " new ") && place(&shown, " new ") < place(&shown, "line 4"), "{shown}");
+    // The server knows now; and what comes while one watches is not new.
+    update(&mut model, Msg::Rooms(rooms(1)));
+    update(&mut model, ops(6));
+    draw(&mut model);
+    let shown = screen(&mut model, 80, 24);
+    assert!(place(&shown, " new ") < place(&shown, "line 4"), "{shown}");
+    // The server's marker comes with every message and goes with every receipt: it is not shown meanwhile.
+    let mut marked = items(6);
+    marked.insert(5, sample::other(50, 5, ItemKind::ReadMarker));
+    update(&mut model, Msg::Timeline(Some(sample::timeline("ops", marked, Pagination::AtStart))));
+    assert_eq!(screen(&mut model, 80, 24), shown);
+    update(&mut model, ops(6));
+    // What came while the window was not looked at is.
+    update(&mut model, Msg::Focus(false));
+    update(&mut model, ops(7));
+    draw(&mut model);
+    update(&mut model, Msg::Focus(true));
+    draw(&mut model);
+    let shown = screen(&mut model, 80, 24);
+    assert!(place(&shown, "line 6") < place(&shown, " new ") && place(&shown, " new ") < place(&shown, "line 7"), "{shown}");
+    press(&mut model, "alt+u");
+    type_text(&mut model, "read it");
+    press(&mut model, "enter");
+    assert!(!screen(&mut model, 80, 24).contains(" new "), "whoever answers has read");
 }

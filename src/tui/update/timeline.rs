@@ -14,11 +14,12 @@ use crate::{
         action::Action,
         effect::Effect,
         model::{Awaiting, Focus, Model, Motion, Seek, selectable},
+        widgets::timeline::Stops,
     },
 };
 
 /// Requests for older history before a jump gives up.
-const SEEK_ATTEMPTS: u8 = 20;
+pub(super) const SEEK_ATTEMPTS: u8 = 20;
 /// Places that a jump back remembers.
 const JUMPS: usize = 50;
 
@@ -51,6 +52,9 @@ fn on_item(model: &mut Model, action: Action, fx: &mut Effects) {
     let Some(item) = model.selected_item().cloned().or_else(|| newest(model, |_| true)) else {
         return error(model, "select a message first");
     };
+    if matches!(item.kind, ItemKind::State(_)) && action != Action::Reveal {
+        return info(model, "that is a change of the room, not a message");
+    }
     match action {
         Action::Reply => reply(model, &item, fx),
         Action::Edit => edit(model, &item, fx),
@@ -64,13 +68,16 @@ fn on_item(model: &mut Model, action: Action, fx: &mut Effects) {
         Action::Discard => discard(model, room_id, &item, fx),
         Action::OpenThread => open_thread(model, &item, fx),
         Action::Download => download(model, room_id, &item, None, fx),
-        Action::Reveal => {
-            let revealed = &mut model.active_view_mut().revealed;
-            if !revealed.remove(&item.unique) {
-                revealed.insert(item.unique);
-            }
-        }
+        Action::Reveal => reveal(model, item.unique),
         _ => {}
+    }
+}
+
+/// Shows or hides what an item hides: spoilers, or the changes that it stands for.
+fn reveal(model: &mut Model, unique: u64) {
+    let revealed = &mut model.active_view_mut().revealed;
+    if !revealed.remove(&unique) {
+        revealed.insert(unique);
     }
 }
 
@@ -83,12 +90,13 @@ fn step(model: &mut Model, down: bool) {
     let Some(timeline) = model.active_timeline() else { return };
     let items = &timeline.items;
     let at = model.active_view().selected.and_then(|selected| items.iter().position(|item| item.unique == selected));
+    let stops = Stops::of(items);
     let next = match (at, down) {
-        (Some(at), true) => items.iter().skip(at + 1).find(|item| selectable(item)),
-        (Some(at), false) => items.iter().take(at).rev().find(|item| selectable(item)),
-        (None, _) => items.iter().rev().find(|item| selectable(item)),
+        (Some(at), true) => (at + 1..items.len()).find(|at| stops.at(*at)),
+        (Some(at), false) => (0..at).rev().find(|at| stops.at(*at)),
+        (None, _) => (0..items.len()).rev().find(|at| stops.at(*at)),
     };
-    let next = next.map(|item| item.unique);
+    let next = next.and_then(|at| items.get(at)).map(|item| item.unique);
     let view = model.active_view_mut();
     view.to_start = false;
     match next {
@@ -98,6 +106,22 @@ fn step(model: &mut Model, down: bool) {
         }
         // Past the last message stands the end, before the first one more history.
         None => view.motions.push(if down { Motion::Bottom } else { Motion::Lines(-3) }),
+    }
+}
+
+/// The mouse chose an item; once more on a line that hides something shows it.
+pub(super) fn click(model: &mut Model, unique: u64) {
+    let at = model.active_timeline().and_then(|timeline| {
+        let at = timeline.items.iter().position(|item| item.unique == unique)?;
+        Stops::of(&timeline.items).at(at).then(|| matches!(timeline.items.get(at).map(|item| &item.kind), Some(ItemKind::State(_))))
+    });
+    let again = model.active_view().selected == Some(unique);
+    if at.is_some() {
+        model.active_view_mut().selected = Some(unique);
+    }
+    actions::focus(model, Focus::Timeline);
+    if at == Some(true) && again {
+        reveal(model, unique);
     }
 }
 
@@ -136,7 +160,9 @@ pub(super) fn go_to_start(model: &mut Model) {
 
 pub(super) fn first_unread(model: &mut Model) {
     let Some(timeline) = model.active_timeline() else { return };
-    let marker = timeline.items.iter().position(|item| item.kind == ItemKind::ReadMarker);
+    let kept = model.active_view().first_unread.as_ref().and_then(|event_id| snapshots::find(timeline, event_id));
+    let kept = kept.and_then(|kept| timeline.items.iter().position(|item| item.unique == kept.unique));
+    let marker = kept.or_else(|| timeline.items.iter().position(|item| item.kind == ItemKind::ReadMarker));
     let Some(marker) = marker else { return info(model, "nothing is unread here, as far as history is loaded") };
     let unique = timeline.items.get(marker).map(|item| item.unique);
     let first = timeline.items.iter().skip(marker).find(|item| selectable(item)).map(|item| item.unique);
@@ -192,6 +218,10 @@ fn message(item: &Item) -> Option<&Message> {
 }
 
 fn open_replied(model: &mut Model) {
+    if let Some(item) = model.selected_item().filter(|item| matches!(item.kind, ItemKind::State(_))) {
+        let unique = item.unique;
+        return reveal(model, unique);
+    }
     let answers = model.selected_item().and_then(|item| message(item)).is_some_and(|message| message.reply.is_some());
     if answers { go_to_replied(model) } else { actions::focus(model, Focus::Composer) }
 }
@@ -212,7 +242,7 @@ fn go_to_replied(model: &mut Model) {
         None => {
             info(model, "looking for that message in older history…");
             model.view.asked = None;
-            model.view.seek = Some(Seek { event_id, attempts: SEEK_ATTEMPTS });
+            model.view.seek = Some(Seek { event_id, attempts: SEEK_ATTEMPTS, place: None });
         }
     }
 }

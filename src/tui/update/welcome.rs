@@ -11,7 +11,7 @@ use crate::{
         effect::Effect,
         form::{Form, FormKey},
         keys::Key,
-        model::{Focus, Model, Screen, TimelineView, WelcomePage},
+        model::{Focus, Hit, Model, Screen, TimelineView, WelcomePage},
         screens::welcome::{WAYS, fresh},
     },
 };
@@ -74,8 +74,27 @@ fn choose(model: &mut Model, fx: &mut Effects) {
     }
 }
 
+/// The mouse hit something of it.
+pub(super) fn click(model: &mut Model, hit: &Hit, fx: &mut Effects) {
+    match hit {
+        Hit::Way(way) => {
+            model.welcome.choice = *way;
+            choose(model, fx);
+        }
+        Hit::Field(index) => {
+            let outcome = page(model).map(|form| form.click(*index));
+            form_did(model, outcome, fx);
+        }
+        _ => {}
+    }
+}
+
 fn form(model: &mut Model, key: Key, action: Option<Action>, fx: &mut Effects) {
     let outcome = page(model).map(|form| form.key(key, action));
+    form_did(model, outcome, fx);
+}
+
+fn form_did(model: &mut Model, outcome: Option<FormKey>, fx: &mut Effects) {
     match outcome {
         Some(FormKey::Cancel) => model.welcome.page = WelcomePage::Menu,
         Some(FormKey::Changed(_)) => {
@@ -150,7 +169,13 @@ pub(super) fn progress(model: &mut Model, text: String) {
         Some(WelcomePage::Create) => model.welcome.create.busy = Some(text),
         Some(WelcomePage::SignIn) => model.welcome.sign_in.busy = Some(text),
         Some(WelcomePage::Menu) => model.welcome.busy = Some(text),
-        None => info(model, text),
+        None => {
+            // One step takes the place of the one before.
+            if let Some(before) = model.progress.replace(text.clone()) {
+                model.notices.retain(|notice| notice.text != before);
+            }
+            info(model, text);
+        }
     }
 }
 
@@ -178,6 +203,9 @@ pub(super) fn failed(model: &mut Model, reason: String) {
 pub(super) fn signed_in(model: &mut Model) {
     // The forms go, and the passwords in them.
     model.welcome = fresh();
+    if let Some(before) = model.progress.take() {
+        model.notices.retain(|notice| notice.text != before);
+    }
     if model.screen == Screen::Main {
         return;
     }
@@ -197,6 +225,7 @@ pub(super) fn signed_out(model: &mut Model) {
     snapshots::session(model, crate::client::view::SessionView::default());
     model.timeline = None;
     model.thread = None;
+    model.search = None;
     model.thread_root = None;
     model.details = None;
     model.open = None;

@@ -5,6 +5,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 use super::put;
 use crate::tui::{
     form::{FieldKind, Form},
+    model::{Hit, Hits},
     text::{self, Paragraph},
     theme::{Scope, Theme},
 };
@@ -45,7 +46,7 @@ fn message_lines(form: &Form, width: u16) -> u16 {
 }
 
 /// Draws it. Gives the cursor's place.
-pub fn draw(form: &Form, theme: &Theme, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
+pub fn draw(form: &Form, theme: &Theme, area: Rect, buf: &mut Buffer, hits: &mut Hits) -> Option<(u16, u16)> {
     if area.width < 4 || area.height == 0 {
         return None;
     }
@@ -75,6 +76,7 @@ pub fn draw(form: &Form, theme: &Theme, area: Rect, buf: &mut Buffer) -> Option<
     let first = (form.focus.min(form.fields.len().saturating_sub(1)) + 1).saturating_sub(room);
     for (index, field) in form.fields.iter().enumerate().skip(first).take(room) {
         let focused = index == form.focus;
+        hits.push((Rect { y, height: 1, ..area }, Hit::Field(index)));
         let label = if focused { theme.style(Scope::Accent) } else { theme.style(Scope::Text) };
         put(buf, area.x, y, label_width.saturating_sub(1), field.label, label);
         let x = area.x + label_width;
@@ -108,7 +110,8 @@ pub fn draw(form: &Form, theme: &Theme, area: Rect, buf: &mut Buffer) -> Option<
     let on_button = form.focus >= form.fields.len();
     if y < area.bottom() {
         let style = if on_button { theme.style(Scope::Selected) } else { theme.style(Scope::Accent) };
-        put(buf, area.x, y, area.width, &format!("[ {} ]", form.submit), style);
+        let end = put(buf, area.x, y, area.width, &format!("[ {} ]", form.submit), style);
+        hits.push((Rect { y, height: 1, width: end.saturating_sub(area.x), ..area }, Hit::Field(form.fields.len())));
         if on_button {
             cursor = Some((area.x + 2, y));
         }

@@ -5,12 +5,13 @@ use ratatui::{buffer::Buffer, layout::Rect};
 use super::{put, put_right};
 use crate::tui::{
     layers::Picker,
+    model::{Hit, Hits},
     text,
     theme::{Scope, Theme},
 };
 
 /// Draws it. Gives the cursor's place.
-pub fn draw(picker: &mut Picker, theme: &Theme, area: Rect, buf: &mut Buffer) -> Option<(u16, u16)> {
+pub fn draw(picker: &mut Picker, theme: &Theme, area: Rect, buf: &mut Buffer, hits_at: &mut Hits) -> Option<(u16, u16)> {
     if area.width < 4 || area.height == 0 {
         return None;
     }
@@ -30,6 +31,7 @@ pub fn draw(picker: &mut Picker, theme: &Theme, area: Rect, buf: &mut Buffer) ->
     for ((position, (index, hits)), y) in picker.matches.iter().enumerate().skip(picker.offset).zip(list.y..list.bottom()) {
         let Some(entry) = picker.entries.get(*index) else { continue };
         let place = Rect { y, height: 1, ..list };
+        hits_at.push((place, Hit::Row(position)));
         let selected = position == picker.selected;
         put(buf, list.x, y, 1, if selected { "▌" } else { " " }, theme.style(Scope::Accent));
         let note = if entry.note.is_empty() { 0 } else { put_right(buf, place, y, &entry.note, theme.style(Scope::Key)) + 1 };

@@ -14,11 +14,15 @@ use crate::{
     },
 };
 
+/// Columns of a sender's name in a preview: what was said matters more.
+const SENDER: usize = 14;
+
 /// The mark before a name: what kind of room it is.
 #[must_use]
 pub fn mark(row: &RoomRow) -> &'static str {
     match (row.membership, row.kind) {
         (Membership::Invited, _) => "✉",
+        (Membership::Knocked, _) => "?",
         (_, RoomKind::Direct) => "@",
         (_, RoomKind::Space) => "▣",
         (_, RoomKind::Room) => "#",
@@ -45,6 +49,9 @@ fn preview(row: &RoomRow) -> String {
     if let Some(invite) = &row.invite {
         return format!("from {}", text::one_line(&invite.inviter_name));
     }
+    if row.membership == Membership::Knocked {
+        return "you asked to join".to_owned();
+    }
     if let Some(name) = row.typing.first() {
         let more = if row.typing.len() > 1 { " and others" } else { "" };
         return format!("{}{more} is typing…", text::one_line(name));
@@ -52,7 +59,11 @@ fn preview(row: &RoomRow) -> String {
     let Some(last) = &row.last else { return String::new() };
     let pending = if last.pending { "… " } else { "" };
     let words = text::one_line(&last.text);
-    if row.kind == RoomKind::Direct { format!("{pending}{words}") } else { format!("{pending}{}: {words}", text::one_line(&last.sender)) }
+    if row.kind == RoomKind::Direct {
+        format!("{pending}{words}")
+    } else {
+        format!("{pending}{}: {words}", text::fit(&text::one_line(&last.sender), SENDER))
+    }
 }
 
 fn name_style(row: &RoomRow, theme: &Theme) -> Style {
@@ -110,6 +121,7 @@ pub fn draw(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16
         let state = State {
             selected: selected.is_some() && model.pane.selected.as_ref() == Some(&row.id),
             open: model.open.as_ref() == Some(&row.id),
+            watched: model.view.watching && model.open.as_ref() == Some(&row.id),
             focused,
         };
         draw_row(row, state, &theme, (model.now_ms, model.utc_offset), place, buf);
@@ -121,6 +133,8 @@ pub fn draw(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16
 struct State {
     selected: bool,
     open: bool,
+    /// Its end is on screen and seen: what is counted is read in a moment.
+    watched: bool,
     focused: bool,
 }
 
@@ -128,7 +142,7 @@ fn draw_row(row: &RoomRow, state: State, theme: &Theme, (now_ms, offset): (u64, 
     if area.height == 0 {
         return;
     }
-    let style = name_style(row, theme);
+    let style = if state.watched { theme.style(Scope::Text) } else { name_style(row, theme) };
     let pointer = match (state.selected && state.focused, state.open) {
         (true, _) => "▌",
         (false, true) => "▸",
@@ -136,9 +150,11 @@ fn draw_row(row: &RoomRow, state: State, theme: &Theme, (now_ms, offset): (u64, 
     };
     let x = put(buf, area.x, area.y, 1, pointer, theme.style(Scope::Accent));
     let x = put(buf, x, area.y, 2, mark(row), theme.style(Scope::Dim)) + 1;
-    let mut right = 0;
-    if let Some((badge, scope)) = counts(row) {
-        right = put_right(buf, area, area.y, &badge, theme.style(scope)) + 1;
+    // One column stays free before the border.
+    let mut right = 1;
+    if let Some((badge, scope)) = counts(row).filter(|_| !state.watched) {
+        let place = Rect { width: area.width.saturating_sub(right), ..area };
+        right += put_right(buf, place, area.y, &badge, theme.style(scope)) + 1;
     }
     if let Some(last) = row.last.as_ref().filter(|_| area.width >= 22) {
         let time = clock::short(last.timestamp_ms, now_ms, offset);
@@ -146,11 +162,7 @@ fn draw_row(row: &RoomRow, state: State, theme: &Theme, (now_ms, offset): (u64, 
         right += put_right(buf, place, area.y, &time, theme.style(Scope::Time)) + 1;
     }
     let room = area.right().saturating_sub(x).saturating_sub(right);
-    let lock = if row.encrypted && room > 4 { 2 } else { 0 };
-    let x = put(buf, x, area.y, room - lock, &text::one_line(&row.name), style);
-    if lock > 0 {
-        put(buf, x, area.y, 2, " ⚿", theme.style(Scope::Dim));
-    }
+    put(buf, x, area.y, room, &text::one_line(&row.name), style);
     if area.height > 1 {
         put(buf, area.x + 3, area.y + 1, area.width.saturating_sub(4), &preview(row), theme.style(Scope::Dim));
     }

@@ -6,7 +6,7 @@ use super::{put, put_right, room_list};
 use crate::{
     client::view::{Connection, NodeState, RoomKind, RoomRow, SessionView, SyncPhase},
     tui::{
-        model::Model,
+        model::{Model, Screen},
         text,
         theme::{Scope, Theme},
     },
@@ -63,7 +63,11 @@ pub fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     buf.set_style(area, plain);
     let session = &model.session;
     let mut parts: Vec<(String, bool)> = Vec::new();
-    let (mut words, bad) = connection(session);
+    let (mut words, mut bad) = connection(session);
+    if session.connection == Connection::SignedOut && model.screen == Screen::Main {
+        // Without an account the screen is another one: this is the moment before it is open.
+        (words, bad) = ("◌ opening".to_owned(), false);
+    }
     if matches!(session.connection, Connection::Offline { .. }) {
         words = format!("{words} ({} tries now)", model.key(crate::tui::action::Action::Reconnect));
     }

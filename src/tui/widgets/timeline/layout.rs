@@ -1,11 +1,14 @@
 //! One item to lines. Pure: the same item, width and theme give the same lines, which is what makes caching them right.
 
+use std::sync::Arc;
+
 use ratatui::{
     style::Style,
     text::{Line, Span},
 };
 use time::UtcOffset;
 
+use super::fold;
 use crate::{
     client::view::{Body, Item, ItemKind, Message, MessageKind, SendState},
     tui::{
@@ -33,6 +36,8 @@ pub struct Setting<'a> {
     pub grouped: bool,
     /// Spoilers are shown.
     pub revealed: bool,
+    /// The first of what is new: gets the line.
+    pub first_unread: bool,
     /// Our newest message that the server has: gets the mark.
     pub newest_own: bool,
     /// Keys for hints: retry and discard.
@@ -57,6 +62,15 @@ impl Setting<'_> {
 /// The lines of an item.
 #[must_use]
 pub fn lines(item: &Item, setting: Setting<'_>) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    if setting.first_unread {
+        lines.push(divider("new", '━', setting.theme.style(Scope::Marker), setting.width));
+    }
+    lines.extend(bare(item, setting));
+    lines
+}
+
+fn bare(item: &Item, setting: Setting<'_>) -> Vec<Line<'static>> {
     let theme = setting.theme;
     match &item.kind {
         ItemKind::DayDivider { timestamp_ms } => {
@@ -84,6 +98,16 @@ pub fn lines(item: &Item, setting: Setting<'_>) -> Vec<Line<'static>> {
             person(item, setting, vec![Paragraph::plain(words, theme.style(Scope::Dim))])
         }
     }
+}
+
+/// One line for a run of changes.
+#[must_use]
+pub fn folded(first: &Item, run: &[Arc<Item>], setting: Setting<'_>) -> Vec<Line<'static>> {
+    let tail = format!(" ({} changes)", run.len());
+    // Two lines say enough; the rest is there for whoever opens it.
+    let room = (2 * setting.text_width()).saturating_sub(text::width(&tail) + 12);
+    let words = format!("▸ {}{tail}", text::fit(&fold::sentence(run), room));
+    block(first, setting, &[Paragraph::plain(words, setting.theme.style(Scope::State))], true)
 }
 
 fn divider(label: &str, fill: char, style: Style, width: u16) -> Line<'static> {

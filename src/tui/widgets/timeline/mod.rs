@@ -1,5 +1,6 @@
 //! The timeline: lays items out once, keeps the place when things are loaded above or arrive below, draws what is visible.
 
+pub mod fold;
 mod layout;
 
 use std::{collections::HashMap, sync::Arc};
@@ -11,9 +12,9 @@ pub use layout::Setting;
 
 use super::put;
 use crate::{
-    client::view::{Item, ItemKind, SendState, Timeline},
+    client::view::{Item, ItemId, ItemKind, SendState, Timeline},
     tui::{
-        model::{Anchor, Motion, TimelineView, selectable},
+        model::{Anchor, Hit, Hits, Motion, TimelineView, selectable},
         theme::{Scope, Theme},
     },
 };
@@ -34,6 +35,9 @@ struct Made {
     grouped: bool,
     revealed: bool,
     newest_own: bool,
+    first_unread: bool,
+    /// Count and revisions of the changes that this one stands for.
+    folded: Option<(usize, u64)>,
 }
 
 #[derive(Debug)]
@@ -102,14 +106,32 @@ struct Flow<'a> {
     timeline: u64,
     width: u16,
     newest_own: Option<u64>,
+    folds: Vec<fold::Fold>,
+    first_unread: Option<u64>,
+    watching: bool,
 }
 
 impl Flow<'_> {
+    /// The server's marker, where a line of our own stands for it, or where somebody watches: it would come and go with every
+    /// message.
+    fn hidden(&self, item: &Item) -> bool {
+        item.kind == ItemKind::ReadMarker && (self.first_unread.is_some() || self.watching)
+    }
+
+    /// The run that an item is folded into. None where it stands for itself, or the run has been opened.
+    fn folded(&self, index: usize) -> Option<fold::Fold> {
+        let fold = fold::at(&self.folds, index)?;
+        let head = self.items.get(fold.start)?;
+        (!self.revealed.contains(&head.unique)).then_some(fold)
+    }
+
     fn grouped(&self, index: usize) -> bool {
-        let Some((before, item)) = index.checked_sub(1).and_then(|i| self.items.get(i)).zip(self.items.get(index)) else { return false };
+        let before = self.items.get(..index).and_then(|before| before.iter().rev().find(|item| !self.hidden(item)));
+        let Some((before, item)) = before.zip(self.items.get(index)) else { return false };
         let speaks = |item: &Item| matches!(item.kind, ItemKind::Message(_) | ItemKind::Redacted { .. } | ItemKind::Undecryptable(_));
         let emote = |item: &Item| matches!(&item.kind, ItemKind::Message(m) if m.kind == crate::client::view::MessageKind::Emote);
-        speaks(before)
+        self.first_unread != Some(item.unique)
+            && speaks(before)
             && speaks(item)
             && !emote(before)
             && before.sender.is_some()
@@ -119,13 +141,23 @@ impl Flow<'_> {
 
     fn lines(&mut self, index: usize) -> Arc<[Line<'static>]> {
         let Some(item) = self.items.get(index) else { return Arc::from([]) };
+        let folded = self.folded(index);
+        // The line above what is new stays while the room is open; the server's marker would leave with the first receipt.
+        if self.hidden(item) || folded.is_some_and(|fold| fold.start != index) {
+            return Arc::from([]);
+        }
+        let run = folded.and_then(|fold| self.items.get(fold.start..fold.start + fold.count));
+        let revisions =
+            |run: &[Arc<Item>]| run.iter().fold(0_u64, |sum, item| sum.wrapping_add(item.unique ^ item.revision.rotate_left(32)));
         let made = Made {
+            folded: run.map(|run| (run.len(), revisions(run))),
             revision: item.revision,
             width: self.width,
             generation: self.look.generation,
             grouped: self.grouped(index),
             revealed: self.revealed.contains(&item.unique),
             newest_own: self.newest_own == Some(item.unique),
+            first_unread: self.first_unread == Some(item.unique),
         };
         let key = (self.timeline, item.unique);
         let used = self.layouts.draws;
@@ -142,9 +174,10 @@ impl Flow<'_> {
             grouped: made.grouped,
             revealed: made.revealed,
             newest_own: made.newest_own,
+            first_unread: made.first_unread,
             keys: self.look.keys,
         };
-        let lines: Arc<[Line<'static>]> = layout::lines(item, setting).into();
+        let lines: Arc<[Line<'static>]> = run.map_or_else(|| layout::lines(item, setting), |run| layout::folded(item, run, setting)).into();
         self.layouts.kept.insert(key, Kept { made, lines: Arc::clone(&lines), used });
         lines
     }
@@ -268,13 +301,49 @@ impl Flow<'_> {
     }
 }
 
+/// Where a selection stops: at messages, and at the first of a run of changes, which opens it.
+#[derive(Debug)]
+pub struct Stops<'a> {
+    items: &'a [Arc<Item>],
+    folds: Vec<fold::Fold>,
+}
+
+impl<'a> Stops<'a> {
+    /// Those of these items.
+    #[must_use]
+    pub fn of(items: &'a [Arc<Item>]) -> Self {
+        Self { items, folds: fold::folds(items) }
+    }
+
+    /// True at one.
+    #[must_use]
+    pub fn at(&self, index: usize) -> bool {
+        self.items.get(index).is_some_and(|item| selectable(item)) || fold::is_head(&self.folds, index)
+    }
+}
+
 fn id_of(timeline: &Timeline) -> u64 {
     let bytes = timeline.room_id.as_str().bytes().chain(timeline.thread_root.iter().flat_map(|root| root.as_str().bytes()));
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
+/// The item of the first message that is new. Events keep their names when the client half counts its items anew.
+fn first_unread(timeline: &Timeline, view: &TimelineView) -> Option<u64> {
+    let first = view.first_unread.as_ref()?;
+    let named = |item: &&Arc<Item>| matches!(&item.id, Some(ItemId::Event(event_id)) if event_id == first);
+    timeline.items.iter().rev().find(named).map(|item| item.unique)
+}
+
 /// Draws a timeline and finds out where it now stands.
-pub fn draw(timeline: &Timeline, view: &mut TimelineView, layouts: &mut Layouts, look: Look<'_>, area: Rect, buf: &mut Buffer) {
+pub fn draw(
+    timeline: &Timeline,
+    view: &mut TimelineView,
+    layouts: &mut Layouts,
+    look: Look<'_>,
+    area: Rect,
+    buf: &mut Buffer,
+    hits: &mut Hits,
+) {
     if area.width < 4 || area.height == 0 {
         return;
     }
@@ -294,6 +363,9 @@ pub fn draw(timeline: &Timeline, view: &mut TimelineView, layouts: &mut Layouts,
         timeline: id_of(timeline),
         width: area.width,
         newest_own: newest_own.map(|item| item.unique),
+        folds: fold::folds(&timeline.items),
+        first_unread: first_unread(timeline, view),
+        watching: view.watching,
     };
     let mut top = flow.anchor(view.anchor, height);
     let motions = std::mem::take(&mut view.motions);
@@ -317,6 +389,11 @@ pub fn draw(timeline: &Timeline, view: &mut TimelineView, layouts: &mut Layouts,
         view.selected = view.selected.map(|selected| keep_visible(&timeline.items, selected, top.index, last));
     }
     highlight(&mut flow, top, view.selected, area, buf);
+    for (index, y, _) in visible(&mut flow, top, area) {
+        if let Some(item) = timeline.items.get(index) {
+            hits.push((Rect { y, height: 1, ..area }, Hit::Item(item.unique)));
+        }
+    }
     view.revealed = revealed;
     count_new(timeline, view);
 }
@@ -362,8 +439,9 @@ fn visible(flow: &mut Flow<'_>, top: Place, area: Rect) -> Vec<(usize, u16, Line
 
 /// Somebody who scrolls takes the selection along: it stays where it is while that is on screen.
 fn keep_visible(items: &[Arc<Item>], selected: u64, first: usize, last: usize) -> u64 {
+    let stops = Stops::of(items);
     let at = items.iter().position(|item| item.unique == selected);
-    let on_screen = || items.iter().enumerate().skip(first).take((last + 1).saturating_sub(first)).filter(|(_, item)| selectable(item));
+    let on_screen = || items.iter().enumerate().skip(first).take((last + 1).saturating_sub(first)).filter(|(at, _)| stops.at(*at));
     let nearest = match at {
         Some(at) if at < first => on_screen().next(),
         Some(at) if at > last => on_screen().next_back(),
