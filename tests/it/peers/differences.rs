@@ -138,6 +138,7 @@ pub const DIFFERENCES: &[Difference] = &[
     wire("joining nowhere/errcode", "404 says that it is not there: `M_NOT_FOUND`."),
     wire("a name that is too long/errcode", "C-S API, PUT /profile: `M_PROFILE_TOO_LARGE`."),
     Difference { suite: "wire", path: "third-party protocols", why: "Not served yet.", until_served: true },
+    Difference { suite: "wire", path: "a URL preview", why: "Synapse serves none unless told to.", until_served: true },
     Difference {
         suite: "crypto",
         path: "dehydrated devices",
