@@ -29,7 +29,7 @@ fn findings(mut command: Command) -> Result<Findings> {
     let mut found = Findings::new();
     let mut done = false;
     for line in text.lines() {
-        let line: Value = serde_json::from_str(line).with_context(|| format!("{line}"))?;
+        let line: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
         done |= line["done"] == true;
         let Some(name) = line["check"].as_str() else { continue };
         let facts = line["error"].as_str().map_or_else(|| Ok(line["facts"].clone()), |error| Err(error.to_owned()));

@@ -138,6 +138,13 @@ pub const DIFFERENCES: &[Difference] = &[
     wire("joining nowhere/errcode", "404 says that it is not there: `M_NOT_FOUND`."),
     wire("a name that is too long/errcode", "C-S API, PUT /profile: `M_PROFILE_TOO_LARGE`."),
     Difference { suite: "wire", path: "third-party protocols", why: "Not served yet.", until_served: true },
+    Difference { suite: "wire", path: "a URL preview", why: "Synapse serves none unless told to.", until_served: true },
+    Difference {
+        suite: "crypto",
+        path: "dehydrated devices",
+        why: "MSC3814: Synapse serves it only where it is switched on.",
+        until_served: true,
+    },
     sliding("*/lists/*/ops", "MSC4186 has no `ops`: they are of MSC3575."),
     sliding("*/answer/lists/*/ops", "The same."),
     sliding("*/repeated/lists/*/ops", "The same."),

@@ -251,7 +251,16 @@ await check("to-device messages reach one device or all", async () => {
 });
 
 await check("dehydrated devices", async () => {
-    return { supported: await ann.getCrypto().isDehydrationSupported() };
+    const crypto = ann.getCrypto();
+    if (!(await crypto.isDehydrationSupported())) return { supported: false };
+    // It is stored, and others see it among the devices.
+    await crypto.startDehydration();
+    const stored = await until("the device", async () => {
+        const answer = await request("GET", "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device", ann.getAccessToken());
+        return answer.status === 200 && answer.json;
+    });
+    const devices = await otherDevices(bob, annId);
+    return { supported: true, keys: Object.keys(stored).sort(), listed: devices.some((device) => device.deviceId === stored.device_id && device.dehydrated) };
 });
 
 await check("the identity is reset", async () => {
