@@ -113,6 +113,8 @@ impl Plan {
         config.max_upload_bytes = self.settings.max_upload.0;
         config.outbound_networks.clone_from(&self.settings.allow_networks);
         config.trusted_proxies.clone_from(&self.settings.trusted_proxies);
+        config.support_email.clone_from(&self.settings.support_email);
+        config.support_page.clone_from(&self.settings.support_page);
         config.url_previews = self.settings.previews;
         config.turn.clone_from(&self.turn);
         config.livekit_urls.clone_from(&self.settings.livekit);

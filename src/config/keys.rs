@@ -140,6 +140,10 @@ settings! {
         /// Reverse proxies, as addresses or networks, whose `X-Forwarded-For` header is believed. Limits then count for each
         /// client instead of for the proxy.
         trusted_proxies: Vec<Network> = Vec::new();
+        /// An e-mail address for those who need to reach you about the node. It is told to everybody.
+        support_email: Option<String> = None;
+        /// A web page for those who need help with the node.
+        support_page: Option<String> = None;
         /// Fetch pages that users link to, for previews.
         previews: bool = true;
         /// TURN servers for calls, such as "turn:turn.example.org?transport=udp", that share a secret with the node (coturn's

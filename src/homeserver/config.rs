@@ -47,6 +47,10 @@ pub struct Config {
     pub public_base_url: Option<String>,
     /// Networks that requests on behalf of users (push gateways, previews) may reach although they are not public.
     pub outbound_networks: Vec<Network>,
+    /// Who answers for the node: an e-mail address, for `.well-known/matrix/support`.
+    pub support_email: Option<String>,
+    /// A page for those who need help with the node.
+    pub support_page: Option<String>,
     /// Fetch pages for previews of links.
     pub url_previews: bool,
     /// Reverse proxies whose `X-Forwarded-For` is believed. None by default: anybody could send that header.
@@ -76,6 +80,8 @@ impl Config {
             max_upload_bytes: Self::MAX_UPLOAD_BYTES,
             public_base_url: None,
             outbound_networks: Vec::new(),
+            support_email: None,
+            support_page: None,
             url_previews: true,
             trusted_proxies: Vec::new(),
             turn: None,

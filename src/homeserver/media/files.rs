@@ -64,7 +64,9 @@ impl Files {
     }
 
     /// The media IDs of files that are older than this. Blocks: call it off the runtime.
-    pub(super) fn originals_before(&self, before: std::time::SystemTime) -> Vec<String> {
+    #[expect(clippy::disallowed_methods, reason = "the times of files are the system's, not the node's")]
+    pub(super) fn originals_older_than(&self, age: std::time::Duration) -> Vec<String> {
+        let Some(before) = std::time::SystemTime::now().checked_sub(age) else { return Vec::new() };
         let entries = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten();
         let old = |entry: &std::fs::DirEntry| entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|modified| modified < before);
         entries(self.dir.join("files"))

@@ -245,9 +245,7 @@ impl Media {
     /// [`MediaError`].
     pub async fn sweep(&self, older_than: Duration) -> Result<usize, MediaError> {
         let files = self.files.clone();
-        let listed = tokio::task::spawn_blocking(move || {
-            std::time::SystemTime::now().checked_sub(older_than).map(|before| files.originals_before(before)).unwrap_or_default()
-        });
+        let listed = tokio::task::spawn_blocking(move || files.originals_older_than(older_than));
         let mut gone = 0;
         for media_id in listed.await.map_err(|error| MediaError::Io(std::io::Error::other(error)))? {
             let id = media_id.clone();

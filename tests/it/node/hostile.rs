@@ -13,7 +13,7 @@ use crate::support::{
 /// How long garbage is sent. `HOSTILE_SECONDS` makes it longer.
 const SECONDS: u64 = 6;
 /// Endpoints that need no token.
-const PUBLIC: [&str; 22] = [
+const PUBLIC: [&str; 23] = [
     "/_matrix/client/versions",
     "/_matrix/client/v3/login",
     "/_matrix/client/v3/register",
@@ -34,6 +34,7 @@ const PUBLIC: [&str; 22] = [
     "/_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delayId}",
     "/_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delayId}/{action}",
     "/.well-known/matrix/client",
+    "/.well-known/matrix/support",
     "/_matrix/client/v1/room_summary/{roomIdOrAlias}",
     "/_matrix/client/unstable/im.nheko.summary/",
 ];

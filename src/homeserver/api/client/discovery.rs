@@ -51,6 +51,7 @@ pub(super) fn add(routes: Routes) -> Routes {
         .add::<get_supported_versions::Request, _, _>(get_supported_versions)
         .add_raw::<get_capabilities::v3::Request, _, _, _>(get_capabilities)
         .add_raw_at::<NoAuthentication, _, _, _>(&Method::GET, &["/.well-known/matrix/client"], discover_homeserver)
+        .add_raw_at::<NoAuthentication, _, _, _>(&Method::GET, &["/.well-known/matrix/support"], discover_support)
 }
 
 /// `GET /_matrix/client/v3/capabilities`
@@ -94,6 +95,18 @@ async fn discover_homeserver(node: Arc<Node>, _: RawCall<()>) -> ApiResult<Json<
         }
         None => Err(ApiError::not_found("This server has no public address")),
     }
+}
+
+/// `GET /.well-known/matrix/support`
+async fn discover_support(node: Arc<Node>, _: RawCall<()>) -> ApiResult<Json<Value>> {
+    let mut told = Map::new();
+    if let Some(email) = &node.config.support_email {
+        told.insert("contacts".into(), json!([{ "email_address": email, "role": "m.role.admin" }]));
+    }
+    if let Some(page) = &node.config.support_page {
+        told.insert("support_page".into(), page.as_str().into());
+    }
+    if told.is_empty() { Err(ApiError::not_found("This server names nobody to turn to")) } else { Ok(Json(told.into())) }
 }
 
 /// `GET /_matrix/client/versions`

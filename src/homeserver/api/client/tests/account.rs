@@ -204,6 +204,6 @@ async fn capabilities_and_well_known_say_what_there_is() {
     assert_eq!(well_known, json!({ "m.homeserver": { "base_url": "https://m.home.test" } }));
     let local = TestNode::new().await;
     assert_eq!(refused(&local.call("GET", "/.well-known/matrix/client", None, Value::Null).await), (404, "M_NOT_FOUND"));
-    assert_eq!(refused(&local.call("GET", "/.well-known/matrix/support", None, Value::Null).await), (404, "M_UNRECOGNIZED"));
+    assert_eq!(refused(&local.call("GET", "/.well-known/matrix/support", None, Value::Null).await), (404, "M_NOT_FOUND"));
     assert_eq!(test.get(&ann, "/_matrix/client/v3/account/3pid").await.1, json!({ "threepids": [] }));
 }

@@ -199,6 +199,16 @@ async fn a_device_that_never_fetches_its_messages_does_not_fill_the_disk() {
 }
 
 #[tokio::test]
+async fn who_answers_for_the_node_is_told_when_the_owner_says_so() {
+    let path = "/.well-known/matrix/support";
+    let test = TestNode::new().await;
+    assert_eq!(refused(&test.call("GET", path, None, json!(null)).await), (404, "M_NOT_FOUND"));
+    let test = TestNode::with(|config| config.support_email = Some("ann@example.org".into())).await;
+    let expected = json!({ "contacts": [{ "email_address": "ann@example.org", "role": "m.role.admin" }] });
+    assert_eq!(test.call("GET", path, None, json!(null)).await.1, expected);
+}
+
+#[tokio::test]
 async fn versions_tell_what_the_table_says_is_served() {
     let test = TestNode::new().await;
     let (_, body) = test.call("GET", "/_matrix/client/versions", None, json!(null)).await;
