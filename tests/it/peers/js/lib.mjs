@@ -31,6 +31,11 @@ for (const kind of ["uncaughtException", "unhandledRejection"]) {
     });
 }
 
+// A suite that hangs says so instead of holding everybody up.
+setTimeout(() => {
+    process.stdout.write(`${JSON.stringify({ check: "the suite ends", error: `not within ${PATIENCE * 4} ms` })}\n`, () => process.exit(1));
+}, PATIENCE * 4).unref();
+
 let domain = "";
 const running = new Set();
 
