@@ -48,7 +48,7 @@ fn served() -> Vec<Endpoint> {
 /// The seed of a run: another one each time, or the one that is asked for.
 fn seed() -> u64 {
     let asked = std::env::var("HOSTILE_SEED").ok().and_then(|seed| seed.parse().ok());
-    asked.unwrap_or_else(|| std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos().into())
+    asked.unwrap_or_else(|| homeroom::base::Clock::now_ms(&homeroom::base::SystemClock))
 }
 
 #[test]
