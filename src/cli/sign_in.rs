@@ -179,7 +179,7 @@ pub async fn sign_in(
 #[derive(Debug)]
 pub enum Renewed {
     /// With the same device: the store stays as it is.
-    Same(Account),
+    Same(Box<Account>),
     /// It cannot be the same device any more; see [`sign_in_anew`].
     DeviceGone,
 }
@@ -197,7 +197,7 @@ pub async fn renew(profile: &mut Profile, password: &Secret, progress: impl Fn(&
         Err(error) => return Err(login_failure(&error)),
     }
     account.save(profile).await?;
-    Ok(Renewed::Same(account))
+    Ok(Renewed::Same(Box::new(account)))
 }
 
 /// Signs the profile's account in as a new device with a new store, after the server deleted the old one. Drafts go along;

@@ -219,7 +219,7 @@ impl<S: EventCacheStore> EventCacheStore for GatheringStore<S> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test stops where its set-up fails")]
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where its set-up fails")]
 
     use matrix_sdk::deserialized_responses::TimelineEvent;
     use matrix_sdk_base::event_cache::store::MemoryStore;

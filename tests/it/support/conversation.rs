@@ -43,7 +43,7 @@ pub async fn history_changes_in_place(endpoint: &Endpoint, ann_id: &OwnedUserId,
         bob.send(&room_id, &format!("line {number}")).await?;
     }
     let saved = session::login(endpoint, ann_id.as_str(), &secret(PASSWORD), store, |_| {}).await?.session;
-    let mut ann = Running::start(&saved, &store).await?;
+    let mut ann = Running::start(&saved, store).await?;
     ann.row(|row| row.id == room_id && row.membership == Membership::Invited && row.invite.is_some()).await?;
     ann.room_ready(Command::AcceptInvite { ticket: Ticket(1), room_id: room_id.clone() }).await?;
     ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
