@@ -13,7 +13,10 @@ use crate::support::{
 /// How long garbage is sent. `HOSTILE_SECONDS` makes it longer.
 const SECONDS: u64 = 6;
 /// Endpoints that need no token.
-const PUBLIC: [&str; 23] = [
+const PUBLIC: [&str; 26] = [
+    "/_matrix/client/v1/auth_metadata",
+    "/_matrix/client/v3/login/sso/redirect",
+    "/_matrix/client/unstable/uk.tcpip.msc4133/profile/{userId}",
     "/_matrix/client/versions",
     "/_matrix/client/v3/login",
     "/_matrix/client/v3/register",
@@ -56,7 +59,8 @@ fn every_endpoint_that_needs_a_token_refuses_who_has_none() {
     let node = LocalNode::start();
     let (mut nobody, mut stranger) = (node.http(), node.http());
     stranger.token = Some("nonsense".to_owned());
-    for row in served() {
+    // Ways to sign in have no token yet; what they ask for instead has tests of its own.
+    for row in served().into_iter().filter(|row| row.section != "Signing in beyond the stable specification") {
         let path = normal(&row.method, row.path).split_once(' ').unwrap().1.replace("{}", "x");
         let public = PUBLIC.iter().any(|public| *public == row.path || (public.ends_with('/') && row.path.starts_with(public)));
         if public && !(row.method == "PUT" || row.method == "DELETE") {

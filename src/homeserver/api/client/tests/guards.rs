@@ -225,7 +225,7 @@ async fn versions_tell_what_the_table_says_is_served() {
         ("uk.tcpip.msc4133", "uk.tcpip.msc4133"),
         ("fi.mau.msc2246", "fi.mau.msc2246"),
         ("org.matrix.msc4306", "io.element.msc4306"),
-        ("org.matrix.msc4388", "io.element.msc4388"),
+        ("org.matrix.msc4108", "org.matrix.msc4108/rendezvous"),
     ] {
         assert_eq!(features.iter().any(|told| *told == feature), served(part), "{feature}");
     }
