@@ -126,7 +126,6 @@ impl Store {
         let crypto = SqliteCryptoStore::open_with_config(&config).await?;
         let events = SqliteEventCacheStore::open_with_config(&config).await?;
         let media = SqliteMediaStore::open_with_config(&config).await?;
-        // The store is locked for the process by `StoreLock`; the SDK's own leases would wake us several times a second.
         Ok(StoreConfig::new(CrossProcessLockConfig::SingleProcess)
             .state_store(state)
             .crypto_store(crypto)
@@ -201,6 +200,8 @@ pub(super) async fn open(endpoint: &Endpoint, base_url: &Url, store: &Store) -> 
         .http_client(http)
         .request_config(request_config())
         .store_config(stores)
+        // The store is locked for the process by `StoreLock`; the SDK's own leases would wake us twenty times a second.
+        .cross_process_store_config(CrossProcessLockConfig::SingleProcess)
         .with_encryption_settings(encryption())
         .with_threading_support(ThreadingSupport::Disabled)
         .build()
@@ -215,5 +216,21 @@ fn encryption() -> EncryptionSettings {
         auto_enable_cross_signing: false,
         backup_download_strategy: BackupDownloadStrategy::AfterDecryptionFailure,
         auto_enable_backups: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_store_is_not_leased_from_second_to_second() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store { dir: dir.path().join("store"), passphrase: Secret::new("0123456789abcdef".to_owned()) };
+        let endpoint = Endpoint::Socket { path: dir.path().join("node.sock"), server_name: "home.test".to_owned() };
+        let base_url = Url::parse("http://localhost/").expect("a URL");
+        let client = open(&endpoint, &base_url, &store).await.expect("a client");
+        // A lease is renewed twenty times a second, each time with a write that is waited for.
+        assert!(matches!(client.cross_process_lock_config(), CrossProcessLockConfig::SingleProcess));
     }
 }

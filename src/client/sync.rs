@@ -42,6 +42,8 @@ enum End {
     Expired { soft: bool },
     /// The server turned out not to know sliding sync.
     NoSlidingSync,
+    /// The server no longer knows where we were, after a restart for instance: begin anew.
+    Forgotten,
     /// We were told to stop.
     Stopped,
 }
@@ -73,8 +75,17 @@ pub(super) async fn run(context: Context, mode: Mode) {
             Err(trouble) => End::Broken(trouble),
         };
         context.room_list.send_replace(None);
+        let end = match end {
+            // Time and again would be a fault of the server's, and is waited out like any other.
+            End::Forgotten if failures > 0 => End::Broken(Trouble::Unreachable),
+            other => other,
+        };
         match end {
             End::Stopped => return,
+            End::Forgotten => {
+                tracing::info!("the server has forgotten our position; syncing anew");
+                failures = 1;
+            }
             End::NoSlidingSync => classic = true,
             End::Expired { soft } => {
                 expired(&context, soft);
@@ -268,7 +279,7 @@ fn ended(error: &sync_service::Error) -> End {
     match sdk.map(Trouble::of) {
         Some(Trouble::Expired { soft }) => End::Expired { soft },
         Some(Trouble::Unrecognized) => End::NoSlidingSync,
-        Some(Trouble::Refused { code, .. }) if code == "M_UNKNOWN_POS" => End::Broken(Trouble::Unreachable),
+        Some(Trouble::Refused { code, .. }) if code == "M_UNKNOWN_POS" => End::Forgotten,
         Some(trouble) => End::Broken(trouble),
         None => End::Broken(Trouble::Other(super::words::one_line(&error.to_string(), 160))),
     }

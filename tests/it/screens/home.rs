@@ -41,16 +41,20 @@ fn what_was_shown_as_sent_before_a_kill_is_there_once() {
     terminal.wait_text("online");
     open(&terminal, "Kitchen");
     terminal.wait_text("message 000 of many");
-    terminal.wait("the queue to empty", |screen| !screen.contents().contains("sending"));
-    let text = terminal.text();
     // A sender's run of messages carries the mark of the newest one only where it has one of its own; a mark means sent.
-    let sent = shown
-        .lines()
-        .filter(|line| line.contains('✓'))
-        .filter_map(|line| line.find("message ").and_then(|start| line.get(start..start + 19)));
-    for message in sent.chain(["message 000 of many"]) {
-        let timeline = text.lines().filter(|line| line.split('│').next_back().is_some_and(|right| right.contains(message)));
-        assert_eq!(timeline.count(), 1, "{message} in\n{text}");
+    let sent = shown.lines().filter(|line| line.contains('✓'));
+    let sent = sent.filter_map(|line| line.find("message ").and_then(|start| line.get(start..start + 19)));
+    let sent: Vec<&str> = sent.chain(["message 000 of many"]).collect();
+    let times = |text: &str, message: &str| {
+        text.lines().filter(|line| line.split('│').next_back().is_some_and(|right| right.contains(message))).count()
+    };
+    terminal.wait("the queue to empty and the messages to come back", |screen| {
+        let text = screen.contents();
+        !text.contains("to send") && sent.iter().all(|message| times(&text, message) > 0)
+    });
+    let text = terminal.text();
+    for message in sent {
+        assert_eq!(times(&text, message), 1, "{message} in\n{text}");
     }
     quit(terminal);
 }

@@ -107,6 +107,8 @@ fn a_device_that_the_server_has_deleted_goes_on_as_a_new_one() {
     terminal.wait_text("signed in again");
     terminal.wait_text("online");
     terminal.wait_text("dust and spiders");
+    // The new device learns of its rooms one after the other.
+    terminal.wait_text("Lounge");
     open(&terminal, "Lounge");
     terminal.wait_text("half a thought");
     send(&terminal, ", finished");
