@@ -315,7 +315,7 @@ impl Conductor {
         self.stop_client().await;
         let progress = self.progress_to_screen();
         match sign_in::sign_in_anew(&mut self.profile, password, recovery_key, progress).await {
-            Ok((SignedIn { account, notes }, leftovers)) => {
+            Ok((SignedIn { account, notes, .. }, leftovers)) => {
                 self.start_client(&account).await?;
                 self.tell(Update::SignedIn).await;
                 for (room_id, draft) in leftovers.unsent {
@@ -352,12 +352,15 @@ impl Conductor {
         let progress = self.progress_to_screen();
         let signed_in = sign_in::sign_in(&mut self.profile, endpoint, user, password, progress).await;
         match signed_in {
-            Ok(SignedIn { account, notes }) => {
+            Ok(SignedIn { account, notes, news }) => {
                 self.start_client(&account).await?;
                 self.tell(Update::SignedIn).await;
                 if account.recovery_key().is_some() {
                     let text = "Encrypted history is backed up. `homeroom recovery-key` shows the key that opens it on another device.";
                     self.tell(Update::News { text: text.to_owned() }).await;
+                }
+                for text in news {
+                    self.tell(Update::News { text }).await;
                 }
                 for text in notes {
                     self.tell(Update::Notice { text }).await;

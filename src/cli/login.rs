@@ -61,7 +61,8 @@ pub async fn run(context: &Context, args: &LoginArgs) -> Result<(), Failure> {
     };
     let result = sign_in::sign_in(&mut profile, &endpoint, &args.user_id, &password, progress).await;
     role.stop().await;
-    let SignedIn { account, notes } = result?;
+    let SignedIn { account, mut notes, news } = result?;
+    notes.extend(news);
     let session = &account.session;
     if args.json {
         let recovery_key = account.recovery_key();

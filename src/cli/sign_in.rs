@@ -128,6 +128,8 @@ pub struct SignedIn {
     pub account: Account,
     /// Things that did not work and do not stand in the way.
     pub notes: Vec<String>,
+    /// Things worth knowing; nothing is wrong.
+    pub news: Vec<String>,
 }
 
 /// Signs in and keeps the result. An account that is there already is signed in again as the same device if it is the
@@ -150,7 +152,7 @@ pub async fn sign_in(
         }
         account.session = session::renew(&account.session, password, progress).await.map_err(|error| login_failure(&error))?;
         account.save(profile).await?;
-        return Ok(SignedIn { account, notes: Vec::new() });
+        return Ok(SignedIn { account, notes: Vec::new(), news: Vec::new() });
     }
     let (name, store) = new_store(profile);
     let outcome = session::login(endpoint, user, password, &store, progress).await;
@@ -171,8 +173,8 @@ pub async fn sign_in(
         give_up(&account.session, &store).await;
         return Err(failure);
     }
-    let notes = outcome.notes.into_iter().chain(profile.take_note()).collect();
-    Ok(SignedIn { account, notes })
+    let news = profile.take_note().into_iter().collect();
+    Ok(SignedIn { account, notes: outcome.notes, news })
 }
 
 /// How signing in again ended.
@@ -241,7 +243,7 @@ pub async fn sign_in_anew(
         return Err(failure);
     }
     remove_store(&old_store);
-    Ok((SignedIn { account, notes: outcome.notes }, leftovers))
+    Ok((SignedIn { account, notes: outcome.notes, news: Vec::new() }, leftovers))
 }
 
 /// Name and place of a store that does not exist yet.

@@ -162,10 +162,9 @@ fn cancel(model: &mut Model, fx: &mut Effects) {
             return composer::changed(model, fx);
         }
     }
-    // What is wrong wants to be put away; the rest goes by the way.
-    let wrong = model.notices.iter().any(|notice| notice.level == Level::Error);
-    model.notices.clear();
-    if wrong {
+    // What is wrong wants to be put away, one after the other; the rest goes by the way.
+    model.notices.retain(|notice| notice.level == Level::Error);
+    if model.notices.pop().is_some() {
         return;
     }
     if model.invitation_open() && model.focus != Focus::Rooms {

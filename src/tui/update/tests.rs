@@ -964,6 +964,10 @@ fn escape_does_not_stop_at_what_goes_away_by_itself() {
     update(&mut model, Msg::Update(Update::Notice { text: "The disk is full.".into() }));
     press(&mut model, "esc");
     assert_eq!((model.focus, model.notices.len()), (Focus::Composer, 0), "what went wrong is put away first");
+    update(&mut model, Msg::Update(Update::Notice { text: "The first.".into() }));
+    update(&mut model, Msg::Update(Update::Notice { text: "The second.".into() }));
+    press(&mut model, "esc");
+    assert_eq!(notice(&model), "The first.", "what has not been read is not put away");
 }
 
 #[test]
