@@ -48,10 +48,9 @@ fn served() -> Vec<Endpoint> {
     rows
 }
 
-/// The seed of a run: another one each time, or the one that is asked for.
+/// The seed of a run: always the same one, so that a failure is the change's, unless `HOSTILE_SEED` asks for another.
 fn seed() -> u64 {
-    let asked = std::env::var("HOSTILE_SEED").ok().and_then(|seed| seed.parse().ok());
-    asked.unwrap_or_else(|| homeroom::base::Clock::now_ms(&homeroom::base::SystemClock))
+    std::env::var("HOSTILE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20)
 }
 
 #[test]
