@@ -12,7 +12,7 @@ use crate::{
     client::{
         actor::StartError,
         leftovers::Leftovers,
-        session::{self, Endpoint, LoginError, SavedSession, Store, StoreError},
+        session::{self, Endpoint, LoginError, LoginOutcome, SavedSession, Store, StoreError},
         words::Trouble,
     },
 };
@@ -156,25 +156,13 @@ pub async fn sign_in(
     }
     let (name, store) = new_store(profile);
     let outcome = session::login(endpoint, user, password, &store, progress).await;
-    let outcome = match outcome {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            remove_store(&store);
-            return Err(login_failure(&error));
-        }
-    };
-    let account = Account {
-        session: outcome.session,
-        store: name,
-        key: Hidden(store.passphrase.clone()),
-        recovery_key: outcome.recovery_key.map(Hidden),
-    };
+    let SignedIn { account, notes, .. } = signed_in(outcome, name, &store)?;
     if let Err(failure) = account.save(profile).await {
         give_up(&account.session, &store).await;
         return Err(failure);
     }
     let news = profile.take_note().into_iter().collect();
-    Ok(SignedIn { account, notes: outcome.notes, news })
+    Ok(SignedIn { account, notes, news })
 }
 
 /// How signing in again ended.
@@ -220,19 +208,8 @@ pub async fn sign_in_anew(
     let (name, store) = new_store(profile);
     let (user, endpoint) = (old.session.user_id.as_str(), &old.session.endpoint);
     let outcome = session::login_with_recovery(endpoint, user, password, kept.as_ref(), &store, progress).await;
-    let outcome = match outcome {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            remove_store(&store);
-            return Err(login_failure(&error));
-        }
-    };
-    let account = Account {
-        session: outcome.session,
-        store: name,
-        key: Hidden(store.passphrase.clone()),
-        recovery_key: outcome.recovery_key.map(Hidden).or(old.recovery_key),
-    };
+    let SignedIn { mut account, notes, news } = signed_in(outcome, name, &store)?;
+    account.recovery_key = account.recovery_key.or(old.recovery_key);
     let saved = async {
         let kept = leftovers.keep_drafts(&account.session, &store).await;
         kept.map_err(|error| Failure::new(store_exit(&error), error.to_string()))?;
@@ -243,7 +220,22 @@ pub async fn sign_in_anew(
         return Err(failure);
     }
     remove_store(&old_store);
-    Ok((SignedIn { account, notes: outcome.notes, news: Vec::new() }, leftovers))
+    Ok((SignedIn { account, notes, news }, leftovers))
+}
+
+/// The account that a sign-in with a new store made; the store goes where there is none.
+fn signed_in(outcome: Result<LoginOutcome, LoginError>, name: String, store: &Store) -> Result<SignedIn, Failure> {
+    let outcome = outcome.map_err(|error| {
+        remove_store(store);
+        login_failure(&error)
+    })?;
+    let account = Account {
+        session: outcome.session,
+        store: name,
+        key: Hidden(store.passphrase.clone()),
+        recovery_key: outcome.recovery_key.map(Hidden),
+    };
+    Ok(SignedIn { account, notes: outcome.notes, news: Vec::new() })
 }
 
 /// Name and place of a store that does not exist yet.

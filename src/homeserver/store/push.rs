@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, Row};
 
 use super::{Reader, Result, Tx};
 use crate::homeserver::types::{EventNid, RoomNid, StreamPos, UserNid};
@@ -124,16 +124,12 @@ pub fn recipients(db: &Reader<'_>, room: RoomNid, sender: UserNid) -> Result<Vec
          LEFT JOIN account_data i ON i.user_nid = a.user_nid AND i.room_nid = 0 AND i.type = 'm.ignored_user_list'
          WHERE m.room_nid = ?1 AND m.membership = 'join' AND m.user_nid <> ?2 AND a.deactivated = 0",
     )?;
-    let rows = query.query_map((room.0, sender.0), |row| {
-        Ok(Recipient {
-            user: UserNid(row.get(0)?),
-            user_id: row.get(1)?,
-            displayname: row.get(2)?,
-            rules: row.get(3)?,
-            ignored: row.get(4)?,
-        })
-    })?;
+    let rows = query.query_map((room.0, sender.0), read)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Recipient> {
+    Ok(Recipient { user: UserNid(row.get(0)?), user_id: row.get(1)?, displayname: row.get(2)?, rules: row.get(3)?, ignored: row.get(4)? })
 }
 
 /// One local user, who may not be in the room yet.
@@ -148,14 +144,6 @@ pub fn recipient(db: &Reader<'_>, user: UserNid) -> Result<Option<Recipient>> {
          LEFT JOIN account_data i ON i.user_nid = a.user_nid AND i.room_nid = 0 AND i.type = 'm.ignored_user_list'
          WHERE a.user_nid = ?1 AND a.deactivated = 0",
     )?;
-    let found = query.query_row([user.0], |row| {
-        Ok(Recipient {
-            user: UserNid(row.get(0)?),
-            user_id: row.get(1)?,
-            displayname: row.get(2)?,
-            rules: row.get(3)?,
-            ignored: row.get(4)?,
-        })
-    });
+    let found = query.query_row([user.0], read);
     Ok(found.optional()?)
 }

@@ -175,18 +175,7 @@ impl Accounts {
             put(tx, &Arrival { user: code.user, device_id: code.device_id, name, address, now_ms }, &grant, &stored)?;
             Ok::<_, StoreError>(Outcome::Issued(code.user, grant.scope))
         });
-        match outcome.await? {
-            Outcome::Issued(user, scope) => {
-                self.tokens.forget(user, None);
-                Ok(Issued { scope, ..issued })
-            }
-            Outcome::Refused(why) => Err(OAuthError::InvalidGrant(why)),
-            Outcome::Replayed(user) => {
-                self.tokens.forget(user, None);
-                tracing::warn!(client_id = client.client_id, "an authorisation code was used twice; its session was ended");
-                Err(OAuthError::InvalidGrant("the code has been used"))
-            }
-        }
+        self.settle(client, outcome.await?, issued)
     }
 
     /// Tokens for what a user has allowed a device from another one.
@@ -245,7 +234,12 @@ impl Accounts {
             super::super::sessions::rotate(tx, user, &device_id, &used, supersedes.as_deref(), &stored, now_ms)?;
             Ok::<_, StoreError>(Outcome::Issued(user, grant.scope))
         });
-        match outcome.await? {
+        self.settle(client, outcome.await?, issued)
+    }
+
+    /// What a write came to: whatever it was, the tokens that are remembered for the user are no longer right.
+    fn settle(&self, client: &Client, outcome: Outcome, issued: Issued) -> Result<Issued, OAuthError> {
+        match outcome {
             Outcome::Issued(user, scope) => {
                 self.tokens.forget(user, None);
                 Ok(Issued { scope, ..issued })
@@ -253,8 +247,8 @@ impl Accounts {
             Outcome::Refused(why) => Err(OAuthError::InvalidGrant(why)),
             Outcome::Replayed(user) => {
                 self.tokens.forget(user, None);
-                tracing::warn!(client_id = client.client_id, "a replaced refresh token was used; its session was ended");
-                Err(OAuthError::InvalidGrant("the refresh token has been used; its session was ended"))
+                tracing::warn!(client_id = client.client_id, "a code or refresh token was used twice; its session was ended");
+                Err(OAuthError::InvalidGrant("it has been used before; its session was ended"))
             }
         }
     }
