@@ -7,6 +7,7 @@ pub mod api;
 pub mod base_url;
 pub mod config;
 pub mod events;
+pub mod federation;
 mod housekeeping;
 mod key;
 mod listen;

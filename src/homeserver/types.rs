@@ -219,6 +219,12 @@ impl Pdu {
         self.redacts.as_deref()
     }
 
+    /// `membership` in the content, where it is text.
+    #[must_use]
+    pub fn membership(&self) -> Option<&str> {
+        self.json.get("content")?.as_object()?.get("membership")?.as_str()
+    }
+
     /// The content as JSON.
     #[must_use]
     pub fn content(&self) -> &RawValue {

@@ -1,9 +1,11 @@
 //! The one place where other parts of the node look at each new event, inside the transaction that stores it.
 
+use ruma::{UserId, events::TimelineEventType};
+
 use super::{Ctx, Result};
 use crate::homeserver::{
     push,
-    store::{Tx, delayed},
+    store::{Tx, delayed, outbox},
     types::{EventNid, Pdu, RoomHandle, StreamPos, UserNid},
 };
 
@@ -36,5 +38,27 @@ pub(super) fn after_append(tx: &mut Tx<'_>, ctx: &Ctx, event: &NewEvent<'_>) -> 
     if let Some(state_key) = event.pdu.state_key() {
         delayed::superseded(tx, event.room.nid, &event.pdu.kind().to_string(), state_key, event.sender)?;
     }
+    if ctx.is_ours(event.pdu.sender()) {
+        send_out(tx, ctx, event)?;
+    }
+    Ok(())
+}
+
+/// Our own events go to every server in the room. The member list is already what the event makes of it: a server whose last
+/// user has been removed, or whose user's invite or knock has been withdrawn, is told as well. (Invites go their own way.)
+fn send_out(tx: &mut Tx<'_>, ctx: &Ctx, event: &NewEvent<'_>) -> Result<()> {
+    let target = event.pdu.state_key().filter(|_| *event.pdu.kind() == TimelineEventType::RoomMember);
+    let ends = matches!(event.pdu.membership(), Some("leave" | "ban"));
+    let target = target.filter(|_| ends).and_then(|target| UserId::parse(target).ok());
+    outbox::queue_pdu(
+        tx,
+        &outbox::OutgoingPdu {
+            room: event.room.nid,
+            event: event.nid,
+            pos: event.pos,
+            also: target.as_ref().map(|target| target.server_name()),
+            except: &[&ctx.server_name],
+        },
+    )?;
     Ok(())
 }

@@ -14,6 +14,7 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema/0003_client_api.sql"),
     include_str!("schema/0004_search.sql"),
     include_str!("schema/0005_dehydrated_devices.sql"),
+    include_str!("schema/0006_outgoing.sql"),
 ];
 
 /// Applies what is missing.

@@ -27,6 +27,8 @@ pub struct Commit {
     pub position: StreamPos,
     /// Local users who have something new to sync.
     pub users: BTreeSet<UserNid>,
+    /// Something new waits to be sent to other servers.
+    pub outgoing: bool,
 }
 
 /// Called on the writer thread after each commit that touched somebody. Must not block.
@@ -45,6 +47,7 @@ pub struct Tx<'a> {
     connection: &'a Connection,
     position: &'a mut i64,
     touched: BTreeSet<UserNid>,
+    outgoing: bool,
 }
 
 impl Tx<'_> {
@@ -63,6 +66,11 @@ impl Tx<'_> {
     /// This user has something new to sync once the transaction is on disk.
     pub fn touch(&mut self, user: UserNid) {
         self.touched.insert(user);
+    }
+
+    /// Something new waits to be sent to other servers once the transaction is on disk.
+    pub fn has_outgoing(&mut self) {
+        self.outgoing = true;
     }
 
     /// The transaction as a reader, for functions that serve both.
@@ -188,13 +196,15 @@ fn batch(connection: &Connection, position: &mut i64, first: Job, queue: &std_mp
     let before = *position;
     let mut deliveries = Vec::new();
     let mut touched = BTreeSet::new();
+    let mut outgoing = false;
     let mut failure = None;
     let mut next = Some(first);
     while let Some(job) = next.take() {
         match one(connection, position, job) {
-            Ok((deliver, users)) => {
+            Ok((deliver, users, sends)) => {
                 deliveries.push(deliver);
                 touched.extend(users);
+                outgoing |= sends;
             }
             Err((deliver, error)) => {
                 deliveries.push(deliver);
@@ -220,18 +230,22 @@ fn batch(connection: &Connection, position: &mut i64, first: Job, queue: &std_mp
     for deliver in deliveries {
         deliver(failure.clone());
     }
-    if failure.is_none() && !touched.is_empty() {
-        (observer.0)(&Commit { position: StreamPos(*position), users: touched });
+    if failure.is_none() && (outgoing || !touched.is_empty()) {
+        (observer.0)(&Commit { position: StreamPos(*position), users: touched, outgoing });
     }
 }
 
 /// Runs one job inside a savepoint. An error means that the whole transaction is unusable.
-fn one(connection: &Connection, position: &mut i64, job: Job) -> std::result::Result<(Deliver, BTreeSet<UserNid>), (Deliver, StoreError)> {
+fn one(
+    connection: &Connection,
+    position: &mut i64,
+    job: Job,
+) -> std::result::Result<(Deliver, BTreeSet<UserNid>, bool), (Deliver, StoreError)> {
     let before = *position;
     let opened = connection.prepare_cached("SAVEPOINT job").and_then(|mut s| s.execute([]));
-    let mut tx = Tx { connection, position, touched: BTreeSet::new() };
+    let mut tx = Tx { connection, position, touched: BTreeSet::new(), outgoing: false };
     let (keep, deliver) = job.run(&mut tx);
-    let touched = tx.touched;
+    let (touched, outgoing) = (tx.touched, tx.outgoing);
     let closed = opened.and_then(|_| {
         if keep {
             connection.prepare_cached("RELEASE job")?.execute([]).map(drop)
@@ -240,10 +254,10 @@ fn one(connection: &Connection, position: &mut i64, job: Job) -> std::result::Re
         }
     });
     match closed {
-        Ok(()) if keep => Ok((deliver, touched)),
+        Ok(()) if keep => Ok((deliver, touched, outgoing)),
         Ok(()) => {
             *position = before;
-            Ok((deliver, BTreeSet::new()))
+            Ok((deliver, BTreeSet::new(), false))
         }
         Err(error) => Err((deliver, error.into())),
     }

@@ -21,11 +21,13 @@ pub struct Notifier {
     users: Arc<Mutex<HashMap<UserNid, watch::Sender<StreamPos>>>>,
     /// The newest commit that had news for anybody.
     any: Arc<watch::Sender<StreamPos>>,
+    /// Told when a commit has something for other servers.
+    outgoing: Arc<tokio::sync::Notify>,
 }
 
 impl Default for Notifier {
     fn default() -> Self {
-        Self { users: Arc::default(), any: Arc::new(watch::Sender::new(StreamPos(0))) }
+        Self { users: Arc::default(), any: Arc::new(watch::Sender::new(StreamPos(0))), outgoing: Arc::default() }
     }
 }
 
@@ -58,7 +60,19 @@ impl Notifier {
         }
     }
 
+    /// Told when something new waits to be sent to other servers. One task waits: a permit is kept for it while it works.
+    #[must_use]
+    pub fn outgoing(&self) -> &tokio::sync::Notify {
+        &self.outgoing
+    }
+
     fn publish(&self, commit: &Commit) {
+        if commit.outgoing {
+            self.outgoing.notify_one();
+        }
+        if commit.users.is_empty() {
+            return;
+        }
         self.any.send_replace(commit.position);
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         for user in &commit.users {
