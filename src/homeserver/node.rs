@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Config, StartError,
     base_url::BaseUrl,
+    federation::Federation,
     key::SigningKey,
     media::Media,
     outbound::Outbound,
@@ -50,6 +51,8 @@ pub struct Node {
     pub delayed: tokio::sync::Notify,
     /// Wakes those who wait for news.
     pub notifier: Notifier,
+    /// Other servers.
+    pub federation: Federation,
     /// What sync keeps in memory.
     pub sync: Sync,
     /// Owns background work.
@@ -95,6 +98,7 @@ impl Node {
             outbound,
             previewing: tokio::sync::Semaphore::new(8),
             delayed: tokio::sync::Notify::new(),
+            federation: Federation::default(),
             config,
             store,
             clock,

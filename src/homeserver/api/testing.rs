@@ -117,6 +117,46 @@ impl TestNode {
     }
 }
 
+/// Rooms with members of other servers, for tests of what they may do.
+impl TestNode {
+    /// Makes a room of somebody's.
+    pub(crate) async fn room(&self, who: &Client, body: Value) -> String {
+        let (status, body) = self.post(who, "/_matrix/client/v3/createRoom", body).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body.get("room_id").and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// Gives somebody of another server a membership, as far as the member list goes.
+    pub(crate) async fn set_member(&self, room_id: &str, person: &str, membership: &'static str) {
+        let (room_id, person) = (room_id.to_owned(), person.to_owned());
+        let set =
+            self.node.store.write(move |tx| crate::homeserver::store::device_lists::tests::set_member(tx, &room_id, &person, membership));
+        set.await.expect("the membership is set");
+    }
+
+    /// Gives an event another ID, as if that one had come.
+    pub(crate) async fn rename_event(&self, from: &str, to: &str) {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        let renamed = self.node.store.write(move |tx| crate::homeserver::store::device_lists::tests::rename_event(tx, &from, &to));
+        renamed.await.expect("the event is renamed");
+    }
+
+    /// A sync from a token on; the token for the next one with the answer.
+    pub(crate) async fn sync(&self, who: &Client, since: Option<&str>) -> (String, Value) {
+        let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
+        let (status, body) = self.get(who, &format!("/_matrix/client/v3/sync?timeout=0{since}")).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        (body.get("next_batch").and_then(Value::as_str).unwrap_or_default().to_owned(), body)
+    }
+
+    /// Hands an EDU of another server over.
+    pub(crate) async fn edu(&self, origin: &str, kind: &str, content: Value) {
+        let origin = ruma::ServerName::parse(origin).expect("a server name");
+        let edu = serde_json::value::to_raw_value(&json!({ "edu_type": kind, "content": content })).expect("JSON");
+        crate::homeserver::federation::edus::receive(&self.node, &origin, &edu).await.expect("the store works");
+    }
+}
+
 /// What went wrong, in short: status and errcode.
 pub(crate) fn refused(answer: &(StatusCode, Value)) -> (u16, &str) {
     (answer.0.as_u16(), answer.1.get("errcode").and_then(Value::as_str).unwrap_or_default())

@@ -2,6 +2,7 @@
 //!
 //! Values go in and come out, so that all of it can be tested without a node, and the outcome of a check can be shown.
 
+pub mod acl;
 pub mod auth;
 pub mod build;
 pub mod filter;

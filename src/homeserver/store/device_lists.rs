@@ -48,9 +48,10 @@ pub fn signed(tx: &mut Tx<'_>, signer: UserNid, target: UserNid) -> Result<Strea
 /// Database errors.
 pub fn local_observers(db: &Reader<'_>, user: UserNid) -> Result<Vec<UserNid>> {
     let mut query = db.prepare_cached(
+        // Accounts are few, members of a room may be many: the order of the joins is not left to statistics.
         "SELECT DISTINCT other.user_nid FROM members mine
-         JOIN members other ON other.room_nid = mine.room_nid AND other.membership = 'join'
-         JOIN accounts ON accounts.user_nid = other.user_nid
+         CROSS JOIN accounts
+         CROSS JOIN members other ON other.room_nid = mine.room_nid AND other.user_nid = accounts.user_nid AND other.membership = 'join'
          WHERE mine.user_nid = ?1 AND mine.membership = 'join' AND other.user_nid <> ?1",
     )?;
     let found = query.query_map([user.0], |row| row.get(0).map(UserNid))?.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -64,7 +65,8 @@ pub fn local_observers(db: &Reader<'_>, user: UserNid) -> Result<Vec<UserNid>> {
 /// Database errors.
 pub fn share_a_room(db: &Reader<'_>, one: UserNid, other: UserNid) -> Result<bool> {
     let mut query = db.prepare_cached(
-        "SELECT 1 FROM members a JOIN members b ON b.room_nid = a.room_nid AND b.user_nid = ?2 AND b.membership = 'join'
+        // From the other's rooms, of which we mostly know few.
+        "SELECT 1 FROM members b CROSS JOIN members a ON b.room_nid = a.room_nid AND b.user_nid = ?2 AND b.membership = 'join'
          WHERE a.user_nid = ?1 AND a.membership = 'join'",
     )?;
     Ok(one == other || query.exists((one.0, other.0))?)
@@ -134,6 +136,30 @@ pub(crate) mod tests {
                 (room, user.0, tx.last_insert_rowid(), pos.0),
             )?;
         }
+        Ok(())
+    }
+
+    /// Puts somebody into a room, or takes them out, as far as the member list goes.
+    pub(crate) fn set_member(tx: &mut Tx<'_>, room_id: &str, person: &str, membership: &str) -> Result<()> {
+        let room: i64 = tx.query_row("SELECT room_nid FROM rooms WHERE room_id = ?1", [room_id], |row| row.get(0))?;
+        let user = users::intern(tx, &UserId::parse(person).map_err(|e| StoreError::Data(e.to_string()))?)?;
+        let pos = tx.next_pos();
+        tx.execute(
+            "INSERT INTO events (event_id, room_nid, sender_nid, type, depth, origin_server_ts, json)
+             SELECT '$m' || count(*), ?1, ?2, 'm.room.member', 1, 0, x'00' FROM events",
+            (room, user.0),
+        )?;
+        tx.execute(
+            "INSERT INTO members (room_nid, user_nid, membership, event_nid, stream_pos) VALUES (?1, ?2, ?5, ?3, ?4)
+             ON CONFLICT DO UPDATE SET membership = ?5, event_nid = ?3, stream_pos = ?4",
+            (room, user.0, tx.last_insert_rowid(), pos.0, membership),
+        )?;
+        Ok(())
+    }
+
+    /// Gives an event another ID, as if that one had come.
+    pub(crate) fn rename_event(tx: &mut Tx<'_>, from: &str, to: &str) -> Result<()> {
+        tx.execute("UPDATE events SET event_id = ?2 WHERE event_id = ?1", [from, to])?;
         Ok(())
     }
 }

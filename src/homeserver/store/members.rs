@@ -111,7 +111,8 @@ pub fn count(db: &Reader<'_>, room: RoomNid, membership: &str) -> Result<u64> {
 /// Database errors.
 pub fn local_joined(db: &Reader<'_>, room: RoomNid) -> Result<Vec<UserNid>> {
     let mut query = db.prepare_cached(
-        "SELECT m.user_nid FROM members m JOIN accounts a USING (user_nid) WHERE m.room_nid = ?1 AND m.membership = 'join'",
+        // Accounts are few, members may be many: the order of the join is not left to statistics.
+        "SELECT m.user_nid FROM accounts a CROSS JOIN members m ON m.user_nid = a.user_nid WHERE m.room_nid = ?1 AND m.membership = 'join'",
     )?;
     let rows = query.query_map([room.0], |row| row.get(0).map(UserNid))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

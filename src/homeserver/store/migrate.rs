@@ -15,6 +15,7 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema/0004_search.sql"),
     include_str!("schema/0005_dehydrated_devices.sql"),
     include_str!("schema/0006_outgoing.sql"),
+    include_str!("schema/0007_people.sql"),
 ];
 
 /// Applies what is missing.

@@ -32,6 +32,8 @@ pub mod pushers;
 mod readers;
 pub mod receipts;
 pub mod relations;
+pub mod remote_devices;
+pub mod remote_media;
 pub mod reports;
 pub mod rooms;
 pub mod search;

@@ -44,3 +44,24 @@ pub fn all_devices(db: &Reader<'_>, user: UserNid) -> Result<Vec<OwnedDeviceId>>
     let found = query.query_map([user.0], |row| row.get::<_, String>(0).map(OwnedDeviceId::from))?.collect::<rusqlite::Result<Vec<_>>>()?;
     Ok(found)
 }
+
+/// How long a message is remembered: longer than any server goes on sending again.
+const REMEMBERED_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+
+/// Notes a message of another server. False when it arrived before.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn receive_once(tx: &Tx<'_>, server: &ruma::ServerName, message_id: &str, now_ms: i64) -> Result<bool> {
+    let added = tx
+        .prepare_cached("INSERT OR IGNORE INTO received_to_device (server, message_id, received_ms) VALUES (?1, ?2, ?3)")?
+        .execute((server.as_str(), message_id, now_ms))?;
+    // A few old ones for each new one: the table shrinks as fast as it grows.
+    tx.prepare_cached(
+        "DELETE FROM received_to_device WHERE (server, message_id) IN
+             (SELECT server, message_id FROM received_to_device WHERE received_ms < ?1 ORDER BY received_ms LIMIT 4)",
+    )?
+    .execute([now_ms.saturating_sub(REMEMBERED_MS)])?;
+    Ok(added > 0)
+}

@@ -7,7 +7,7 @@
 mod devices;
 mod ephemeral;
 mod format;
-mod live;
+pub mod live;
 mod notifier;
 pub mod presence;
 mod rooms;
@@ -29,7 +29,7 @@ use super::{
 };
 
 pub use self::{
-    live::{Live, Presence},
+    live::{Live, Presence, Told},
     notifier::Notifier,
     sliding::Connections,
     token::SyncToken,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use ruma::presence::PresenceState;
 use tokio::time::Instant;
 
+pub use super::live::Heard;
+
 use crate::homeserver::{
     Node,
     store::{StoreError, device_lists},
@@ -50,6 +52,36 @@ pub async fn set(node: &Arc<Node>, who: &Requester, state: PresenceState, status
         tell(node, who.user).await?;
     }
     Ok(())
+}
+
+/// Another server says how its user is, whom these local users share a room with. Who may be believed is the caller's business.
+pub fn heard(node: &Arc<Node>, heard: &Heard, observers: &[UserNid]) {
+    let set = node.sync.live.hear_presence(heard, Instant::now());
+    if set.changed {
+        for observer in observers {
+            node.notifier.nudge(*observer);
+        }
+    }
+    if set.watch {
+        node.tasks.spawn("remote-presence", watch_silence(Arc::clone(node)));
+    }
+}
+
+/// Waits for servers to have been silent for too long, as long as anybody of theirs is there.
+async fn watch_silence(node: Arc<Node>) {
+    loop {
+        let (gone, next) = node.sync.live.expire_silent(Instant::now());
+        for user in gone {
+            if let Err(error) = tell(&node, user).await {
+                tracing::warn!(%error, "could not tell that a remote user went offline");
+            }
+        }
+        let Some(next) = next else { return };
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            () = node.tasks.shutdown().wait() => return,
+        }
+    }
 }
 
 /// Wakes the local users who share a room with this one.

@@ -40,6 +40,15 @@ pub async fn set(node: &Arc<Node>, who: &Requester, room_id: &RoomId, time: Opti
     Ok(())
 }
 
+/// Another server says that its user types until a time, or has stopped. Who may be believed is the caller's business.
+///
+/// # Errors
+///
+/// Store errors.
+pub async fn heard(node: &Arc<Node>, room: RoomNid, user_id: &OwnedUserId, until: Option<Instant>) -> Result<(), StoreError> {
+    announce(node, room, user_id, until).await
+}
+
 async fn announce(node: &Arc<Node>, room: RoomNid, user_id: &OwnedUserId, until: Option<Instant>) -> Result<(), StoreError> {
     let set = node.sync.live.set_typing(room, user_id, until);
     if set.watch {

@@ -68,7 +68,7 @@ pub fn public_key(key: &Value) -> Option<String> {
     (keys.len() == 1 && value.as_str() == Some(public)).then(|| public.to_owned())
 }
 
-fn check_form(key: &Value, usage: &str, user_id: &UserId) -> Result<String, KeyError> {
+pub(super) fn check_form(key: &Value, usage: &str, user_id: &UserId) -> Result<String, KeyError> {
     let wrong = |what: &str| KeyError::Invalid(format!("the {usage} key {what}"));
     let object = key.as_object().ok_or_else(|| wrong("is not an object"))?;
     if key.to_string().len() > 16 * 1024 {

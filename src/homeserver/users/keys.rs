@@ -125,7 +125,7 @@ fn upload_identity(tx: &mut Tx<'_>, who: &Requester, device_keys: &Value) -> Res
 }
 
 /// Checks `device_keys` against Client-Server API, "Key algorithms" and `POST /keys/upload`: others will rely on the form.
-fn check_device_keys(keys: &Value, user_id: &str, device_id: &str) -> Result<(), KeyError> {
+pub(super) fn check_device_keys(keys: &Value, user_id: &str, device_id: &str) -> Result<(), KeyError> {
     let object = keys.as_object().ok_or_else(|| invalid("`device_keys` is not an object"))?;
     if keys.to_string().len() > KEY_BYTES {
         return Err(invalid("`device_keys` is too large"));

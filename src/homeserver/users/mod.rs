@@ -13,6 +13,7 @@ mod names;
 pub mod oauth;
 mod openid;
 mod passwords;
+pub mod remote_keys;
 pub mod rendezvous;
 mod sessions;
 pub mod shared_secret;

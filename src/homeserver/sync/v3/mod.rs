@@ -236,7 +236,7 @@ fn global_account_data(db: &Reader<'_>, params: &Params, viewer: &Viewer, news: 
 /// Presence of those who share a room with the user, and of the user.
 fn presence(db: &Reader<'_>, params: &Params, viewer: &Viewer, moment: &Moment, now_ms: u64) -> Result<Events> {
     let mut events: Vec<Raw> = Vec::new();
-    for (user, known) in &moment.presence {
+    for (user, known) in moment.presence.iter() {
         let news = match params.since {
             Some(since) => known.serial > since.serial,
             None => known.state != ruma::presence::PresenceState::Offline,
