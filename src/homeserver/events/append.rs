@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use ruma::{OwnedEventId, events::StateEventType};
 
 use super::{
-    Appended, Ctx, Draft, EventError, Result, Txn,
+    Appended, Ctx, Draft, EventError, Result, Txn, current,
     persist::{self, Accepted},
-    sanity,
+    resolution, sanity,
 };
 use crate::homeserver::{
     rooms::{
@@ -137,13 +137,17 @@ fn current(db: &Reader<'_>, room: &RoomHandle, kind: &str, state_key: &str) -> R
 
 fn build_and_store(tx: &mut Tx<'_>, ctx: &Ctx, room: &RoomHandle, sender: UserNid, draft: &Draft, known: &Known) -> Result<Appended> {
     let mut extremities = events::extremities(&tx.reader(), room.nid)?;
+    let all = extremities.len() <= MAX_PREV_EVENTS;
     extremities.truncate(MAX_PREV_EVENTS);
     let (pdu, json) = build(ctx, room, draft, known, &extremities)?;
     authorise(room, &pdu, known)?;
-    let group = rooms::current_group(&tx.reader(), room.nid)?;
-    let state_before = match group {
-        Some(group) => group,
-        None => state::root_group(tx, room.nid, [])?,
+    let state_before = match rooms::current_group(&tx.reader(), room.nid)? {
+        // The current state is that of all extremities together: the one before an event that follows them all.
+        Some(group) if all => group,
+        _ => {
+            let followed: Vec<EventNid> = extremities.iter().map(|extremity| extremity.nid).collect();
+            resolution::merged(tx, room, &current::groups_after(tx, room, &followed)?)?
+        }
     };
     let auth: Vec<EventNid> = known.auth_events().map(|(nid, _)| *nid).collect();
     let accepted = Accepted {
@@ -153,7 +157,6 @@ fn build_and_store(tx: &mut Tx<'_>, ctx: &Ctx, room: &RoomHandle, sender: UserNi
         sender,
         state_before,
         auth: &auth,
-        extremities: &extremities,
         txn: draft.txn.as_ref().map(|txn| (txn.txn_id.as_str(), txn.device_id.as_str())),
     };
     let stored = persist::accepted(tx, ctx, &accepted)?;
@@ -180,6 +183,7 @@ fn build(ctx: &Ctx, room: &RoomHandle, draft: &Draft, known: &Known, extremities
 }
 
 /// The event's `auth_events` are the current state's, and the current state is the one before the event: one check is all three.
+/// (With more forks than an event can follow, the state before it is that of some of them, which others check it against.)
 fn authorise(room: &RoomHandle, pdu: &Pdu, known: &Known) -> Result<()> {
     let rules = &room.rules.authorization;
     let by_id = |id: &ruma::EventId| known.state.values().find(|(_, pdu)| pdu.event_id() == id).map(|(_, pdu)| Arc::clone(pdu));

@@ -5,6 +5,7 @@
 
 mod append;
 pub mod create;
+pub mod current;
 pub mod delayed;
 pub mod hierarchy;
 pub mod hook;
@@ -12,6 +13,7 @@ pub mod invites;
 pub mod membership;
 mod persist;
 mod redaction;
+pub mod resolution;
 pub mod rounds;
 mod sanity;
 pub mod snapshot;

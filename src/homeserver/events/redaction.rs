@@ -44,6 +44,17 @@ pub(super) fn apply(tx: &Tx<'_>, room: &RoomHandle, redaction: &Pdu, nid: EventN
     redact(tx, room, &target, nid)
 }
 
+/// Applies the redactions that came before the event that they redact.
+pub(super) fn catch_up(tx: &Tx<'_>, room: &RoomHandle, event_id: &ruma::EventId) -> Result<()> {
+    for redaction in events::pending_redactions(&tx.reader(), event_id)? {
+        let stored = events::by_nid(&tx.reader(), redaction)?;
+        if stored.room == room.nid && stored.accepted() {
+            apply(tx, room, &stored.pdu(&room.rules)?, redaction)?;
+        }
+    }
+    Ok(())
+}
+
 fn redact(tx: &Tx<'_>, room: &RoomHandle, target: &StoredEvent, by: EventNid) -> Result<()> {
     let pdu = target.pdu(&room.rules)?;
     let pruned = prune(pdu.json(), &room.rules.redaction).map_err(EventError::Internal)?;

@@ -10,6 +10,8 @@ pub mod format;
 pub mod power;
 pub mod redact;
 pub mod relation;
+pub mod resolve;
 pub mod template;
 pub mod versions;
 pub mod visibility;
+pub mod wire;

@@ -33,6 +33,8 @@ pub struct StoredEvent {
     pub rejected: Option<String>,
     /// Allowed where it was sent, refused by the current state: never shown to clients.
     pub soft_failed: bool,
+    /// The state after it, where that differs from the one before.
+    pub state_after: Option<StateGroupId>,
     /// The redaction that took effect on it.
     pub redacted_by: Option<EventNid>,
     /// The transaction ID and device that sent it, if a local one did.
@@ -61,7 +63,7 @@ impl StoredEvent {
 }
 
 const COLUMNS: &str = "event_nid, event_id, room_nid, sender_nid, type, statekey_nid, depth, origin_server_ts, stream_pos, state_before, \
-                       rejected, soft_failed, redacted_by, txn_id, txn_device, json";
+                       rejected, soft_failed, redacted_by, txn_id, txn_device, json, state_after";
 
 fn read(row: &Row<'_>) -> Result<StoredEvent> {
     let event_id: String = row.get(1)?;
@@ -80,6 +82,7 @@ fn read(row: &Row<'_>) -> Result<StoredEvent> {
         rejected: row.get(10)?,
         soft_failed: row.get(11)?,
         redacted_by: row.get::<_, Option<i64>>(12)?.map(EventNid),
+        state_after: row.get::<_, Option<i64>>(16)?.map(StateGroupId),
         txn: txn.0.zip(txn.1),
         json: codec::unpack(row.get_ref(15)?.as_blob().map_err(|e| StoreError::Data(e.to_string()))?)?,
     })
@@ -104,6 +107,10 @@ pub struct NewEvent<'a> {
     pub state_before: Option<StateGroupId>,
     /// The events that authorise it.
     pub auth: &'a [EventNid],
+    /// Why it was rejected.
+    pub rejected: Option<&'a str>,
+    /// The server that sent it to us; `None` for our own.
+    pub came_from: Option<&'a str>,
     /// Transaction ID and device.
     pub txn: Option<(&'a str, &'a str)>,
 }
@@ -118,8 +125,8 @@ pub fn insert(tx: &Tx<'_>, new: &NewEvent<'_>) -> Result<EventNid> {
     let packed = codec::pack(new.json)?;
     tx.prepare_cached(
         "INSERT INTO events (event_id, room_nid, sender_nid, type, statekey_nid, depth, origin_server_ts, stream_pos, state_before,
-                             txn_id, txn_device, json)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                             txn_id, txn_device, json, rejected, came_from)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?
     .execute(rusqlite::params![
         pdu.event_id().as_str(),
@@ -134,6 +141,8 @@ pub fn insert(tx: &Tx<'_>, new: &NewEvent<'_>) -> Result<EventNid> {
         new.txn.map(|t| t.0),
         new.txn.map(|t| t.1),
         packed,
+        new.rejected,
+        new.came_from,
     ])?;
     let nid = EventNid(tx.last_insert_rowid());
     let mut edge = tx.prepare_cached("INSERT OR IGNORE INTO event_edges (event_nid, prev_id) VALUES (?1, ?2)")?;
@@ -144,8 +153,77 @@ pub fn insert(tx: &Tx<'_>, new: &NewEvent<'_>) -> Result<EventNid> {
     for event in new.auth {
         auth.execute((nid.0, event.0))?;
     }
+    if new.state_key.is_some() {
+        let mut edge = tx.prepare_cached("INSERT OR IGNORE INTO auth_edges (auth_nid, event_nid) VALUES (?1, ?2)")?;
+        for event in new.auth {
+            edge.execute((event.0, nid.0))?;
+        }
+    }
+    if new.pos.is_some() {
+        close_gap(tx, new.room, nid, pdu)?;
+    }
     search::add(tx, nid, &pdu.kind().to_string(), new.json)?;
     Ok(nid)
+}
+
+/// The event has its place in the room now: nothing before it is missing any more, except what it follows and we do not have.
+fn close_gap(tx: &Tx<'_>, room: RoomNid, nid: EventNid, pdu: &Pdu) -> Result<()> {
+    tx.prepare_cached("DELETE FROM backward_edges WHERE prev_id = ?1")?.execute([pdu.event_id().as_str()])?;
+    let mut placed = tx.prepare_cached("SELECT 1 FROM events WHERE event_id = ?1 AND stream_pos IS NOT NULL")?;
+    let mut missing = tx.prepare_cached("INSERT OR IGNORE INTO backward_edges (room_nid, prev_id, event_nid) VALUES (?1, ?2, ?3)")?;
+    for prev in pdu.prev_events() {
+        if !placed.exists([prev.as_str()])? {
+            missing.execute((room.0, prev.as_str(), nid.0))?;
+        }
+    }
+    Ok(())
+}
+
+/// What became of an event that had no place in the room.
+#[derive(Debug)]
+pub struct Placing<'a> {
+    /// Its place; negative for history.
+    pub pos: StreamPos,
+    /// The state before it.
+    pub state_before: StateGroupId,
+    /// Why it was rejected.
+    pub rejected: Option<&'a str>,
+    /// Allowed where it was sent, refused by the current state.
+    pub soft_failed: bool,
+}
+
+/// Gives an outlier its place.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn place(tx: &Tx<'_>, room: RoomNid, nid: EventNid, pdu: &Pdu, placing: &Placing<'_>) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE events SET stream_pos = ?2, state_before = ?3, rejected = ?4, soft_failed = ?5 WHERE event_nid = ?1 AND stream_pos IS NULL",
+    )?
+    .execute(rusqlite::params![nid.0, placing.pos.0, placing.state_before.0, placing.rejected, placing.soft_failed])?;
+    close_gap(tx, room, nid, pdu)
+}
+
+/// Notes the state after a state event.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn set_state_after(tx: &Tx<'_>, event: EventNid, group: StateGroupId) -> Result<()> {
+    tx.prepare_cached("UPDATE events SET state_after = ?2 WHERE event_nid = ?1")?.execute((event.0, group.0))?;
+    Ok(())
+}
+
+/// The next place before all history that any room has.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn next_back_pos(tx: &Tx<'_>) -> Result<StreamPos> {
+    let mut query = tx.prepare_cached("SELECT min(stream_pos) FROM events WHERE stream_pos IS NOT NULL")?;
+    let first: Option<i64> = query.query_row([], |row| row.get(0))?;
+    Ok(StreamPos(first.unwrap_or(0).min(0) - 1))
 }
 
 /// An event by its integer id.
@@ -166,6 +244,16 @@ pub fn by_nid(db: &Reader<'_>, event: EventNid) -> Result<StoredEvent> {
 pub fn by_id(db: &Reader<'_>, event_id: &EventId) -> Result<Option<StoredEvent>> {
     let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE event_id = ?1"))?;
     query.query_row([event_id.as_str()], |row| Ok(read(row))).optional()?.transpose()
+}
+
+/// Type and state key of a state event, by integer id.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn state_key_of(db: &Reader<'_>, event: EventNid) -> Result<Option<StateKeyNid>> {
+    let mut query = db.prepare_cached("SELECT statekey_nid FROM events WHERE event_nid = ?1")?;
+    Ok(query.query_row([event.0], |row| row.get::<_, Option<i64>>(0))?.map(StateKeyNid))
 }
 
 /// The ID of an event.
@@ -273,20 +361,6 @@ pub fn extremities(db: &Reader<'_>, room: RoomNid) -> Result<Vec<Extremity>> {
     Ok(found)
 }
 
-/// The new event follows these extremities, and nothing follows it yet.
-///
-/// # Errors
-///
-/// Database errors.
-pub fn advance_extremities(tx: &Tx<'_>, room: RoomNid, followed: &[Extremity], event: EventNid) -> Result<()> {
-    let mut delete = tx.prepare_cached("DELETE FROM forward_extremities WHERE room_nid = ?1 AND event_nid = ?2")?;
-    for extremity in followed {
-        delete.execute((room.0, extremity.nid.0))?;
-    }
-    tx.prepare_cached("INSERT INTO forward_extremities (room_nid, event_nid) VALUES (?1, ?2)")?.execute((room.0, event.0))?;
-    Ok(())
-}
-
 /// Replaces an event's JSON by its pruned form.
 ///
 /// # Errors
@@ -307,4 +381,15 @@ pub fn add_pending_redaction(tx: &Tx<'_>, redacts: &EventId, redaction: EventNid
     tx.prepare_cached("INSERT OR IGNORE INTO pending_redactions (redacts, redaction_nid) VALUES (?1, ?2)")?
         .execute((redacts.as_str(), redaction.0))?;
     Ok(())
+}
+
+/// The redactions that wait for an event.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn pending_redactions(db: &Reader<'_>, redacts: &EventId) -> Result<Vec<EventNid>> {
+    let mut query = db.prepare_cached("SELECT redaction_nid FROM pending_redactions WHERE redacts = ?1 ORDER BY redaction_nid")?;
+    let rows = query.query_map([redacts.as_str()], |row| row.get(0).map(EventNid))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

@@ -16,6 +16,7 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema/0005_dehydrated_devices.sql"),
     include_str!("schema/0006_outgoing.sql"),
     include_str!("schema/0007_people.sql"),
+    include_str!("schema/0008_remote_events.sql"),
 ];
 
 /// Applies what is missing.

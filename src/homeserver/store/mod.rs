@@ -16,6 +16,8 @@ pub mod devices;
 pub mod directory;
 pub mod events;
 pub mod filters;
+pub mod graph;
+pub mod inbound;
 pub mod keys;
 pub mod media;
 pub mod members;

@@ -4,12 +4,15 @@
 //! without its lowest set bit (as in a Fenwick tree), so a state is read in at most log2(n) hops, a change costs about log2(n)/2
 //! rows, and no full copy is ever written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::OptionalExtension;
 
 use super::{Reader, Result, StoreError, Tx};
 use crate::homeserver::types::{EventNid, RoomNid, StateGroupId, StateKeyNid, StreamPos};
+
+/// Outcomes of resolutions that are remembered, at most.
+const MERGES_KEPT: i64 = 20_000;
 
 /// The integer id of a (type, state key) pair, given out on first use.
 ///
@@ -82,23 +85,27 @@ pub fn current_of_type(db: &Reader<'_>, room: RoomNid, kind: &str) -> Result<Vec
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Points a pair of the current state to an event and notes the change for sync. Returns what it pointed to before.
+/// Points a pair of the current state to an event, or to none, and notes the change for sync. Returns what it pointed to before.
 ///
 /// # Errors
 ///
 /// Database errors.
-pub fn set_current(tx: &Tx<'_>, room: RoomNid, key: StateKeyNid, event: EventNid, pos: StreamPos) -> Result<Option<EventNid>> {
+pub fn set_current(tx: &Tx<'_>, room: RoomNid, key: StateKeyNid, event: Option<EventNid>, pos: StreamPos) -> Result<Option<EventNid>> {
     let mut query = tx.prepare_cached("SELECT event_nid FROM current_state WHERE room_nid = ?1 AND statekey_nid = ?2")?;
     let before: Option<i64> = query.query_row((room.0, key.0), |row| row.get(0)).optional()?;
-    tx.prepare_cached(
-        "INSERT INTO current_state (room_nid, statekey_nid, event_nid) VALUES (?1, ?2, ?3)
-         ON CONFLICT DO UPDATE SET event_nid = ?3",
-    )?
-    .execute((room.0, key.0, event.0))?;
+    match event {
+        Some(event) => tx
+            .prepare_cached(
+                "INSERT INTO current_state (room_nid, statekey_nid, event_nid) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET event_nid = ?3",
+            )?
+            .execute((room.0, key.0, event.0))?,
+        None => tx.prepare_cached("DELETE FROM current_state WHERE room_nid = ?1 AND statekey_nid = ?2")?.execute((room.0, key.0))?,
+    };
     tx.prepare_cached(
         "INSERT INTO state_changes (room_nid, stream_pos, statekey_nid, event_nid, prev_event_nid) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
-    .execute((room.0, pos.0, key.0, event.0, before))?;
+    .execute((room.0, pos.0, key.0, event.map(|event| event.0), before))?;
     Ok(before.map(EventNid))
 }
 
@@ -122,23 +129,26 @@ pub fn replaced_at(db: &Reader<'_>, room: RoomNid, pos: StreamPos, key: StateKey
 pub fn root_group(tx: &Tx<'_>, room: RoomNid, state: impl IntoIterator<Item = (StateKeyNid, EventNid)>) -> Result<StateGroupId> {
     let group = insert_group(tx, room, None, 0)?;
     for (key, event) in state {
-        insert_entry(tx, group, key, event)?;
+        insert_entry(tx, group, key, Some(event))?;
     }
     Ok(group)
 }
 
-/// The group that follows `base` when one key changes.
+/// What a state group changes: a key and the event that it points to, or none.
+pub type Changes = BTreeMap<StateKeyNid, Option<EventNid>>;
+
+/// The group that follows `base` when these keys change.
 ///
 /// # Errors
 ///
 /// Database errors.
-pub fn next_group(tx: &Tx<'_>, room: RoomNid, base: StateGroupId, key: StateKeyNid, event: EventNid) -> Result<StateGroupId> {
+pub fn next_group(tx: &Tx<'_>, room: RoomNid, base: StateGroupId, changes: Changes) -> Result<StateGroupId> {
     let db = tx.reader();
     let (mut parent, mut at) = link(&db, base)?;
     let number = at + 1;
     let wanted = number & (number - 1);
     // What happened between the new group's parent and here: the newest value of each key wins.
-    let mut changed = BTreeMap::from([(key, event)]);
+    let mut changed = changes;
     let mut here = base;
     while at != wanted {
         for (key, event) in entries(&db, here)? {
@@ -154,14 +164,116 @@ pub fn next_group(tx: &Tx<'_>, room: RoomNid, base: StateGroupId, key: StateKeyN
     Ok(group)
 }
 
+/// The group of a state given in full: what differs from `base` where that is little, a line of its own otherwise.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn group_of(tx: &Tx<'_>, room: RoomNid, base: Option<StateGroupId>, state: &BTreeMap<StateKeyNid, EventNid>) -> Result<StateGroupId> {
+    if let Some(base) = base {
+        let before = of_group(&tx.reader(), base)?;
+        let changes = difference(&before, state);
+        if changes.is_empty() {
+            return Ok(base);
+        }
+        if changes.len() < state.len() / 2 + 8 {
+            return next_group(tx, room, base, changes);
+        }
+    }
+    root_group(tx, room, state.iter().map(|(key, event)| (*key, *event)))
+}
+
+/// What makes one state into another.
+#[must_use]
+pub fn difference(before: &BTreeMap<StateKeyNid, EventNid>, after: &BTreeMap<StateKeyNid, EventNid>) -> Changes {
+    let set = after.iter().filter(|(key, event)| before.get(key) != Some(event)).map(|(key, event)| (*key, Some(*event)));
+    let gone = before.keys().filter(|key| !after.contains_key(key)).map(|key| (*key, None));
+    set.chain(gone).collect()
+}
+
+/// The keys on which these states disagree, each with its value in every one of them, in the order of `groups`.
+///
+/// Reads what the states do not share, not the states.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn divergence(db: &Reader<'_>, groups: &[StateGroupId]) -> Result<BTreeMap<StateKeyNid, Vec<Option<EventNid>>>> {
+    let lines = groups.iter().map(|group| line(db, *group)).collect::<Result<Vec<_>>>()?;
+    // The newest group that all of them go back to; what lies before it is the same for all.
+    let others: Vec<BTreeSet<StateGroupId>> = lines.iter().skip(1).map(|line| line.iter().copied().collect()).collect();
+    let shared = lines.first().and_then(|first| first.iter().copied().find(|group| others.iter().all(|line| line.contains(group))));
+    let mut own = Vec::with_capacity(groups.len());
+    let mut keys = BTreeSet::new();
+    for line in &lines {
+        let mut changes = Changes::new();
+        for group in line.iter().take_while(|group| Some(**group) != shared) {
+            for (key, event) in entries(db, *group)? {
+                changes.entry(key).or_insert(event);
+            }
+        }
+        keys.extend(changes.keys().copied());
+        own.push(changes);
+    }
+    let mut found = BTreeMap::new();
+    for key in keys {
+        let before = match shared {
+            Some(group) if own.iter().any(|changes| !changes.contains_key(&key)) => key_of_group(db, group, key)?,
+            _ => None,
+        };
+        let values: Vec<Option<EventNid>> = own.iter().map(|changes| changes.get(&key).copied().unwrap_or(before)).collect();
+        if values.iter().any(|value| Some(value) != values.first()) {
+            found.insert(key, values);
+        }
+    }
+    Ok(found)
+}
+
+/// A group and those that it builds on, newest first.
+fn line(db: &Reader<'_>, group: StateGroupId) -> Result<Vec<StateGroupId>> {
+    let mut line = Vec::new();
+    let mut next = Some(group);
+    while let Some(group) = next {
+        line.push(group);
+        next = link(db, group)?.0;
+    }
+    Ok(line)
+}
+
+/// The outcome of resolving these states, if it is known. The groups are in ascending order.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn merge(db: &Reader<'_>, groups: &[StateGroupId]) -> Result<Option<StateGroupId>> {
+    let mut query = db.prepare_cached("SELECT group_id FROM state_merges WHERE groups = ?1")?;
+    Ok(query.query_row([merge_key(groups)], |row| row.get(0).map(StateGroupId)).optional()?)
+}
+
+/// Remembers the outcome of resolving these states. Old ones are forgotten.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn add_merge(tx: &Tx<'_>, groups: &[StateGroupId], outcome: StateGroupId) -> Result<()> {
+    tx.prepare_cached("INSERT OR REPLACE INTO state_merges (groups, group_id) VALUES (?1, ?2)")?.execute((merge_key(groups), outcome.0))?;
+    let last = tx.last_insert_rowid();
+    tx.prepare_cached("DELETE FROM state_merges WHERE merge_nid <= ?1")?.execute([last - MERGES_KEPT])?;
+    Ok(())
+}
+
+fn merge_key(groups: &[StateGroupId]) -> String {
+    groups.iter().map(|group| group.0.to_string()).collect::<Vec<_>>().join(" ")
+}
+
 fn link(db: &Reader<'_>, group: StateGroupId) -> Result<(Option<StateGroupId>, i64)> {
     let mut query = db.prepare_cached("SELECT parent, chain FROM state_groups WHERE group_id = ?1")?;
     Ok(query.query_row([group.0], |row| Ok((row.get::<_, Option<i64>>(0)?.map(StateGroupId), row.get(1)?)))?)
 }
 
-fn entries(db: &Reader<'_>, group: StateGroupId) -> Result<Vec<(StateKeyNid, EventNid)>> {
+fn entries(db: &Reader<'_>, group: StateGroupId) -> Result<Vec<(StateKeyNid, Option<EventNid>)>> {
     let mut query = db.prepare_cached("SELECT statekey_nid, event_nid FROM state_group_entries WHERE group_id = ?1")?;
-    let rows = query.query_map([group.0], |row| Ok((StateKeyNid(row.get(0)?), EventNid(row.get(1)?))))?;
+    let rows = query.query_map([group.0], |row| Ok((StateKeyNid(row.get(0)?), row.get::<_, Option<i64>>(1)?.map(EventNid))))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -174,9 +286,12 @@ fn insert_group(tx: &Tx<'_>, room: RoomNid, parent: Option<StateGroupId>, chain:
     Ok(StateGroupId(tx.last_insert_rowid()))
 }
 
-fn insert_entry(tx: &Tx<'_>, group: StateGroupId, key: StateKeyNid, event: EventNid) -> Result<()> {
-    tx.prepare_cached("INSERT INTO state_group_entries (group_id, statekey_nid, event_nid) VALUES (?1, ?2, ?3)")?
-        .execute((group.0, key.0, event.0))?;
+fn insert_entry(tx: &Tx<'_>, group: StateGroupId, key: StateKeyNid, event: Option<EventNid>) -> Result<()> {
+    tx.prepare_cached("INSERT INTO state_group_entries (group_id, statekey_nid, event_nid) VALUES (?1, ?2, ?3)")?.execute((
+        group.0,
+        key.0,
+        event.map(|event| event.0),
+    ))?;
     Ok(())
 }
 
@@ -186,15 +301,13 @@ fn insert_entry(tx: &Tx<'_>, group: StateGroupId, key: StateKeyNid, event: Event
 ///
 /// Database errors.
 pub fn of_group(db: &Reader<'_>, group: StateGroupId) -> Result<BTreeMap<StateKeyNid, EventNid>> {
-    let mut state = BTreeMap::new();
-    let mut next = Some(group);
-    while let Some(group) = next {
+    let mut state = Changes::new();
+    for group in line(db, group)? {
         for (key, event) in entries(db, group)? {
             state.entry(key).or_insert(event);
         }
-        next = link(db, group)?.0;
     }
-    Ok(state)
+    Ok(state.into_iter().filter_map(|(key, event)| Some((key, event?))).collect())
 }
 
 /// One key of a group's state.
@@ -210,7 +323,8 @@ pub fn key_of_group(db: &Reader<'_>, group: StateGroupId, key: StateKeyNid) -> R
          SELECT e.event_nid FROM line JOIN state_group_entries e ON e.group_id = line.group_id AND e.statekey_nid = ?2
          ORDER BY line.hop LIMIT 1",
     )?;
-    Ok(query.query_row((group.0, key.0), |row| row.get(0).map(EventNid)).optional()?)
+    let found: Option<Option<i64>> = query.query_row((group.0, key.0), |row| row.get(0)).optional()?;
+    Ok(found.flatten().map(EventNid))
 }
 
 #[cfg(test)]
@@ -253,9 +367,24 @@ mod tests {
                         let at = known.len().saturating_sub(1 + back);
                         let (base, mut state) = known.get(at).cloned().expect("in range");
                         let key = keys.get(key).copied().expect("in range");
-                        let group = next_group(tx, RoomNid(1), base, key, EventNid(event)).expect("a successor");
-                        state.insert(key, EventNid(event));
+                        // Every fifth step takes the key away.
+                        let value = (event % 5 != 0).then_some(EventNid(event));
+                        let group = next_group(tx, RoomNid(1), base, Changes::from([(key, value)])).expect("a successor");
+                        match value {
+                            Some(event) => drop(state.insert(key, event)),
+                            None => drop(state.remove(&key)),
+                        }
                         known.push((group, state));
+                    }
+                    for pair in known.windows(7) {
+                        let [(a, left), .., (b, right)] = pair else { continue };
+                        let apart = divergence(&tx.reader(), &[*a, *b]).expect("the groups are there");
+                        let expected: BTreeMap<_, _> = keys
+                            .iter()
+                            .map(|key| (*key, vec![left.get(key).copied(), right.get(key).copied()]))
+                            .filter(|(_, values)| values.first() != values.last())
+                            .collect();
+                        prop_assert_eq!(apart, expected);
                     }
                     for (group, state) in known {
                         let found = of_group(&tx.reader(), group).expect("the group is there");
@@ -282,7 +411,7 @@ mod tests {
             let mut group = root_group(tx, RoomNid(1), [])?;
             for step in 0..1000_usize {
                 let key = keys.get(step % keys.len()).copied().unwrap_or(StateKeyNid(1));
-                group = next_group(tx, RoomNid(1), group, key, EventNid(1))?;
+                group = next_group(tx, RoomNid(1), group, Changes::from([(key, Some(EventNid(1)))]))?;
             }
             let (mut hops, mut next) = (0, Some(group));
             while let Some(group) = next {
