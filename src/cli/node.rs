@@ -23,7 +23,7 @@ use super::{
 use crate::{
     base::{Clock as _, Secret, Shutdown, SystemClock, SystemRandomness, Tasks, sockets},
     config::{Origin, types::Registration},
-    homeserver::{self, AccountError, Homeserver, Listeners, StartError},
+    homeserver::{self, AccountError, Homeserver, Listeners, StartError, TlsListeners},
 };
 
 /// The name of a node that nobody but its owner talks to. The top-level domain is reserved for private use: no server on
@@ -47,6 +47,7 @@ pub struct Plan {
     pub of_profile: bool,
     settings: crate::config::keys::Node,
     turn: Option<homeserver::config::Turn>,
+    tls: Option<TlsListeners>,
     /// Whoever knows it can make accounts.
     shared_secret: Option<Secret>,
 }
@@ -73,7 +74,8 @@ impl Plan {
         let server_name = settings.server_name.clone().or(remembered);
         let turn = turn(&settings)?;
         let shared_secret = settings.registration_shared_secret_file.as_deref().map(read_secret).transpose()?;
-        Ok(Self { dir, server_name, of_profile, settings, turn, shared_secret })
+        let tls = tls(&settings)?;
+        Ok(Self { dir, server_name, of_profile, settings, turn, tls, shared_secret })
     }
 
     /// The node's Unix socket for clients.
@@ -93,6 +95,7 @@ impl Plan {
     pub fn without_network(&self) -> Self {
         let mut plan = self.clone();
         plan.settings.listen.clear();
+        plan.tls = None;
         plan
     }
 
@@ -112,6 +115,13 @@ impl Plan {
         config.rate_limits = self.settings.rate_limits;
         config.max_upload_bytes = self.settings.max_upload.0;
         config.outbound_networks.clone_from(&self.settings.allow_networks);
+        config.federation = homeserver::config::Federation {
+            // Nobody could reach a local node, nor believe what it says.
+            enabled: self.settings.federation && config.server_name.as_str() != LOCAL_SERVER_NAME,
+            extra_ca: self.settings.extra_ca.clone(),
+            delegate: self.settings.delegate.as_ref().map(ToString::to_string),
+            allow_private_networks: self.settings.allow_private_networks,
+        };
         config.trusted_proxies.clone_from(&self.settings.trusted_proxies);
         config.support_email.clone_from(&self.settings.support_email);
         config.support_page.clone_from(&self.settings.support_page);
@@ -122,6 +132,17 @@ impl Plan {
         config.registration_shared_secret = self.shared_secret.clone();
         config
     }
+}
+
+/// The addresses with TLS and the files that they need.
+fn tls(settings: &crate::config::keys::Node) -> Result<Option<TlsListeners>, Failure> {
+    if settings.listen_tls.is_empty() {
+        return Ok(None);
+    }
+    let (Some(certificate), Some(key)) = (settings.tls_cert.clone(), settings.tls_key.clone()) else {
+        return Err(Failure::usage("node.listen_tls needs node.tls_cert and node.tls_key, files with a certificate and its key"));
+    };
+    Ok(Some(TlsListeners { addresses: settings.listen_tls.clone(), certificate, key }))
 }
 
 /// The TURN servers with the secret that they share with the node.
@@ -184,7 +205,7 @@ impl OwnNode {
     /// # Errors
     /// [`StartError`]; nothing is left running.
     pub async fn start(plan: &Plan, shutdown: &Shutdown) -> Result<Self, StartError> {
-        let listeners = Listeners { socket: Some(plan.socket()), tcp: plan.settings.listen.clone() };
+        let listeners = Listeners { socket: Some(plan.socket()), tcp: plan.settings.listen.clone(), tls: plan.tls.clone() };
         let start = |name: OwnedServerName| {
             let (clock, randomness) = (Arc::new(SystemClock), Arc::new(SystemRandomness));
             Homeserver::start(plan.config(name), listeners.clone(), clock, randomness, shutdown.child())
@@ -228,7 +249,9 @@ impl OwnNode {
     #[must_use]
     pub fn places(&self) -> Vec<String> {
         let socket = self.homeserver.socket().map(|path| format!("unix:{}", sockets::find(path).display()));
-        self.homeserver.addresses().iter().map(|address| format!("http://{address}")).chain(socket).collect()
+        let open = self.homeserver.addresses().iter().map(|address| format!("http://{address}"));
+        let encrypted = self.homeserver.tls_addresses().iter().map(|address| format!("https://{address}"));
+        open.chain(encrypted).chain(socket).collect()
     }
 
     /// What happens next with the node. Cancel-safe.

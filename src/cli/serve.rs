@@ -34,6 +34,21 @@ pub struct ServeArgs {
     /// Address for other programs, plain HTTP; may be given several times (setting node.listen)
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
+    /// Address for clients and other servers, with TLS; may be given several times (setting node.listen_tls)
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen_tls: Vec<SocketAddr>,
+    /// PEM file with the certificate (setting node.tls_cert)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    tls_cert: Option<PathBuf>,
+    /// PEM file with the certificate's private key (setting node.tls_key)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    tls_key: Option<PathBuf>,
+    /// PEM file of further certificate authorities for connections to other servers (setting node.extra_ca)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    extra_ca: Option<PathBuf>,
+    /// Connect to other servers at private addresses as well (setting node.allow_private_networks)
+    #[arg(long)]
+    allow_private_networks: bool,
     /// Address at which others reach the node through a proxy (setting node.public_base_url)
     #[arg(long, value_name = "URL")]
     public_base_url: Option<String>,
@@ -66,13 +81,16 @@ impl ServeArgs {
             let written: Vec<String> = self.listen.iter().map(|address| format!("--listen {address}")).collect();
             flags.push(("node.listen", self.listen.show(), written.join(" ")));
         }
+        if !self.listen_tls.is_empty() {
+            let written: Vec<String> = self.listen_tls.iter().map(|address| format!("--listen-tls {address}")).collect();
+            flags.push(("node.listen_tls", self.listen_tls.show(), written.join(" ")));
+        }
+        if self.allow_private_networks {
+            flags.push(("node.allow_private_networks", Value::Bool(true), "--allow-private-networks".to_owned()));
+        }
+        flags.extend(self.files()?);
         if let Some(url) = &self.public_base_url {
             flags.push(("node.public_base_url", Value::Text(url.clone()), format!("--public-base-url {url}")));
-        }
-        if let Some(file) = &self.registration_shared_secret_file {
-            let path = std::path::absolute(file).map_err(|error| Failure::file(file, &error))?;
-            let written = format!("--registration-shared-secret-file {}", file.display());
-            flags.push(("node.registration_shared_secret_file", path.show(), written));
         }
         if let Some(registration) = self.registration {
             flags.push(("node.registration", registration.show(), format!("--registration {}", registration.word())));
@@ -81,6 +99,23 @@ impl ServeArgs {
             flags.push(("node.rate_limits", Value::Bool(false), "--no-rate-limits".to_owned()));
         }
         Ok(flags)
+    }
+
+    /// Those that name a file.
+    fn files(&self) -> Result<Vec<Flag>, Failure> {
+        let all = [
+            ("node.tls_cert", "--tls-cert", &self.tls_cert),
+            ("node.tls_key", "--tls-key", &self.tls_key),
+            ("node.extra_ca", "--extra-ca", &self.extra_ca),
+            ("node.registration_shared_secret_file", "--registration-shared-secret-file", &self.registration_shared_secret_file),
+        ];
+        let given = all.into_iter().filter_map(|(setting, flag, file)| Some((setting, flag, file.as_ref()?)));
+        given
+            .map(|(setting, flag, file)| {
+                let path = std::path::absolute(file).map_err(|error| Failure::file(file, &error))?;
+                Ok((setting, path.show(), format!("{flag} {}", file.display())))
+            })
+            .collect()
     }
 }
 

@@ -118,9 +118,25 @@ settings! {
         server_name: Option<OwnedServerName> = None;
         /// Where the node keeps its data. The default is a directory of the profile's own.
         data_dir: Option<PathBuf> = None;
-        /// Addresses on which other programs reach the node over plain HTTP; for the network, put a TLS proxy in front. The
-        /// node's Unix socket is always there.
+        /// Addresses on which other programs reach the node over plain HTTP; for the network, put a TLS proxy in front, or use
+        /// node.listen_tls. The node's Unix socket is always there.
         listen: Vec<SocketAddr> = Vec::new();
+        /// Addresses on which clients and other servers reach the node over TLS, such as "[::]:8448" and "[::]:443". Needs
+        /// node.tls_cert and node.tls_key.
+        listen_tls: Vec<SocketAddr> = Vec::new();
+        /// A PEM file with the node's certificate and those that vouch for it. It is read again when it changes.
+        tls_cert: Option<PathBuf> = None;
+        /// A PEM file with the certificate's private key.
+        tls_key: Option<PathBuf> = None;
+        /// Talk to other servers. A node without a server name of its own never does.
+        federation: bool = true;
+        /// Where other servers reach the node when that is not port 8448 of its server name: a host such as
+        /// "matrix.example.org:443", told at `/.well-known/matrix/server`.
+        delegate: Option<OwnedServerName> = None;
+        /// A PEM file of certificate authorities that are trusted beside the system's when connecting to other servers.
+        extra_ca: Option<PathBuf> = None;
+        /// Connect to other servers at private addresses as well, for a federation within a network.
+        allow_private_networks: bool = false;
         /// The address at which other machines reach the node through a proxy, which has to pass on `/_matrix` and
         /// `/_homeroom`. Modern clients sign in with OAuth 2.0 on a page there. Without it they do so on this computer only, and
         /// from elsewhere with a password.

@@ -30,6 +30,19 @@ pub struct Turn {
     pub ttl_s: u64,
 }
 
+/// How a node talks to other servers.
+#[derive(Debug, Clone, Default)]
+pub struct Federation {
+    /// Whether it does at all. A node that does not asks nobody, answers nobody, and pays nothing for it.
+    pub enabled: bool,
+    /// A PEM file of certificate authorities that are trusted beside the system's, for closed federations and tests.
+    pub extra_ca: Option<PathBuf>,
+    /// Where the server is, as `.well-known/matrix/server` tells it: a host, with a port or without.
+    pub delegate: Option<String>,
+    /// Connect to servers at private addresses as well.
+    pub allow_private_networks: bool,
+}
+
 /// A node's settings.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -47,6 +60,8 @@ pub struct Config {
     pub public_base_url: Option<String>,
     /// Networks that requests on behalf of users (push gateways, previews) may reach although they are not public.
     pub outbound_networks: Vec<Network>,
+    /// Talking to other servers.
+    pub federation: Federation,
     /// Who answers for the node: an e-mail address, for `.well-known/matrix/support`.
     pub support_email: Option<String>,
     /// A page for those who need help with the node.
@@ -80,6 +95,7 @@ impl Config {
             max_upload_bytes: Self::MAX_UPLOAD_BYTES,
             public_base_url: None,
             outbound_networks: Vec::new(),
+            federation: Federation::default(),
             support_email: None,
             support_page: None,
             url_previews: true,

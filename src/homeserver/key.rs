@@ -72,6 +72,12 @@ impl SigningKey {
         Ed25519KeyPair::from_der(&der, version).map(|pair| Self { pair }).map_err(|_| StartError::SigningKey { path })
     }
 
+    /// The key itself, for ruma's requests to other servers.
+    #[must_use]
+    pub fn pair(&self) -> &Ed25519KeyPair {
+        &self.pair
+    }
+
     /// The key's ID, for instance `ed25519:a_Xy12ab`.
     #[must_use]
     pub fn id(&self) -> String {

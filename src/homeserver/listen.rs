@@ -1,4 +1,4 @@
-//! Sockets: a Unix socket for the own process and its neighbours, TCP by configuration.
+//! Sockets: a Unix socket for the own process and its neighbours, TCP by configuration, in the clear or with TLS.
 
 use std::{
     net::SocketAddr,
@@ -13,20 +13,35 @@ use axum::{Router, response::IntoResponse as _};
 use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener},
     sync::Semaphore,
 };
+use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
-use super::{StartError, api::error::ApiError};
-use crate::base::{Shutdown, Tasks};
+use super::{
+    StartError,
+    api::error::ApiError,
+    tls::{self, Files},
+};
+use crate::base::Tasks;
 
 /// Connections at one time and per listener; further ones wait in the system's queue.
 const CONNECTIONS: usize = 1024;
 /// A client must have sent its request's head within this time.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A client must have shaken hands within this time.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Requests of one HTTP/2 connection that are answered at a time.
+const STREAMS: u32 = 64;
+/// Bytes of a request's header fields, over HTTP/2.
+const HEADER_BYTES: u32 = 64 * 1024;
+/// A silent HTTP/2 connection is asked for a sign of life after this time, and closed when it gives none.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// Where a node listens.
 #[derive(Debug, Clone, Default)]
@@ -35,41 +50,90 @@ pub struct Listeners {
     pub socket: Option<PathBuf>,
     /// TCP addresses, plain HTTP. Port 0 lets the system choose.
     pub tcp: Vec<SocketAddr>,
+    /// TCP addresses with TLS.
+    pub tls: Option<TlsListeners>,
+}
+
+/// Where a node listens with TLS.
+#[derive(Debug, Clone)]
+pub struct TlsListeners {
+    /// TCP addresses. Port 0 lets the system choose.
+    pub addresses: Vec<SocketAddr>,
+    /// PEM file with the certificate and those that vouch for it. Read again when it changes.
+    pub certificate: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// The addresses that are listened on, with the ports that the system chose.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Addresses {
+    pub(super) tcp: Vec<SocketAddr>,
+    pub(super) tls: Vec<SocketAddr>,
 }
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub Option<SocketAddr>);
 
-/// Binds everything, then serves. Returns the TCP addresses.
-pub(super) async fn start(listeners: &Listeners, router: Router, tasks: &Tasks) -> Result<Vec<SocketAddr>, StartError> {
-    let mut tcp = Vec::new();
-    let mut addresses = Vec::new();
-    for address in &listeners.tcp {
-        let failed = |error| StartError::Listen { address: address.to_string(), error };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        addresses.push(listener.local_addr().map_err(failed)?);
-        tcp.push(listener);
-    }
+/// Binds everything, then serves.
+pub(super) async fn start(listeners: &Listeners, router: Router, tasks: &Tasks) -> Result<Addresses, StartError> {
+    let mut addresses = Addresses::default();
+    let tcp = bind(&listeners.tcp, &mut addresses.tcp).await?;
+    let encrypted = match &listeners.tls {
+        Some(tls) => {
+            let (certificate, key) = (tls.certificate.clone(), tls.key.clone());
+            let unreadable = |error| StartError::Io { path: tls.certificate.clone(), error: std::io::Error::other(error) };
+            let files = tokio::task::spawn_blocking(move || Files::open(certificate, key)).await.map_err(unreadable)??;
+            Some((bind(&tls.addresses, &mut addresses.tls).await?, files))
+        }
+        None => None,
+    };
     if let Some(path) = &listeners.socket {
         let listener = bind_socket(path).map_err(|error| StartError::Listen { address: path.display().to_string(), error })?;
         let (router, owner) = (router.clone(), tasks.clone());
         tasks.spawn("node-socket", async move {
-            accept(|| async { listener.accept().await.map(|(stream, _)| (stream, Peer(None))) }, router, owner).await;
+            let next = || async { listener.accept().await.map(|(stream, _)| (stream, Peer(None))) };
+            let serve = |stream, peer, tasks| serve(stream, peer, router.clone(), tasks, Protocol::Http1);
+            accept(next, serve, owner).await;
         });
     }
     for listener in tcp {
         let (router, owner) = (router.clone(), tasks.clone());
         tasks.spawn("node-tcp", async move {
-            let next = || async {
-                let (stream, peer) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok((stream, Peer(Some(peer))))
-            };
-            accept(next, router, owner).await;
+            let serve = |stream, peer, tasks| serve(stream, peer, router.clone(), tasks, Protocol::Http1);
+            accept(|| next_tcp(&listener), serve, owner).await;
         });
     }
+    if let Some((listeners, files)) = encrypted {
+        let config = tls::server_config(Arc::clone(&files) as _);
+        for listener in listeners {
+            let (router, owner, config, files) = (router.clone(), tasks.clone(), Arc::clone(&config), Arc::clone(&files));
+            tasks.spawn("node-tls", async move {
+                let serve = |stream, peer, tasks| serve_tls(stream, peer, router.clone(), tasks, Arc::clone(&config), Arc::clone(&files));
+                accept(|| next_tcp(&listener), serve, owner).await;
+            });
+        }
+    }
     Ok(addresses)
+}
+
+/// Binds all of these addresses, and notes what they became.
+async fn bind(wanted: &[SocketAddr], bound: &mut Vec<SocketAddr>) -> Result<Vec<TcpListener>, StartError> {
+    let mut listeners = Vec::new();
+    for address in wanted {
+        let failed = |error| StartError::Listen { address: address.to_string(), error };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        bound.push(listener.local_addr().map_err(failed)?);
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+async fn next_tcp(listener: &TcpListener) -> std::io::Result<(TcpStream, Peer)> {
+    let (stream, peer) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, Peer(Some(peer))))
 }
 
 fn bind_socket(path: &Path) -> std::io::Result<UnixListener> {
@@ -84,11 +148,35 @@ fn bind_socket(path: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn accept<S, F, Fut>(next: F, router: Router, tasks: Tasks)
+/// Drives a connection to its end; on the shutdown signal it takes no further requests.
+macro_rules! until_ended {
+    ($connection:ident, $shutdown:ident) => {{
+        tokio::pin!($connection);
+        let mut stopping = false;
+        loop {
+            // Cancel-safe: polling the connection again carries on where it was.
+            tokio::select! {
+                ended = $connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection ended early");
+                    }
+                    break;
+                }
+                () = $shutdown.wait(), if !stopping => {
+                    stopping = true;
+                    $connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }};
+}
+
+async fn accept<S, F, Fut, G, Gut>(next: F, serve: G, tasks: Tasks)
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     F: Fn() -> Fut,
     Fut: Future<Output = std::io::Result<(S, Peer)>>,
+    G: Fn(S, Peer, Tasks) -> Gut,
+    Gut: Future<Output = ()> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let shutdown = tasks.shutdown().clone();
@@ -101,9 +189,9 @@ where
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (router, shutdown) = (router.clone(), shutdown.clone());
+                let connection = serve(stream, peer, tasks.clone());
                 tasks.spawn("node-connection", async move {
-                    serve(stream, peer, router, shutdown).await;
+                    connection.await;
                     drop(place);
                 });
             }
@@ -116,7 +204,40 @@ where
     }
 }
 
-async fn serve<S>(stream: S, peer: Peer, router: Router, shutdown: Shutdown)
+/// What a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Shakes hands, then serves what was agreed on.
+async fn serve_tls(stream: TcpStream, peer: Peer, router: Router, tasks: Tasks, config: Arc<ServerConfig>, files: Arc<Files>) {
+    if files.is_due() {
+        let files = Arc::clone(&files);
+        if tokio::task::spawn_blocking(move || files.refresh()).await.is_err() {
+            tracing::error!("looking at the certificate failed");
+        }
+    }
+    let shutdown = tasks.shutdown().clone();
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream));
+    let stream = tokio::select! {
+        () = shutdown.wait() => return,
+        stream = handshake => stream,
+    };
+    match stream {
+        Ok(Ok(stream)) => {
+            let agreed = stream.get_ref().1.alpn_protocol();
+            let protocol = if agreed == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
+            serve(stream, peer, router, tasks, protocol).await;
+        }
+        // Scanners and those who do not trust the certificate: nothing that the owner has to know.
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+async fn serve<S>(stream: S, peer: Peer, router: Router, tasks: Tasks, protocol: Protocol)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -129,32 +250,41 @@ where
             answer.await.unwrap_or_else(fault)
         }
     });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let mut stopping = false;
-    loop {
-        // Cancel-safe: polling the connection again carries on where it was.
-        tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection ended early");
-                }
-                return;
-            }
-            () = shutdown.wait(), if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
+    let shutdown = tasks.shutdown().clone();
+    match protocol {
+        Protocol::Http1 => {
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            until_ended!(connection, shutdown);
         }
+        Protocol::Http2 => {
+            let connection = hyper::server::conn::http2::Builder::new(OnTasks(tasks))
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(STREAMS)
+                .max_header_list_size(HEADER_BYTES)
+                .keep_alive_interval(KEEP_ALIVE)
+                .serve_connection(TokioIo::new(stream), service);
+            until_ended!(connection, shutdown);
+        }
+    }
+}
+
+/// Requests of an HTTP/2 connection run as tasks of the node.
+#[derive(Debug, Clone)]
+struct OnTasks(Tasks);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for OnTasks {
+    fn execute(&self, request: F) {
+        self.0.spawn("node-request", request);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Shutdown;
 
     #[tokio::test]
     async fn a_panicking_handler_costs_its_own_answer_only() -> Result<(), Box<dyn std::error::Error>> {
@@ -163,9 +293,9 @@ mod tests {
         }
         let router = Router::new().route("/boom", axum::routing::get(boom)).route("/fine", axum::routing::get(|| async { "fine" }));
         let tasks = Tasks::new(Shutdown::new());
-        let listeners = Listeners { socket: None, tcp: vec![([127, 0, 0, 1], 0).into()] };
+        let listeners = Listeners { tcp: vec![([127, 0, 0, 1], 0).into()], ..Listeners::default() };
         let addresses = start(&listeners, router, &tasks).await?;
-        let base = format!("http://{}", addresses.first().ok_or("no address")?);
+        let base = format!("http://{}", addresses.tcp.first().ok_or("no address")?);
         assert_eq!(reqwest::get(format!("{base}/boom")).await?.status(), 500);
         assert_eq!(reqwest::get(format!("{base}/fine")).await?.text().await?, "fine");
         assert!(!tasks.shutdown().is_triggered());

@@ -18,6 +18,7 @@ pub mod push;
 pub mod rooms;
 pub mod store;
 pub mod sync;
+mod tls;
 pub mod types;
 pub mod users;
 
@@ -31,7 +32,13 @@ use std::{
 
 use ruma::{OwnedUserId, ServerName};
 
-pub use self::{config::Config, config::Registration, listen::Listeners, node::Node, users::AccountError};
+pub use self::{
+    config::Config,
+    config::Registration,
+    listen::{Listeners, TlsListeners},
+    node::Node,
+    users::AccountError,
+};
 use crate::base::{Clock, Randomness, Shutdown, Tasks};
 
 /// How long requests in flight may take after the shutdown signal.
@@ -75,6 +82,9 @@ pub enum StartError {
         /// The file.
         path: PathBuf,
     },
+    /// Certificate or key cannot be used.
+    #[error("{0}")]
+    Tls(#[from] tls::TlsError),
     /// An address could not be listened on.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -90,7 +100,7 @@ pub enum StartError {
 pub struct Homeserver {
     node: Arc<Node>,
     tasks: Tasks,
-    addresses: Vec<SocketAddr>,
+    addresses: listen::Addresses,
     socket: Option<PathBuf>,
     /// Held for as long as the node runs: nobody else opens the data.
     _lock: File,
@@ -117,7 +127,7 @@ impl Homeserver {
         push::sender::start(&node);
         events::delayed::start(&node);
         let addresses = listen::start(&listeners, router, &tasks).await?;
-        node.base.listens_on(&addresses);
+        node.base.listens_on(&addresses.tcp);
         let socket = listeners.socket;
         Ok(Self { node, tasks, addresses, socket, _lock: lock })
     }
@@ -125,7 +135,13 @@ impl Homeserver {
     /// The TCP addresses that are listened on, with the ports that the system chose for port 0.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        &self.addresses.tcp
+    }
+
+    /// The TCP addresses that are listened on with TLS.
+    #[must_use]
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.addresses.tls
     }
 
     /// The Unix socket that is listened on.

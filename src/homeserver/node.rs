@@ -45,14 +45,14 @@ pub struct Node {
     pub media: Media,
     /// Requests to addresses that users name.
     pub outbound: Outbound,
+    /// Other servers.
+    pub federation: Federation,
     /// Places for previews that are being made.
     pub previewing: tokio::sync::Semaphore,
     /// Told when a delayed event is to be sent earlier than was known.
     pub delayed: tokio::sync::Notify,
     /// Wakes those who wait for news.
     pub notifier: Notifier,
-    /// Other servers.
-    pub federation: Federation,
     /// What sync keeps in memory.
     pub sync: Sync,
     /// Owns background work.
@@ -82,6 +82,7 @@ impl Node {
         let (store, key, media) =
             opened.await.map_err(|e| StartError::Io { path: config.data_dir.clone(), error: std::io::Error::other(e) })??;
         claim_server_name(&store, &config).await?;
+        let key = Arc::new(key);
         let outbound = Outbound::new(config.outbound_networks.clone())
             .map_err(|error| StartError::Io { path: config.data_dir.clone(), error: std::io::Error::other(error) })?;
         Ok(Self {
@@ -92,13 +93,13 @@ impl Node {
             rendezvous: Rendezvous::new(Arc::clone(&clock), Arc::clone(&randomness)),
             shared_secret: (config.registration_shared_secret.clone())
                 .map(|secret| SharedSecret::new(secret, Arc::clone(&clock), Arc::clone(&randomness))),
-            key: Arc::new(key),
+            federation: Federation::new(&config, &key, &clock, &randomness, &tasks),
+            key,
             sync: Sync::new(clock.now_ms(), randomness.as_ref()),
             media,
             outbound,
             previewing: tokio::sync::Semaphore::new(8),
             delayed: tokio::sync::Notify::new(),
-            federation: Federation::default(),
             config,
             store,
             clock,

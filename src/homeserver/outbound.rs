@@ -103,10 +103,25 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 
 /// Which addresses may be connected to.
 #[derive(Debug, Clone, Default)]
-struct Guard(Arc<Vec<Network>>);
+pub struct Guard(Arc<Vec<Network>>);
 
 impl Guard {
-    fn allows(&self, address: IpAddr) -> bool {
+    /// The public internet and these networks.
+    #[must_use]
+    pub fn new(allowed: Vec<Network>) -> Self {
+        Self(Arc::new(allowed))
+    }
+
+    /// Any address at all.
+    #[must_use]
+    pub fn everything() -> Self {
+        let all = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        Self::new(all.map(|address| Network { address, prefix: 0 }).to_vec())
+    }
+
+    /// May this address be connected to?
+    #[must_use]
+    pub fn allows(&self, address: IpAddr) -> bool {
         is_public(address) || self.0.iter().any(|network| network.contains(address))
     }
 }
@@ -175,7 +190,7 @@ impl Outbound {
     ///
     /// When TLS cannot be set up.
     pub fn new(allowed: Vec<Network>) -> Result<Self, String> {
-        let guard = Guard(Arc::new(allowed));
+        let guard = Guard::new(allowed);
         let client = reqwest::Client::builder()
             .dns_resolver(guard.clone())
             .redirect(reqwest::redirect::Policy::none())
@@ -316,6 +331,10 @@ mod tests {
         assert!(!holds("127.0.0.1", "127.0.0.2"));
         assert!(holds("0.0.0.0/0", "9.9.9.9"));
         assert!(!holds("0.0.0.0/0", "::1"));
+        for address in ["127.0.0.1", "::1", "::ffff:10.0.0.1", "fe80::1"] {
+            assert!(Guard::everything().allows(address.parse().unwrap()), "{address}");
+            assert!(!Guard::default().allows(address.parse().unwrap()), "{address}");
+        }
         assert!(holds("fd00::/8", "fdff::1"));
         for wrong in ["", "x", "1.2.3.4/33", "1.2.3.4/-1", "::/129", "1.2.3/8"] {
             assert_eq!(wrong.parse::<Network>(), Err(InvalidNetwork), "{wrong}");

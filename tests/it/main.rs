@@ -4,6 +4,7 @@
 
 mod cli;
 mod client;
+mod federation;
 mod generated;
 mod node;
 mod peers;

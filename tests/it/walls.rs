@@ -91,6 +91,12 @@ const LAW: &[Room] = &[
         not: &["SDK", "SCREEN", "SQL", "LINE", "SERVER"],
     },
     Room {
+        at: "homeserver/federation",
+        may: &["homeserver", "homeserver::api::error", "base"],
+        never: &["homeserver::api"],
+        not: &["SDK", "SCREEN", "SQL", "LINE", "axum"],
+    },
+    Room {
         at: "homeserver/rooms",
         may: &["homeserver::rooms", "homeserver::types"],
         never: &[],

@@ -99,6 +99,10 @@ pub trait Scheme {
     type Who: Send + 'static;
     /// Works it out from the `Authorization` header.
     fn authenticate(node: &Node, parts: &Parts) -> impl Future<Output = ApiResult<Self::Who>> + Send;
+    /// Checks what can be checked only once the body is there. The handler is called after that.
+    fn confirm(_node: &Node, _parts: &Parts, _body: &bytes::Bytes, _who: &Self::Who) -> impl Future<Output = ApiResult<()>> + Send {
+        std::future::ready(Ok(()))
+    }
 }
 
 impl Scheme for AccessToken {
@@ -318,6 +322,7 @@ where
     let who = T::Authentication::authenticate(&node, &parts).await?;
     let arguments = path_arguments(&mut parts).await?;
     let body = read_body(body, limit).await?;
+    T::Authentication::confirm(&node, &parts, &body, &who).await?;
     let address = address(&parts);
     let typed = T::try_from_http_request(http::Request::from_parts(parts, as_json(&T::METHOD, &body)), &arguments).map_err(refused)?;
     let response = handler(node, Call { request: typed, who, address, body }).await?;
@@ -337,6 +342,7 @@ where
     let query = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map_err(|_| ApiError::invalid_param("The query is malformed"))?.0;
     let address = address(&parts);
     let body = read_body(body, limit).await?;
+    S::confirm(&node, &parts, &body, &who).await?;
     handler(node, RawCall { path, query, who, address, body }).await
 }
 

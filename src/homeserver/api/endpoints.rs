@@ -1,4 +1,5 @@
-//! The table of the Client-Server API: every endpoint of the specification, and what this node does with it.
+//! The tables of the Client-Server and the Server-Server API: every endpoint of the specification, and what this node does
+//! with it.
 //!
 //! The refusals are served from the table itself; tests hold the rest of the router to it.
 
@@ -6,8 +7,9 @@ use std::{fmt::Write as _, str::FromStr};
 
 use http::{Method, StatusCode};
 
-/// The table as a person keeps it.
-const TABLE: &str = include_str!("endpoints.txt");
+/// The tables as a person keeps them: what clients ask for, and what other servers do.
+const CLIENT: &str = include_str!("endpoints.txt");
+const FEDERATION: &str = include_str!("federation.txt");
 
 /// What this node does with an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,16 +57,30 @@ impl Endpoint {
     }
 }
 
-/// The whole table.
+/// The whole table of the Client-Server API.
 ///
 /// # Panics
 ///
 /// When a line is malformed, which a test excludes.
 #[must_use]
 pub fn table() -> Vec<Endpoint> {
+    read(CLIENT)
+}
+
+/// The whole table of the Server-Server API.
+///
+/// # Panics
+///
+/// When a line is malformed, which a test excludes.
+#[must_use]
+pub fn federation() -> Vec<Endpoint> {
+    read(FEDERATION)
+}
+
+fn read(table: &'static str) -> Vec<Endpoint> {
     let mut section = "";
     let mut rows = Vec::new();
-    for line in TABLE.lines().map(str::trim).filter(|line| !line.is_empty()) {
+    for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(title) = line.strip_prefix("## ") {
             section = title;
         } else if !line.starts_with('#') {
@@ -111,17 +127,21 @@ pub fn normal(method: &Method, path: &str) -> String {
 #[must_use]
 pub fn page(version: &str) -> String {
     let roff = |text: &str| text.replace('\\', "\\e").replace('-', "\\-").replace('.', "\\&.");
-    let rows = table();
-    let served = rows.iter().filter(|row| row.state == State::Served).count();
+    let (client, federation) = (table(), federation());
+    let served = |rows: &[Endpoint]| rows.iter().filter(|row| row.state == State::Served).count();
     let mut out = format!(
         ".TH homeroom-endpoints 7 \"\" \"homeroom {version}\" homeroom\n.SH NAME\nhomeroom\\-endpoints \\- what the node serves of the \
-         Matrix Client\\-Server API\n.SH DESCRIPTION\nThe endpoints of the specification (1.19), by its modules: {served} of {} are served. \
+         Matrix APIs\n.SH DESCRIPTION\nThe endpoints of the specification (1.19), by its modules: {} of {} of the Client\\-Server API and \
+         {} of {} of the Server\\-Server API, which a node with a server name of its own has. \
          One that is refused answers with the error that is named; one that comes later answers \\fBM_UNRECOGNIZED\\fR. Where a path has \
          a form with \\fIr0\\fR, it is served like the one with \\fIv3\\fR.\n",
-        rows.len()
+        served(&client),
+        client.len(),
+        served(&federation),
+        federation.len()
     );
     let mut section = "";
-    for row in &rows {
+    for row in client.iter().chain(&federation) {
         if row.section != section {
             section = row.section;
             let _ = writeln!(out, ".SH \"{}\"", section.to_uppercase());
@@ -145,15 +165,17 @@ mod tests {
     use axum::body::Body;
 
     use super::*;
-    use crate::homeserver::api::{call::Routes, client, testing::TestNode};
+    use crate::homeserver::api::{call::Routes, client, federation, testing::TestNode};
 
     /// Endpoints of the Client-Server API in version 1.19 of the specification, without those that share method and path.
     const SPECIFIED: usize = 164;
+    /// The same for the Server-Server API: 36, of which one is in the other table.
+    const SPECIFIED_FEDERATION: usize = 35;
 
-    fn rows() -> Vec<Endpoint> {
+    fn rows(table: &'static str) -> Vec<Endpoint> {
         let mut section = "";
         let mut rows = Vec::new();
-        for line in TABLE.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
             match line.strip_prefix("## ") {
                 Some(title) => section = title,
                 None if line.starts_with('#') => {}
@@ -168,6 +190,7 @@ mod tests {
     async fn everything() -> TestNode {
         TestNode::with(|config| {
             config.public_base_url = Some("https://example.org".to_owned());
+            config.federation.enabled = true;
             config.registration_shared_secret = Some(crate::base::Secret::new("secret".to_owned()));
         })
         .await
@@ -175,7 +198,11 @@ mod tests {
 
     #[test]
     fn every_endpoint_of_the_specification_has_one_row() {
-        let rows = rows();
+        let federation = rows(FEDERATION);
+        let older = "Older forms of endpoints between servers";
+        assert_eq!(federation.iter().filter(|row| row.section != older).count(), SPECIFIED_FEDERATION);
+        let client = rows(CLIENT);
+        let rows: Vec<Endpoint> = client.iter().chain(&federation).cloned().collect();
         let known: BTreeSet<String> = rows.iter().map(|row| normal(&row.method, row.path)).collect();
         assert_eq!(known.len(), rows.len(), "a row is there twice");
         let ours = [
@@ -185,7 +212,7 @@ mod tests {
             "Signing in beyond the stable specification",
         ];
         let stable = |row: &&Endpoint| !ours.contains(&row.section);
-        assert_eq!(rows.iter().filter(stable).count(), SPECIFIED);
+        assert_eq!(client.iter().filter(stable).count(), SPECIFIED);
         for row in &rows {
             if let State::Refused { status, errcode, why } = &row.state {
                 assert!(status.is_client_error() && errcode.starts_with("M_") && why.len() > 10, "{row:?}");
@@ -197,19 +224,29 @@ mod tests {
     #[tokio::test]
     async fn the_router_and_the_table_agree_in_both_directions() {
         let test = everything().await;
-        let routes = client::add(Routes::new(std::sync::Arc::clone(&test.node)));
-        let routed: BTreeSet<String> = routes.registered().iter().map(|(method, path)| normal(method, path)).collect();
-        let listed: BTreeSet<String> = rows().iter().filter(|row| row.routed()).map(|row| normal(&row.method, row.path)).collect();
-        let unlisted: Vec<_> = routed.difference(&listed).collect();
-        let unrouted: Vec<_> = listed.difference(&routed).collect();
-        assert!(unlisted.is_empty(), "routes without a row `served` in endpoints.txt: {unlisted:#?}");
-        assert!(unrouted.is_empty(), "rows without a route: {unrouted:#?}");
+        let routes = || Routes::new(std::sync::Arc::clone(&test.node));
+        for (routes, table, file) in
+            [(client::add(routes()), CLIENT, "endpoints.txt"), (federation::add(routes()), FEDERATION, "federation.txt")]
+        {
+            let routed: BTreeSet<String> = routes.registered().iter().map(|(method, path)| normal(method, path)).collect();
+            let listed: BTreeSet<String> = rows(table).iter().filter(|row| row.routed()).map(|row| normal(&row.method, row.path)).collect();
+            let unlisted: Vec<_> = routed.difference(&listed).collect();
+            let unrouted: Vec<_> = listed.difference(&routed).collect();
+            assert!(unlisted.is_empty(), "routes without a row `served` in {file}: {unlisted:#?}");
+            assert!(unrouted.is_empty(), "rows of {file} without a route: {unrouted:#?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_does_not_federate_has_no_endpoint_for_other_servers() {
+        let test = TestNode::new().await;
+        assert!(federation::add(Routes::new(std::sync::Arc::clone(&test.node))).registered().is_empty());
     }
 
     #[tokio::test]
     async fn what_is_said_to_be_served_is_recognized_and_nothing_else_is() {
         let test = everything().await;
-        for row in rows() {
+        for row in rows(CLIENT).into_iter().chain(rows(FEDERATION)) {
             let path = normal(&row.method, row.path).split_once(' ').unwrap().1.replace("{}", "x");
             let request = http::Request::builder().method(row.method.clone()).uri(&path).body(Body::empty()).unwrap();
             let response = test.send(request).await;

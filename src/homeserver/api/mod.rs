@@ -7,6 +7,7 @@ mod client;
 pub mod endpoints;
 pub mod error;
 mod event_error;
+mod federation;
 pub mod inside;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -27,7 +28,7 @@ use super::{Node, listen::Peer};
 /// Every endpoint that this node serves. Whatever is not here answers `M_UNRECOGNIZED`.
 pub fn router(node: Arc<Node>) -> Router {
     let proxied = Arc::clone(&node);
-    client::add(Routes::new(node))
+    federation::add(client::add(Routes::new(node)))
         .into_router()
         .fallback(|| async { ApiError::unrecognized() })
         .method_not_allowed_fallback(|| async {

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod conversation;
 pub mod fake;
+pub mod federation;
 pub mod home;
 pub mod http;
 pub mod node;

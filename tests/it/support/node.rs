@@ -62,7 +62,7 @@ impl LocalNode {
         config.registration = Registration::Open;
         config.rate_limits = false;
         change(&mut config);
-        let listeners = Listeners { socket: Some(dir.join("node.sock")), tcp: vec!["127.0.0.1:0".parse().unwrap()] };
+        let listeners = Listeners { socket: Some(dir.join("node.sock")), tcp: vec!["127.0.0.1:0".parse().unwrap()], tls: None };
         let start = Homeserver::start(config, listeners, Arc::new(SystemClock), Arc::new(SystemRandomness), Shutdown::new());
         let server = runtime.block_on(start)?;
         let address = server.addresses()[0];

@@ -1,0 +1,21 @@
+//! The Server-Server API: one file per section of the specification, each with an `add` that registers its endpoints.
+//!
+//! A node that does not federate has none of them: it answers as if it did not know them.
+
+pub mod call;
+mod keys;
+mod version;
+mod well_known;
+
+use super::{call::Routes, endpoints};
+
+/// Registers all of it.
+pub(super) fn add(routes: Routes) -> Routes {
+    if !routes.node().federation.is_enabled() {
+        return routes;
+    }
+    let routes = version::add(routes);
+    let routes = keys::add(routes);
+    let routes = well_known::add(routes);
+    routes.refuse(&endpoints::federation())
+}

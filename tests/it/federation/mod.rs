@@ -1,0 +1,3 @@
+//! Nodes that federate over TLS.
+
+mod transport;
