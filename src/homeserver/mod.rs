@@ -126,6 +126,7 @@ impl Homeserver {
         housekeeping::start(&node);
         push::sender::start(&node);
         events::delayed::start(&node);
+        sync::sliding::start(&node);
         let addresses = listen::start(&listeners, router, &tasks).await?;
         node.base.listens_on(&addresses.tcp);
         let socket = listeners.socket;
@@ -187,6 +188,9 @@ impl Homeserver {
             && error.kind() != std::io::ErrorKind::NotFound
         {
             tracing::warn!(%error, path = %path.display(), "could not remove the socket");
+        }
+        if let Err(error) = self.node.sync.connections.save(&self.node.store, self.node.clock.now_ms()).await {
+            tracing::warn!(%error, "sliding-sync connections were not written: their clients begin anew");
         }
         let store = self.node.store.clone();
         if tokio::task::spawn_blocking(move || store.close()).await.is_err() {

@@ -49,6 +49,19 @@ pub fn set(tx: &mut Tx<'_>, user: UserNid, room: Option<RoomNid>, kind: &str, co
     Ok(())
 }
 
+/// One kind of account data of all rooms that have it.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn of_kind(db: &Reader<'_>, user: UserNid, kind: &str) -> Result<Vec<AccountData>> {
+    let mut query =
+        db.prepare_cached("SELECT room_nid, type, content FROM account_data WHERE user_nid = ?1 AND room_nid <> 0 AND type = ?2")?;
+    let rows = query
+        .query_map((user.0, kind), |row| Ok(AccountData { room: Some(RoomNid(row.get(0)?)), kind: row.get(1)?, content: row.get(2)? }))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// What was set after a position; everything for position 0.
 ///
 /// # Errors

@@ -98,7 +98,9 @@ pub fn rename(tx: &Tx<'_>, user: UserNid, device_id: &DeviceId, display_name: Op
 pub fn delete(tx: &Tx<'_>, user: UserNid, device_id: &DeviceId) -> Result<bool> {
     tokens::revoke(tx, user, device_id)?;
     let key = (user.0, device_id.as_str());
-    for table in ["one_time_keys", "fallback_keys", "to_device", "pushers", "transactions", "dehydrated_devices", "devices"] {
+    for table in
+        ["one_time_keys", "fallback_keys", "to_device", "pushers", "transactions", "dehydrated_devices", "sliding_connections", "devices"]
+    {
         tx.prepare_cached(&format!("DELETE FROM {table} WHERE user_nid = ?1 AND device_id = ?2"))?.execute(key)?;
     }
     tx.prepare_cached("DELETE FROM key_signatures WHERE target_nid = ?1 AND target_key = ?2")?.execute(key)?;

@@ -17,6 +17,7 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema/0006_outgoing.sql"),
     include_str!("schema/0007_people.sql"),
     include_str!("schema/0008_remote_events.sql"),
+    include_str!("schema/0006_sliding_connections.sql"),
 ];
 
 /// Applies what is missing.

@@ -40,6 +40,7 @@ pub mod reports;
 pub mod rooms;
 pub mod search;
 pub mod servers;
+pub mod sliding;
 pub mod state;
 pub mod sync_rooms;
 pub mod sync_user;

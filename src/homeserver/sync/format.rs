@@ -42,6 +42,13 @@ pub(super) fn content_str(event: &StoredEvent, field: &str) -> Result<Option<Str
     Ok(content.get(field).and_then(Value::as_str).map(str::to_owned))
 }
 
+/// True when a field of an event's content is an array.
+pub(super) fn content_has_array(event: &StoredEvent, field: &str) -> Result<bool> {
+    let content: Map<String, Value> =
+        serde_json::from_str(parse(event)?.content.get()).map_err(|e| StoreError::Data(format!("event {}: {e}", event.event_id)))?;
+    Ok(content.get(field).is_some_and(Value::is_array))
+}
+
 /// Our own bug: what is stored was checked when it came.
 pub(super) fn internal(error: EventError) -> StoreError {
     match error {

@@ -1,14 +1,10 @@
-//! Simplified sliding sync (MSC4186, unstable form).
+//! Simplified sliding sync (MSC4186): the deployed form and the accepted one.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::Json;
-use ruma::{
-    OwnedRoomId,
-    api::client::sync::sync_events::v5::{self, request},
-    presence::PresenceState,
-};
-use serde::Deserialize;
+use http::Method;
+use ruma::api::{auth_scheme::AccessToken, client::sync::sync_events::v5};
 
 use super::super::{
     call::{RawCall, Routes},
@@ -16,47 +12,48 @@ use super::super::{
 };
 use crate::homeserver::{
     Node,
-    sync::{presence, sliding},
+    sync::{
+        presence,
+        sliding::{self, Context, Malformed, Request},
+    },
 };
 
 pub(super) fn add(routes: Routes) -> Routes {
-    routes.add_raw::<v5::Request, _, _, _>(sync_events)
+    routes.add_raw::<v5::Request, _, _, _>(sync_unstable).add_raw_at::<AccessToken, _, _, _>(
+        &Method::POST,
+        &["/_matrix/client/v4/sync"],
+        sync_events,
+    )
 }
 
-/// The body. ruma's response type lacks fields that clients read, so neither type is used whole.
-#[derive(Debug, Default, Deserialize)]
-struct Body {
-    conn_id: Option<String>,
-    txn_id: Option<String>,
-    #[serde(default)]
-    lists: BTreeMap<String, request::List>,
-    #[serde(default)]
-    room_subscriptions: BTreeMap<OwnedRoomId, request::RoomSubscription>,
-    #[serde(default)]
-    extensions: request::Extensions,
+impl From<Malformed> for ApiError {
+    fn from(error: Malformed) -> Self {
+        let message = error.to_string();
+        match error {
+            Malformed::Json(_) if message.starts_with("missing field") => Self::missing_param(message),
+            Malformed::Json(_) => Self::bad_json(message),
+            Malformed::Invalid(_) => Self::invalid_param(message),
+        }
+    }
 }
 
-fn refused(error: serde_json::Error) -> ApiError {
-    let message = error.to_string();
-    if message.starts_with("missing field") { ApiError::missing_param(message) } else { ApiError::bad_json(message) }
+async fn answer(node: &Arc<Node>, call: RawCall, request: Request) -> ApiResult<sliding::Response> {
+    let _here = presence::arrive(node, &call.who, request.presence.clone()).await?;
+    Ok(sliding::sync(node, call.who, request).await?)
+}
+
+fn context(call: &mut RawCall) -> Context {
+    Context { user_id: call.who.user_id.clone(), query: std::mem::take(&mut call.query) }
 }
 
 /// `POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync`
-async fn sync_events(node: Arc<Node>, call: RawCall) -> ApiResult<Json<sliding::Response>> {
-    let body: Body = serde_json::from_value(call.object()?.into()).map_err(refused)?;
-    let find = |name: &str| call.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let mut request = v5::Request::new();
-    request.pos = find("pos").map(str::to_owned);
-    if let Some(timeout) = find("timeout") {
-        let ms = timeout.parse().map_err(|_| ApiError::invalid_param("`timeout` is not a number of milliseconds"))?;
-        request.timeout = Some(Duration::from_millis(ms));
-    }
-    let state = find("set_presence").map_or(PresenceState::Online, PresenceState::from);
-    request.conn_id = body.conn_id;
-    request.txn_id = body.txn_id;
-    request.lists = body.lists;
-    request.room_subscriptions = body.room_subscriptions;
-    request.extensions = body.extensions;
-    let _here = presence::arrive(&node, &call.who, state).await?;
-    Ok(Json(sliding::sync(&node, call.who, request).await?))
+async fn sync_unstable(node: Arc<Node>, mut call: RawCall) -> ApiResult<Json<sliding::Response>> {
+    let request = sliding::unstable::read(call.object()?, &context(&mut call))?;
+    Ok(Json(answer(&node, call, request).await?))
+}
+
+/// `POST /_matrix/client/v4/sync`
+async fn sync_events(node: Arc<Node>, mut call: RawCall) -> ApiResult<Json<sliding::v4::Response>> {
+    let request = sliding::v4::read(call.object()?, &context(&mut call))?;
+    Ok(Json(answer(&node, call, request).await?.into()))
 }

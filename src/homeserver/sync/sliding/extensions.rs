@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     connections::State,
+    request::{self, Scope},
     response::{AccountData, ByRoom, E2ee, Extensions, Room, ToDevice},
     select::{Index, Selection},
 };
@@ -13,11 +14,7 @@ use crate::homeserver::{
     sync::{devices, ephemeral, live::Moment, viewer::Viewer},
     types::{RoomNid, StreamPos},
 };
-use ruma::{
-    OwnedRoomId, RoomId,
-    api::client::sync::sync_events::v5::request::{self, ExtensionRoomConfig},
-    events::room::member::MembershipState,
-};
+use ruma::{OwnedRoomId, RoomId, events::room::member::MembershipState};
 
 /// Messages to the device in one answer.
 const TO_DEVICE: usize = 100;
@@ -42,15 +39,14 @@ pub(super) struct Ctx<'a> {
 
 /// Builds the extensions asked for and notes in `next` what was told. True when there is news in them.
 pub(super) fn build(db: &Reader<'_>, ctx: &Ctx<'_>, next: &mut State) -> Result<(Extensions, bool)> {
-    let on = |enabled: Option<bool>| enabled == Some(true);
     let mut out = Extensions::default();
     let mut news = false;
-    if on(ctx.asked.to_device.enabled) {
+    if ctx.asked.to_device.is_on() {
         let part = to_device(db, ctx)?;
         news |= !part.events.is_empty();
         out.to_device = Some(part);
     }
-    if on(ctx.asked.e2ee.enabled) {
+    if ctx.asked.e2ee.is_on() {
         let part = e2ee(db, ctx)?;
         news |= !part.device_lists.is_empty();
         news |= part.device_one_time_keys_count != next.key_counts || part.device_unused_fallback_key_types != next.fallback_keys;
@@ -58,17 +54,17 @@ pub(super) fn build(db: &Reader<'_>, ctx: &Ctx<'_>, next: &mut State) -> Result<
         next.fallback_keys.clone_from(&part.device_unused_fallback_key_types);
         out.e2ee = Some(part);
     }
-    if on(ctx.asked.account_data.enabled) {
+    if ctx.asked.account_data.is_on() {
         let part = account(db, ctx, next.begun.insert("account_data"))?;
         news |= !part.global.is_empty() || !part.rooms.is_empty();
         out.account_data = Some(part);
     }
-    if on(ctx.asked.receipts.enabled) {
+    if ctx.asked.receipts.is_on() {
         let part = read(db, ctx, next.begun.insert("receipts"))?;
         news |= !part.rooms.is_empty();
         out.receipts = Some(part).filter(|part| !part.rooms.is_empty());
     }
-    if on(ctx.asked.typing.enabled) {
+    if ctx.asked.typing.is_on() {
         let part = typing(ctx, next.begun.insert("typing"))?;
         news |= !part.rooms.is_empty();
         out.typing = Some(part).filter(|part| !part.rooms.is_empty());
@@ -77,7 +73,7 @@ pub(super) fn build(db: &Reader<'_>, ctx: &Ctx<'_>, next: &mut State) -> Result<
 }
 
 fn to_device(db: &Reader<'_>, ctx: &Ctx<'_>) -> Result<ToDevice> {
-    let limit = ctx.asked.to_device.limit.and_then(|limit| usize::try_from(u64::from(limit)).ok());
+    let limit = ctx.asked.to_device.limit.map(request::place);
     let limit = limit.map_or(TO_DEVICE, |limit| limit.clamp(1, TO_DEVICE));
     let (events, more) = ephemeral::to_device(db, ctx.viewer, ctx.acknowledged, ctx.now, limit)?;
     Ok(ToDevice { next_batch: more.unwrap_or(ctx.now).0.to_string(), events })
@@ -111,30 +107,19 @@ fn joined(index: &Index) -> BTreeSet<RoomNid> {
     index.changed.iter().copied().filter(is_in).collect()
 }
 
-/// Which rooms an extension is asked for.
-struct Scope<'a> {
-    lists: Option<&'a Vec<String>>,
-    rooms: Option<&'a Vec<ExtensionRoomConfig>>,
-}
-
-impl Scope<'_> {
+impl Scope {
+    /// True for a room that the extension is asked for.
     fn covers(&self, ctx: &Ctx<'_>, room: RoomNid, room_id: &RoomId) -> bool {
         if self.lists.is_none() && self.rooms.is_none() {
             return true;
         }
         let Some(wanted) = ctx.selection.rooms.get(&room) else { return false };
-        let by_list = match self.lists {
+        let by_list = match &self.lists {
             None => !wanted.lists.is_empty(),
-            Some(lists) => lists.iter().any(|list| wanted.lists.contains(&list.as_str())),
+            Some(lists) => lists.iter().any(|list| list == "*" || wanted.lists.contains(&list.as_str())),
         };
-        let by_name = wanted.subscribed
-            && self.rooms.is_none_or(|rooms| {
-                rooms.iter().any(|config| match config {
-                    ExtensionRoomConfig::AllSubscribed => true,
-                    ExtensionRoomConfig::Room(id) => id == room_id,
-                    _ => false,
-                })
-            });
+        let by_name =
+            wanted.subscribed && self.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|id| id == "*" || id == room_id.as_str()));
         by_list || by_name
     }
 }
@@ -143,7 +128,7 @@ impl Scope<'_> {
 /// this answer and, once the extension has begun, those with changes, before that all.
 fn told_rooms<'a>(
     ctx: &'a Ctx<'_>,
-    scope: &Scope<'_>,
+    scope: &Scope,
     first: bool,
     changed: impl Iterator<Item = RoomNid>,
 ) -> BTreeMap<RoomNid, (&'a RoomId, bool)> {
@@ -174,8 +159,7 @@ fn account(db: &Reader<'_>, ctx: &Ctx<'_>, first: bool) -> Result<AccountData> {
         Some(after) => account_data::since(db, ctx.viewer.user, after)?.into_iter().partition(|data| data.room.is_none()),
         None => (rules::global_account_data(db, ctx.viewer.user, &ctx.viewer.user_id)?, Vec::new()),
     };
-    let scope = Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() };
-    let rooms = told_rooms(ctx, &scope, first, changed.iter().filter_map(|data| data.room));
+    let rooms = told_rooms(ctx, asked, first, changed.iter().filter_map(|data| data.room));
     for data in &global {
         out.global.push(ephemeral::account_data(data)?);
     }
@@ -203,8 +187,7 @@ fn read(db: &Reader<'_>, ctx: &Ctx<'_>, first: bool) -> Result<ByRoom> {
         Some(base) => receipts::rooms_with_news(db, me, base.pos)?,
         None => BTreeSet::new(),
     };
-    let scope = Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() };
-    let rooms = told_rooms(ctx, &scope, first, changed.iter().copied());
+    let rooms = told_rooms(ctx, asked, first, changed.iter().copied());
     let mut out = ByRoom::default();
     for (room, (room_id, new)) in &rooms {
         if !is_joined(ctx, *room) || !(*new || changed.contains(room)) {
@@ -229,8 +212,7 @@ fn typing(ctx: &Ctx<'_>, first: bool) -> Result<ByRoom> {
     if ctx.moment.typing.is_empty() {
         return Ok(out);
     }
-    let scope = Scope { lists: asked.lists.as_ref(), rooms: asked.rooms.as_ref() };
-    let rooms = told_rooms(ctx, &scope, first, ctx.moment.typing.keys().copied());
+    let rooms = told_rooms(ctx, asked, first, ctx.moment.typing.keys().copied());
     for (room, (room_id, new)) in &rooms {
         let Some((serial, users)) = ctx.moment.typing.get(room) else { continue };
         let news = if *new { !users.is_empty() } else { ctx.base.is_some_and(|base| *serial > base.serial) };

@@ -1,13 +1,17 @@
-//! Simplified sliding sync (MSC4186, in its unstable form).
+//! Simplified sliding sync (MSC4186): one engine, and two forms in which clients speak to it.
 //!
-//! `POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync`
+//! [`unstable`] reads the deployed form, [`v4`] the accepted one and writes its answers.
 
 mod connections;
 mod extensions;
+mod request;
 mod required;
 mod response;
 mod room;
+mod saved;
 mod select;
+pub mod unstable;
+pub mod v4;
 
 use std::{
     cell::RefCell,
@@ -16,9 +20,13 @@ use std::{
     time::Duration,
 };
 
-use ruma::api::client::sync::sync_events::v5::Request;
+use serde::{Deserialize, Serialize};
 
-pub use self::{connections::Connections, response::Response};
+pub use self::{
+    connections::{Connections, start},
+    request::{Context, Malformed, Request},
+    response::Response,
+};
 use self::{
     connections::{Key, State, Told},
     select::{Asked, Index},
@@ -30,8 +38,16 @@ use crate::homeserver::{
     types::{Requester, StreamPos},
 };
 
-/// Lists, and subscriptions, of one request.
-const MOST: usize = 100;
+/// How a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) enum Form {
+    /// As deployed.
+    #[serde(rename = "u")]
+    Unstable,
+    /// As accepted.
+    #[serde(rename = "4")]
+    V4,
+}
 
 /// A request whose parts have been checked.
 struct Checked {
@@ -48,10 +64,10 @@ struct Checked {
 ///
 /// [`SyncError`].
 pub async fn sync(node: &Node, who: Requester, request: Request) -> Result<Response, SyncError> {
-    let checked = Arc::new(check(node, who, request)?);
+    let checked = Arc::new(check(node, who, request).await?);
     acknowledge(node, &checked).await?;
     // The proposal's default is not to wait. Lists that are still growing rely on it.
-    let timeout = if checked.base.is_some() { checked.request.timeout.unwrap_or_default() } else { Duration::ZERO };
+    let timeout = if checked.base.is_some() { checked.request.timeout } else { Duration::ZERO };
     let answer = wait::for_news(node, checked.who.user, timeout, || {
         let (checked, moment, now_ms) = (Arc::clone(&checked), node.sync.live.moment(), node.clock.now_ms());
         async move {
@@ -68,20 +84,11 @@ pub async fn sync(node: &Node, who: Requester, request: Request) -> Result<Respo
     Ok(response)
 }
 
-fn check(node: &Node, who: Requester, request: Request) -> Result<Checked, SyncError> {
-    let conn_id = request.conn_id.clone().unwrap_or_default();
-    if conn_id.chars().count() > 255 {
-        return Err(SyncError::Invalid("conn_id is too long"));
-    }
-    if request.lists.len() > MOST || request.room_subscriptions.len() > MOST {
-        return Err(SyncError::Invalid("Too many lists or room subscriptions"));
-    }
-    if request.lists.values().any(|list| list.ranges.len() > MOST || list.ranges.iter().any(|(from, to)| from > to)) {
-        return Err(SyncError::Invalid("A range ends before it begins, or there are too many"));
-    }
-    let key = Key { user: who.user, device: who.device_id.clone(), conn_id };
+async fn check(node: &Node, who: Requester, request: Request) -> Result<Checked, SyncError> {
+    request.check()?;
+    let key = Key { user: who.user, device: who.device_id.clone(), form: request.form, conn_id: request.conn_id.clone() };
     let base = match &request.pos {
-        Some(pos) => Some(node.sync.connections.resume(&key, pos).ok_or(SyncError::UnknownPos)?),
+        Some(pos) => Some(node.sync.connections.find(&node.store, &key, pos).await?.ok_or(SyncError::UnknownPos)?),
         None => None,
     };
     let acknowledged = match &request.extensions.to_device.since {
@@ -93,7 +100,7 @@ fn check(node: &Node, who: Requester, request: Request) -> Result<Checked, SyncE
 
 /// Deletes the messages that the device has.
 async fn acknowledge(node: &Node, checked: &Arc<Checked>) -> Result<(), StoreError> {
-    if checked.acknowledged == StreamPos(0) || checked.request.extensions.to_device.enabled != Some(true) {
+    if checked.acknowledged == StreamPos(0) || !checked.request.extensions.to_device.is_on() {
         return Ok(());
     }
     super::acknowledge(node, &checked.who, checked.acknowledged).await
@@ -106,14 +113,15 @@ fn build(db: &Reader<'_>, checked: &Checked, moment: &Moment, now_ms: u64) -> Re
     let ignored = viewer::ignored_users(db, viewer.user)?;
     let direct = viewer::direct_rooms(db, viewer.user)?;
     let index = Index::load(db, &viewer, base, now, &ignored)?;
-    let asked =
-        Asked { viewer: &viewer, lists: &checked.request.lists, subscriptions: &checked.request.room_subscriptions, direct: &direct, base };
-    let selection = select::select(&index, &asked);
+    let (form, lists, subscriptions) = (checked.request.form, &checked.request.lists, &checked.request.subscriptions);
+    let asked = Asked { form, viewer: &viewer, lists, subscriptions, direct: &direct, base };
+    let selection = select::select(db, &index, &asked)?;
     let read: BTreeSet<_> = match base {
         Some(base) => receipts::own_rooms_since(db, viewer.user, base.pos)?.into_iter().collect(),
         None => BTreeSet::new(),
     };
     let ctx = room::Ctx {
+        form,
         viewer: &viewer,
         base,
         now,
@@ -140,7 +148,7 @@ fn build(db: &Reader<'_>, checked: &Checked, moment: &Moment, now_ms: u64) -> Re
         pos: now,
         serial: moment.serial,
         rooms: told,
-        entries: Arc::clone(&index.entries),
+        entries: Some(Arc::clone(&index.entries)),
         key_counts: base.map(|base| base.key_counts.clone()).unwrap_or_default(),
         fallback_keys: base.map(|base| base.fallback_keys.clone()).unwrap_or_default(),
         begun: base.map(|base| base.begun.clone()).unwrap_or_default(),

@@ -1,13 +1,13 @@
-//! The answer as it is written.
+//! The answer, written as the deployed form has it; `v4` takes it apart and writes it in its own.
 
 use std::collections::BTreeMap;
 
-use ruma::OwnedRoomId;
+use ruma::{OwnedRoomId, events::room::member::MembershipState};
 use serde::Serialize;
 
 use super::super::{Raw, devices::DeviceLists, ephemeral::DeviceMessage};
 
-fn is_false(value: &bool) -> bool {
+pub(super) fn is_false(value: &bool) -> bool {
     !*value
 }
 
@@ -68,6 +68,15 @@ pub(super) struct Room {
     /// Events of the timeline, for the receipts that go with them.
     #[serde(skip)]
     pub event_ids: Vec<String>,
+    /// What the user is to the room.
+    #[serde(skip)]
+    pub membership: Option<MembershipState>,
+    /// Lists that the room is in.
+    #[serde(skip)]
+    pub lists: Vec<String>,
+    /// There was a name, and is none any more.
+    #[serde(skip)]
+    pub name_gone: bool,
 }
 
 /// A member after whom a room without a name is called.

@@ -9,6 +9,7 @@ use std::{
 use ruma::events::room::member::MembershipState;
 
 use super::{
+    Form,
     connections::{State, Told},
     required::Required,
     response::{Hero, Room},
@@ -23,7 +24,7 @@ use crate::homeserver::{
         sync_rooms::{self, StateChange, StateEntry},
     },
     sync::{
-        format, rooms,
+        Raw, format, raw, rooms,
         timeline::{self, Slice},
         viewer::Viewer,
         visibility::History,
@@ -37,6 +38,7 @@ const MEMBERS: usize = 1000;
 /// What holds for all rooms of one answer.
 #[derive(Debug)]
 pub(super) struct Ctx<'a> {
+    pub form: Form,
     pub viewer: &'a Viewer,
     pub base: Option<&'a State>,
     pub now: StreamPos,
@@ -80,6 +82,8 @@ pub(super) fn build(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted<'_>) -> Resu
         _ => (left(db, ctx, wanted, told)?, Arc::default(), Counts::default()),
     };
     out.bump_stamp = wanted.entry.bump.0;
+    out.membership = Some(wanted.entry.membership.clone());
+    out.lists = wanted.lists.iter().map(|list| (*list).to_owned()).collect();
     out.notification_count = Some(counts.notify);
     out.highlight_count = Some(counts.highlight);
     if told.map_or(is_dm, |told| told.is_dm != is_dm) || (out.initial && is_dm) {
@@ -98,6 +102,24 @@ pub(super) fn build(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted<'_>) -> Resu
 }
 
 type Members = Arc<BTreeSet<String>>;
+
+/// What changed in a room's state since a connection was told of it.
+struct Changes<'a> {
+    entries: &'a [StateChange],
+    /// The timeline that goes with them has a gap: a client cannot keep track of members then.
+    limited: bool,
+}
+
+/// State events, and in `v4` stubs for what is gone.
+fn state_events(ctx: &Ctx<'_>, view: &View<'_, '_>, entries: &[StateEntry]) -> Result<Vec<Raw>> {
+    let mut found = rooms::state_events(view, entries)?;
+    if ctx.form == Form::V4 {
+        for gone in entries.iter().filter(|entry| entry.event.is_none()) {
+            found.push(raw(&serde_json::json!({ "type": gone.kind, "state_key": gone.state_key }))?);
+        }
+    }
+    Ok(found)
+}
 
 fn joined(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted<'_>, told: Option<&Told>) -> Result<(Room, Members, Counts)> {
     let room = wanted.entry.room;
@@ -119,10 +141,10 @@ fn joined(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted<'_>, told: Option<&Tol
         Some(known) => {
             let changes: Vec<StateChange> = sync_rooms::state_changes(db, room, known.pos, ctx.now)?.into_values().collect();
             facts_changed(db, ctx, room, &changes, &mut out)?;
-            changed_state(db, room, wanted, known, &changes, &people, &mut members)?
+            changed_state(db, room, wanted, known, &Changes { entries: &changes, limited: out.limited }, &people, &mut members)?
         }
     };
-    out.required_state = rooms::state_events(&view, &entries)?;
+    out.required_state = state_events(ctx, &view, &entries)?;
     if known.is_none() {
         facts(db, ctx, room, &mut out)?;
     }
@@ -169,7 +191,7 @@ fn initial_state(
     entries.retain(|e| required.matches(&e.kind, &e.state_key));
     let have: BTreeSet<String> = entries.iter().filter(|e| e.kind == "m.room.member").map(|e| e.state_key.clone()).collect();
     let mut more: BTreeSet<&str> = required.named_members().collect();
-    if required.lazy {
+    if required.lazy() {
         more.extend(people.iter().map(String::as_str));
         *members = Arc::new(people.clone());
     }
@@ -191,14 +213,15 @@ fn changed_state(
     room: RoomNid,
     wanted: &Wanted<'_>,
     known: &Told,
-    changes: &[StateChange],
+    changes: &Changes<'_>,
     people: &BTreeSet<String>,
     members: &mut Members,
 ) -> Result<Vec<StateEntry>> {
     let required = &wanted.required;
-    let lazily = |user: &String| required.lazy && (known.members.contains(user) || people.contains(user));
+    // Without a gap a client that loads members lazily can keep its list of them up to date.
+    let lazily = |user: &String| required.lazy() && (!changes.limited || known.members.contains(user) || people.contains(user));
     let wants = |e: &StateEntry| required.matches(&e.kind, &e.state_key) || (e.kind == "m.room.member" && lazily(&e.state_key));
-    let mut entries: Vec<StateEntry> = changes.iter().map(|c| &c.entry).filter(|e| wants(e)).cloned().collect();
+    let mut entries: Vec<StateEntry> = changes.entries.iter().map(|c| &c.entry).filter(|e| wants(e)).cloned().collect();
     let mut have: BTreeSet<(String, String)> = entries.iter().map(|e| (e.kind.clone(), e.state_key.clone())).collect();
     if !required.is_within(&known.required) {
         let mut more = sync_rooms::current_state(db, room, required.wants_members())?;
@@ -210,7 +233,7 @@ fn changed_state(
             }
         }
     }
-    if required.lazy {
+    if required.lazy() {
         let missing: Vec<&str> = people
             .iter()
             .filter(|user| !known.members.contains(*user) && !have.contains(&("m.room.member".to_owned(), (*user).clone())))
@@ -238,6 +261,7 @@ fn facts_changed(db: &Reader<'_>, ctx: &Ctx<'_>, room: RoomNid, changes: &[State
     let (name, members) = (touches("m.room.name"), touches("m.room.member"));
     if name || members {
         out.name = rooms::state_str(db, room, "m.room.name", "name")?;
+        out.name_gone = name && out.name.is_none();
         people_facts(db, ctx, room, out)?;
     }
     if touches("m.room.avatar") {
@@ -264,6 +288,12 @@ fn people_facts(db: &Reader<'_>, ctx: &Ctx<'_>, room: RoomNid, out: &mut Room) -
 /// A room that the user is not in any more: what happened until then, and how it ended.
 fn left(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted<'_>, told: Option<&Told>) -> Result<Room> {
     let room = wanted.entry.room;
+    let outside = |told: &&Told| matches!(told.membership, MembershipState::Invite | MembershipState::Knock);
+    if ctx.form == Form::V4 && told.as_ref().is_some_and(outside) {
+        // Turned down: whoever was never in the room is told what an outsider may know.
+        let stripped = rooms::stripped_state(db, room, ctx.viewer.user, wanted.entry.member_event)?;
+        return Ok(Room { invite_state: Some(stripped), ..Room::default() });
+    }
     let handle = store_rooms::by_nid(db, room)?;
     let view = View::new(db, &handle, &ctx.viewer.view).map_err(format::internal)?.for_sync();
     let mut out = Room { initial: told.is_none(), ..Room::default() };
@@ -287,7 +317,7 @@ fn left(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted<'_>, told: Option<&Told>
     if told.is_none() && wanted.entry.thrown_out {
         entries = as_it_was(db, ctx, &view, wanted, &mut out)?;
     }
-    out.required_state = rooms::state_events(&view, &entries)?;
+    out.required_state = state_events(ctx, &view, &entries)?;
     out.required_state.push(view.state(wanted.entry.member_event).map_err(format::internal)?);
     Ok(out)
 }
@@ -300,7 +330,7 @@ fn as_it_was(db: &Reader<'_>, ctx: &Ctx<'_>, view: &View<'_, '_>, wanted: &Wante
     let request = timeline::Request { room, after: StreamPos(0), up_to: end, limit, history: &history, ignored: ctx.ignored };
     let slice = Slice::read(db, &request, |_| true)?;
     timeline_into(ctx, view, &slice, out)?;
-    let shown = if wanted.required.lazy { people(&slice)? } else { BTreeSet::new() };
+    let shown = if wanted.required.lazy() { people(&slice)? } else { BTreeSet::new() };
     let mut entries = rooms::state_at(db, room, end, ctx.now)?;
     if let Some(event) = entries.iter().find(|e| e.kind == "m.room.name" && e.state_key.is_empty()).and_then(|e| e.event) {
         out.name = format::content_str(&store_events::by_nid(db, event)?, "name")?.filter(|name| !name.is_empty());

@@ -5,15 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{api::client::sync::sync_events::v5::request, directory::RoomTypeFilter, events::room::member::MembershipState};
+use ruma::{RoomId, events::room::member::MembershipState};
 
 use super::{
+    Form,
     connections::{Entry, State},
+    request::{Details, Filters, List},
     required::Required,
 };
 use crate::homeserver::{
     store::{
-        Reader, Result, events, members, state,
+        Reader, Result, account_data, events, members, rooms as store_rooms, state,
         sync_rooms::{self, Membership, MembershipChange},
     },
     sync::{format, rooms, viewer::Viewer},
@@ -22,8 +24,6 @@ use crate::homeserver::{
 
 /// Rooms that were left and are told of when a connection begins, at most.
 const LEFT_ROOMS: usize = 200;
-/// Events of one room in one answer, at most.
-const LONGEST_TIMELINE: usize = 500;
 
 /// The user's rooms, brought up to date.
 #[derive(Debug)]
@@ -46,7 +46,11 @@ impl Index {
             return Ok(Self { entries: Arc::new(entries), changed: BTreeSet::new(), own_changes: HashMap::new() });
         };
         let own_changes = sync_rooms::membership_changes(db, viewer.user, base.pos)?;
-        let mut entries = Arc::clone(&base.entries);
+        // A connection from before a restart has no entries yet.
+        let mut entries = match &base.entries {
+            Some(entries) => Arc::clone(entries),
+            None => Self::load(db, viewer, None, now, ignored)?.entries,
+        };
         let mut changed = sync_rooms::rooms_with_events(db, viewer.user, base.pos, now)?;
         changed.extend(own_changes.keys());
         for room in &changed {
@@ -138,44 +142,91 @@ pub(super) struct Selection<'a> {
 /// What [`select`] looks at.
 #[derive(Debug)]
 pub(super) struct Asked<'a> {
+    pub form: Form,
     pub viewer: &'a Viewer,
-    pub lists: &'a BTreeMap<String, request::List>,
-    pub subscriptions: &'a BTreeMap<ruma::OwnedRoomId, request::RoomSubscription>,
+    pub lists: &'a BTreeMap<String, List>,
+    pub subscriptions: &'a BTreeMap<ruma::OwnedRoomId, Details>,
     pub direct: &'a BTreeSet<String>,
     pub base: Option<&'a State>,
 }
 
+/// What filters look at beside the list of rooms, read as far as a filter asks for it.
+#[derive(Debug, Default)]
+struct Facts {
+    tags: BTreeMap<RoomNid, BTreeSet<String>>,
+    spaces: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Facts {
+    fn load(db: &Reader<'_>, index: &Index, asked: &Asked<'_>) -> Result<Self> {
+        let mut facts = Self::default();
+        let filters = || asked.lists.values().map(|list| &list.filters);
+        if filters().any(|f| f.tags.is_some() || !f.not_tags.is_empty()) {
+            for data in account_data::of_kind(db, asked.viewer.user, "m.tag")? {
+                let tags = serde_json::from_str::<serde_json::Value>(&data.content).unwrap_or_default();
+                let names = tags.get("tags").and_then(serde_json::Value::as_object).map(|tags| tags.keys().cloned().collect());
+                facts.tags.extend(data.room.zip(names));
+            }
+        }
+        for space in filters().filter_map(|f| f.spaces.as_ref()).flatten() {
+            if !facts.spaces.contains_key(space) {
+                facts.spaces.insert(space.clone(), children(db, index, space)?);
+            }
+        }
+        Ok(facts)
+    }
+}
+
+/// The rooms of a space that the user is in. Of others nothing is said.
+fn children(db: &Reader<'_>, index: &Index, space: &str) -> Result<BTreeSet<String>> {
+    let Some(room) = <&RoomId>::try_from(space).ok().map(|id| store_rooms::by_id(db, id)).transpose()?.flatten() else {
+        return Ok(BTreeSet::new());
+    };
+    if index.entries.get(&room.nid).is_none_or(|entry| entry.membership != MembershipState::Join) {
+        return Ok(BTreeSet::new());
+    }
+    let mut found = BTreeSet::new();
+    for child in sync_rooms::current_state(db, room.nid, false)?.into_iter().filter(|e| e.kind == "m.space.child") {
+        if let Some(event) = child.event
+            && format::content_has_array(&events::by_nid(db, event)?, "via")?
+        {
+            found.insert(child.state_key);
+        }
+    }
+    Ok(found)
+}
+
 /// Works out the rooms.
-pub(super) fn select<'a>(index: &Index, asked: &Asked<'a>) -> Selection<'a> {
+pub(super) fn select<'a>(db: &Reader<'_>, index: &Index, asked: &Asked<'a>) -> Result<Selection<'a>> {
     let mut selection = Selection::default();
-    let me = &asked.viewer.user_id;
+    let facts = Facts::load(db, index, asked)?;
     let mut current: Vec<&Arc<Entry>> = index.entries.values().filter(|e| is_current(e)).collect();
     current.sort_by(|a, b| b.active.cmp(&a.active).then(b.room.cmp(&a.room)));
     for (name, list) in asked.lists {
-        let matching: Vec<&Arc<Entry>> =
-            current.iter().copied().filter(|e| list.filters.as_ref().is_none_or(|f| passes(f, e, asked.direct))).collect();
+        let matching: Vec<&Arc<Entry>> = current.iter().copied().filter(|e| passes(&list.filters, e, asked.direct, &facts)).collect();
         selection.lists.insert(name.clone(), matching.len());
-        let required = Arc::new(Required::new(&list.room_details.required_state, me));
-        let limit = bounded(list.room_details.timeline_limit);
-        for (from, to) in &list.ranges {
-            let (from, to) = (index_of(*from), index_of(*to));
-            for entry in matching.iter().skip(from).take(to.saturating_add(1).saturating_sub(from)) {
-                want(&mut selection.rooms, entry, limit, &required).lists.push(name);
+        let all = [(0, usize::MAX)];
+        for (from, to) in list.ranges.as_deref().unwrap_or(&all) {
+            for entry in matching.iter().skip(*from).take(to.saturating_add(1).saturating_sub(*from)) {
+                let lists = &mut want(&mut selection.rooms, entry, &list.details).lists;
+                // Ranges may overlap.
+                if lists.last() != Some(&name.as_str()) {
+                    lists.push(name);
+                }
             }
         }
     }
-    for (room_id, subscription) in asked.subscriptions {
+    for (room_id, details) in asked.subscriptions {
         let Some(entry) = current.iter().find(|e| e.room_id == *room_id) else { continue };
-        let required = Arc::new(Required::new(&subscription.required_state, me));
-        want(&mut selection.rooms, entry, bounded(subscription.timeline_limit), &required).subscribed = true;
+        want(&mut selection.rooms, entry, details).subscribed = true;
     }
     left_rooms(index, asked, &mut selection);
-    selection
+    Ok(selection)
 }
 
 /// Rooms that a client may still think it is in.
 fn left_rooms(index: &Index, asked: &Asked<'_>, selection: &mut Selection<'_>) {
-    let required = Arc::new(Required::own_membership(&asked.viewer.user_id));
+    let own = Details { timeline_limit: 0, required: Arc::new(Required::own_membership(&asked.viewer.user_id)) };
     let left = index.entries.values().filter(|e| is_over(e));
     match asked.base {
         // Those that this connection was told of as something else.
@@ -184,39 +235,35 @@ fn left_rooms(index: &Index, asked: &Asked<'_>, selection: &mut Selection<'_>) {
                 if let Some(told) = base.rooms.get(&entry.room)
                     && told.membership != entry.membership
                 {
-                    want(&mut selection.rooms, entry, told.timeline_limit, &told.required);
-                    want(&mut selection.rooms, entry, 0, &required);
+                    let as_told = Details { timeline_limit: told.timeline_limit, required: Arc::clone(&told.required) };
+                    want(&mut selection.rooms, entry, &as_told);
+                    want(&mut selection.rooms, entry, &own);
                 }
             }
         }
-        // A new connection of a client that may have been here before.
-        None if !asked.lists.is_empty() => {
+        // A new connection of a client that may have been here before. `v4` leaves them out.
+        None if !asked.lists.is_empty() && asked.form == Form::Unstable => {
             let mut left: Vec<_> = left.filter(|e| !e.forgotten && !e.thrown_out).collect();
             left.sort_by_key(|e| std::cmp::Reverse(e.active));
             for entry in left.into_iter().take(LEFT_ROOMS) {
-                want(&mut selection.rooms, entry, 0, &required);
+                want(&mut selection.rooms, entry, &own);
             }
         }
         None => {}
     }
 }
 
-fn want<'w, 'a>(
-    rooms: &'w mut BTreeMap<RoomNid, Wanted<'a>>,
-    entry: &Arc<Entry>,
-    limit: usize,
-    required: &Arc<Required>,
-) -> &'w mut Wanted<'a> {
+fn want<'w, 'a>(rooms: &'w mut BTreeMap<RoomNid, Wanted<'a>>, entry: &Arc<Entry>, details: &Details) -> &'w mut Wanted<'a> {
     let wanted = rooms.entry(entry.room).or_insert_with(|| Wanted {
         entry: Arc::clone(entry),
         timeline_limit: 0,
-        required: Arc::clone(required),
+        required: Arc::clone(&details.required),
         lists: Vec::new(),
         subscribed: false,
     });
-    wanted.timeline_limit = wanted.timeline_limit.max(limit);
-    if !Arc::ptr_eq(&wanted.required, required) {
-        Arc::make_mut(&mut wanted.required).add(required);
+    wanted.timeline_limit = wanted.timeline_limit.max(details.timeline_limit);
+    if !Arc::ptr_eq(&wanted.required, &details.required) {
+        Arc::make_mut(&mut wanted.required).add(&details.required);
     }
     wanted
 }
@@ -230,25 +277,17 @@ fn is_over(entry: &Entry) -> bool {
     !matches!(entry.membership, MembershipState::Join | MembershipState::Invite | MembershipState::Knock)
 }
 
-fn index_of(number: ruma::UInt) -> usize {
-    usize::try_from(u64::from(number)).unwrap_or(usize::MAX)
-}
-
-fn bounded(limit: ruma::UInt) -> usize {
-    index_of(limit).min(LONGEST_TIMELINE)
-}
-
-fn passes(filters: &request::ListFilters, entry: &Entry, direct: &BTreeSet<String>) -> bool {
+fn passes(filters: &Filters, entry: &Entry, direct: &BTreeSet<String>, facts: &Facts) -> bool {
     let is = |wanted: Option<bool>, fact: bool| wanted.is_none_or(|wanted| wanted == fact);
-    let of_type = |types: &[RoomTypeFilter]| {
-        types.iter().any(|t| match t {
-            RoomTypeFilter::Default => entry.room_type.is_none(),
-            other => entry.room_type.as_deref() == other.as_str(),
-        })
-    };
+    let tagged = |tags: &[String]| facts.tags.get(&entry.room).is_some_and(|known| tags.iter().any(|tag| known.contains(tag)));
+    let within =
+        |spaces: &[String]| spaces.iter().any(|space| facts.spaces.get(space).is_some_and(|rooms| rooms.contains(entry.room_id.as_str())));
     is(filters.is_dm, direct.contains(entry.room_id.as_str()))
         && is(filters.is_encrypted, entry.encrypted)
-        && is(filters.is_invite, entry.membership == MembershipState::Invite)
-        && (filters.room_types.is_empty() || of_type(&filters.room_types))
-        && !of_type(&filters.not_room_types)
+        && is(filters.is_invited, entry.membership == MembershipState::Invite)
+        && filters.room_types.as_ref().is_none_or(|types| types.contains(&entry.room_type))
+        && !filters.not_room_types.contains(&entry.room_type)
+        && filters.spaces.as_deref().is_none_or(within)
+        && filters.tags.as_deref().is_none_or(tagged)
+        && !tagged(&filters.not_tags)
 }

@@ -4,6 +4,7 @@
 
 mod reading;
 mod sliding;
+mod sliding_v4;
 mod v3;
 mod waiting;
 
@@ -43,6 +44,23 @@ impl Home {
         let randomness = Arc::new(SeededRandomness::new(7));
         let server = Homeserver::start(config, Listeners::default(), clock, randomness, Shutdown::new()).await.unwrap();
         Self { router: api::router(Arc::clone(server.node())), server, _dir: dir }
+    }
+
+    /// The same node, stopped and started.
+    async fn restarted(self) -> Self {
+        let Self { router, server, _dir } = self;
+        drop(router);
+        server.stop().await;
+        let config = Config { rate_limits: false, ..Config::new("home.test".try_into().unwrap(), _dir.path().join("node")) };
+        let clock = Arc::new(ManualClock::at(1_790_000_100_000));
+        let randomness = Arc::new(SeededRandomness::new(8));
+        let server = Homeserver::start(config, Listeners::default(), clock, randomness, Shutdown::new()).await.unwrap();
+        Self { router: api::router(Arc::clone(server.node())), server, _dir }
+    }
+
+    /// Somebody who was signed in before the restart.
+    fn again(&self, client: &Client) -> Client {
+        Client { router: self.router.clone(), ..client.clone() }
     }
 
     /// Creates an account and signs in.
