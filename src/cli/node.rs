@@ -50,6 +50,7 @@ pub struct Plan {
     tls: Option<TlsListeners>,
     /// Whoever knows it can make accounts.
     shared_secret: Option<Secret>,
+    appservices: Vec<homeserver::appservice::Registration>,
 }
 
 /// The secret in a file, without the end of its line.
@@ -75,7 +76,9 @@ impl Plan {
         let turn = turn(&settings)?;
         let shared_secret = settings.registration_shared_secret_file.as_deref().map(read_secret).transpose()?;
         let tls = tls(&settings)?;
-        Ok(Self { dir, server_name, of_profile, settings, turn, tls, shared_secret })
+        let appservices = settings.appservices.iter().map(|path| homeserver::appservice::Registration::load(path).map_err(Failure::usage));
+        let appservices = appservices.collect::<Result<_, _>>()?;
+        Ok(Self { dir, server_name, of_profile, settings, turn, tls, shared_secret, appservices })
     }
 
     /// The node's Unix socket for clients.
@@ -130,6 +133,7 @@ impl Plan {
         config.livekit_urls.clone_from(&self.settings.livekit);
         config.public_base_url = self.settings.public_base_url.as_ref().map(|url| url.0.clone());
         config.registration_shared_secret = self.shared_secret.clone();
+        config.appservices.clone_from(&self.appservices);
         config
     }
 }
@@ -380,7 +384,7 @@ impl Attached {
 pub fn account_failure(error: &AccountError) -> Failure {
     let exit = match error {
         AccountError::InvalidUsername(_) | AccountError::WeakPassword(_) => Exit::Usage,
-        AccountError::InUse | AccountError::RegistrationToken => Exit::Refused,
+        AccountError::InUse | AccountError::Reserved | AccountError::RegistrationToken => Exit::Refused,
         AccountError::Hash(_) | AccountError::Store(_) => Exit::Failure,
     };
     Failure::new(exit, error.to_string())
@@ -391,7 +395,7 @@ pub fn account_failure(error: &AccountError) -> Failure {
 pub fn failure(error: &StartError) -> Failure {
     let exit = match error {
         StartError::InUse(_) => Exit::Busy,
-        StartError::ServerNameChanged { .. } => Exit::Usage,
+        StartError::ServerNameChanged { .. } | StartError::AppServices(_) => Exit::Usage,
         StartError::Listen { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => Exit::Busy,
         _ => Exit::Failure,
     };

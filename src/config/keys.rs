@@ -169,6 +169,9 @@ settings! {
         turn_secret: Option<PathBuf> = None;
         /// Authorisation services of LiveKit servers for group calls, such as "https://rtc.example.org".
         livekit: Vec<String> = Vec::new();
+        /// Registration files of application services: bridges to other networks, and bots that act for many users. A bridge
+        /// makes its file itself; it has to be able to read it, and so does the node.
+        appservices: Vec<PathBuf> = Vec::new();
     }
     /// The log file in the state directory.
     log: Log {

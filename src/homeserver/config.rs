@@ -78,6 +78,8 @@ pub struct Config {
     pub max_event_delay_ms: u64,
     /// Whoever knows it can make accounts at `/_synapse/admin/v1/register`.
     pub registration_shared_secret: Option<Secret>,
+    /// Application services.
+    pub appservices: Vec<super::appservice::Registration>,
 }
 
 impl Config {
@@ -104,6 +106,7 @@ impl Config {
             livekit_urls: Vec::new(),
             max_event_delay_ms: 24 * 60 * 60 * 1000,
             registration_shared_secret: None,
+            appservices: Vec::new(),
         }
     }
 }

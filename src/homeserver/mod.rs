@@ -4,6 +4,7 @@
 //! can run in one process. `rooms` is pure; `store` holds all SQL; `events` is the one way by which rooms change.
 
 pub mod api;
+pub mod appservice;
 pub mod base_url;
 pub mod config;
 pub mod events;
@@ -85,6 +86,9 @@ pub enum StartError {
     /// Certificate or key cannot be used.
     #[error("{0}")]
     Tls(#[from] tls::TlsError),
+    /// The registrations of application services contradict each other.
+    #[error("application services: {0}")]
+    AppServices(String),
     /// An address could not be listened on.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -127,6 +131,7 @@ impl Homeserver {
         push::sender::start(&node);
         events::delayed::start(&node);
         sync::sliding::start(&node);
+        appservice::sender::start(&node);
         let addresses = listen::start(&listeners, router, &tasks).await?;
         node.base.listens_on(&addresses.tcp);
         let socket = listeners.socket;

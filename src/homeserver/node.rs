@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Config, StartError,
+    appservice::AppServices,
     base_url::BaseUrl,
     federation::Federation,
     key::SigningKey,
@@ -55,6 +56,8 @@ pub struct Node {
     pub notifier: Notifier,
     /// What sync keeps in memory.
     pub sync: Sync,
+    /// Bridges and bots that act for many users.
+    pub appservices: Arc<AppServices>,
     /// Owns background work.
     pub tasks: Tasks,
 }
@@ -83,10 +86,16 @@ impl Node {
             opened.await.map_err(|e| StartError::Io { path: config.data_dir.clone(), error: std::io::Error::other(e) })??;
         claim_server_name(&store, &config).await?;
         let key = Arc::new(key);
+        let appservices = AppServices::new(config.appservices.clone(), &config.server_name).map_err(StartError::AppServices)?;
+        let appservices = Arc::new(appservices);
         let outbound = Outbound::new(config.outbound_networks.clone())
             .map_err(|error| StartError::Io { path: config.data_dir.clone(), error: std::io::Error::other(error) })?;
+        let accounts =
+            Accounts::new(store.clone(), Arc::clone(&clock), Arc::clone(&randomness), config.server_name.clone(), Arc::clone(&appservices));
+        accounts.register_services().await.map_err(|error| StartError::AppServices(error.to_string()))?;
         Ok(Self {
-            accounts: Accounts::new(store.clone(), Arc::clone(&clock), Arc::clone(&randomness), config.server_name.clone()),
+            accounts,
+            appservices,
             uia: UiaSessions::new(Arc::clone(&clock), Arc::clone(&randomness)),
             limits: Limits::new(Arc::clone(&clock), config.rate_limits),
             base: BaseUrl::new(config.public_base_url.as_deref()),

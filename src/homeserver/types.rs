@@ -38,6 +38,8 @@ pub struct Requester {
     pub device_id: ruma::OwnedDeviceId,
     /// May use admin endpoints.
     pub admin: bool,
+    /// The ID of the application service that acts as the user, if one does. The device ID may be empty then.
+    pub application: Option<std::sync::Arc<str>>,
 }
 
 /// A persistent data unit with its identity worked out. The JSON is what is hashed, signed and sent.

@@ -15,11 +15,14 @@ use axum::{
 };
 use bytes::BytesMut;
 use http::{Method, StatusCode, request::Parts};
-use ruma::api::{
-    IncomingRequest, Metadata, OutgoingResponse,
-    auth_scheme::{AccessToken, AccessTokenOptional, AppserviceTokenOptional, NoAccessToken, NoAuthentication},
-    error::{DeserializationError, FromHttpRequestError},
-    path_builder::PathBuilder,
+use ruma::{
+    OwnedDeviceId, OwnedUserId,
+    api::{
+        IncomingRequest, Metadata, OutgoingResponse,
+        auth_scheme::{AccessToken, AccessTokenOptional, AppserviceToken, AppserviceTokenOptional, NoAccessToken, NoAuthentication},
+        error::{DeserializationError, FromHttpRequestError},
+        path_builder::PathBuilder,
+    },
 };
 use serde_json::{Map, Value};
 
@@ -27,7 +30,7 @@ use super::{
     endpoints::{Endpoint, State},
     error::{ApiError, ApiResult},
 };
-use crate::homeserver::{Node, listen::Peer, types::Requester};
+use crate::homeserver::{Node, appservice::Service, listen::Peer, types::Requester};
 
 /// Largest request body of an ordinary endpoint. Bulk endpoints (key backup) and media have their own.
 pub const BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -122,10 +125,58 @@ impl Scheme for AccessTokenOptional {
     }
 }
 
+impl Scheme for AppserviceToken {
+    type Who = Arc<Service>;
+    async fn authenticate(node: &Node, parts: &Parts) -> ApiResult<Arc<Service>> {
+        let token = bearer(parts).ok_or_else(ApiError::missing_token)?;
+        if let Some(service) = node.appservices.by_token(token) {
+            service.is_heard_of();
+            return Ok(Arc::clone(service));
+        }
+        node.accounts.requester(token, address(parts)).await?;
+        Err(ApiError::forbidden("This is for application services"))
+    }
+}
+
+/// What an endpoint is shown that application services use as well as people.
+#[derive(Debug)]
+pub enum MaybeService {
+    /// No token.
+    Nothing,
+    /// A token that is no service's.
+    Other,
+    /// A service.
+    Service(Arc<Service>),
+}
+
+impl MaybeService {
+    /// The service.
+    ///
+    /// # Errors
+    ///
+    /// 401 `M_MISSING_TOKEN`, `M_UNKNOWN_TOKEN`.
+    pub fn service(&self) -> ApiResult<&Arc<Service>> {
+        match self {
+            Self::Nothing => Err(ApiError::missing_token()),
+            Self::Other => Err(ApiError::unknown_token(false)),
+            Self::Service(service) => Ok(service),
+        }
+    }
+}
+
 impl Scheme for AppserviceTokenOptional {
-    type Who = ();
-    async fn authenticate(_: &Node, _: &Parts) -> ApiResult<()> {
-        Ok(())
+    type Who = MaybeService;
+    async fn authenticate(node: &Node, parts: &Parts) -> ApiResult<MaybeService> {
+        Ok(match bearer(parts) {
+            None => MaybeService::Nothing,
+            Some(token) => match node.appservices.by_token(token) {
+                Some(service) => {
+                    service.is_heard_of();
+                    MaybeService::Service(Arc::clone(service))
+                }
+                None => MaybeService::Other,
+            },
+        })
     }
 }
 
@@ -144,9 +195,29 @@ impl Scheme for NoAuthentication {
 }
 
 async fn requester(node: &Node, parts: &Parts, token: &str) -> ApiResult<Requester> {
+    if let Some(service) = node.appservices.by_token(token) {
+        return asserted(node, service, parts).await;
+    }
     // Client-Server API, "Account locking": all that the user of a locked account can do is to sign out.
     let signs_out = parts.uri.path().ends_with("/logout") || parts.uri.path().ends_with("/logout/all");
     Ok(node.accounts.requester_who_may_be_locked(token, address(parts), signs_out).await?)
+}
+
+/// The user that an application service acts as, and the device (Application Service API, "Identity assertion").
+async fn asserted(node: &Node, service: &Service, parts: &Parts) -> ApiResult<Requester> {
+    service.is_heard_of();
+    let find = |names: &[&str]| {
+        let mut pairs = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
+        pairs.find(|(name, _)| names.contains(&name.as_ref())).map(|(_, value)| value.into_owned())
+    };
+    let user_id = find(&["user_id"]).map(OwnedUserId::try_from).transpose();
+    let user_id = user_id.map_err(|_| ApiError::invalid_param("`user_id` is not a user ID"))?;
+    let device = find(&["device_id", "org.matrix.msc3202.device_id"]).map(OwnedDeviceId::from);
+    let who = node.accounts.assert(service, user_id.as_deref(), device.as_deref()).await?;
+    if !service.rate_limited || who.user_id == service.sender {
+        node.limits.set_free(who.user);
+    }
+    Ok(who)
 }
 
 /// The access token: `Authorization: Bearer`, or the deprecated query parameter that older clients and media links use.

@@ -7,8 +7,9 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use crate::homeserver::{
+    appservice::query::QueryError,
     store::StoreError,
-    users::{AccountError, SignInError, cross_signing::SigningError, keys::KeyError, tokens::TokenError},
+    users::{AccountError, AssertError, SignInError, cross_signing::SigningError, keys::KeyError, tokens::TokenError},
 };
 
 /// An error response: status, `errcode`, `error`, and what else the code asks for.
@@ -135,6 +136,12 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "M_USER_SUSPENDED", "You cannot do this while your account is suspended")
     }
 
+    /// 400 `M_EXCLUSIVE`: the name is in an application service's namespace, or not in the one's that asks.
+    #[must_use]
+    pub fn exclusive(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "M_EXCLUSIVE", message)
+    }
+
     /// 429 `M_LIMIT_EXCEEDED`.
     #[must_use]
     pub fn limit_exceeded(retry_after: Duration) -> Self {
@@ -180,10 +187,31 @@ impl From<AccountError> for ApiError {
         match error {
             AccountError::InvalidUsername(error) => Self::new(StatusCode::BAD_REQUEST, "M_INVALID_USERNAME", error.to_string()),
             AccountError::InUse => Self::new(StatusCode::BAD_REQUEST, "M_USER_IN_USE", "This user name is taken"),
+            AccountError::Reserved => Self::exclusive("This user name is reserved for an application service, or not for this one"),
             AccountError::WeakPassword(why) => Self::new(StatusCode::BAD_REQUEST, "M_WEAK_PASSWORD", why),
             AccountError::RegistrationToken => Self::forbidden("The registration token is not valid"),
             AccountError::Hash(error) => Self::internal(error),
             AccountError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AssertError> for ApiError {
+    fn from(error: AssertError) -> Self {
+        match error {
+            AssertError::NotYours | AssertError::NotRegistered => Self::forbidden(error.to_string()),
+            AssertError::Locked => Self::user_locked(),
+            AssertError::UnknownDevice => Self::new(StatusCode::BAD_REQUEST, "M_UNKNOWN_DEVICE", error.to_string()),
+            AssertError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Timeout => Self::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", error.to_string()),
+            QueryError::Store(error) => error.into(),
         }
     }
 }

@@ -49,6 +49,17 @@ impl TestNode {
         Self { router: super::router(Arc::clone(&node)), node, clock, dir }
     }
 
+    /// The same node on the same data, as after a restart. Its tasks have to have ended.
+    pub(crate) async fn reopened(self) -> Self {
+        let Self { node, clock, dir, router } = self;
+        drop(router);
+        node.store.close();
+        let tasks = Tasks::new(Shutdown::new());
+        let opened = Node::open(node.config.clone(), Arc::new(clock.clone()), Arc::new(SystemRandomness), tasks).await;
+        let node = Arc::new(opened.expect("the node opens"));
+        Self { router: super::router(Arc::clone(&node)), node, clock, dir }
+    }
+
     /// Sends a request as it is.
     pub(crate) async fn send(&self, request: Request<Body>) -> Response<Body> {
         self.router.clone().oneshot(request).await.expect("the router answers everything")

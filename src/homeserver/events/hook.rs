@@ -4,7 +4,7 @@ use ruma::{UserId, events::TimelineEventType};
 
 use super::{Ctx, Result};
 use crate::homeserver::{
-    push,
+    appservice, push,
     store::{Tx, delayed, outbox},
     types::{EventNid, Pdu, RoomHandle, StreamPos, UserNid},
 };
@@ -35,6 +35,7 @@ pub(super) fn after_append(tx: &mut Tx<'_>, ctx: &Ctx, event: &NewEvent<'_>) -> 
         tx,
         &push::NewEvent { room: event.room, pdu: event.pdu, nid: event.nid, pos: event.pos, sender: event.sender, now_ms: ctx.now_ms },
     )?;
+    appservice::on_event(tx, &ctx.appservices, event)?;
     if let Some(state_key) = event.pdu.state_key() {
         delayed::superseded(tx, event.room.nid, &event.pdu.kind().to_string(), state_key, event.sender)?;
     }

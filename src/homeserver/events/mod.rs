@@ -29,6 +29,7 @@ use ruma::{CanonicalJsonObject, OwnedEventId, OwnedServerName, OwnedUserId, Room
 pub use self::append::append;
 use super::{
     Node,
+    appservice::AppServices,
     key::SigningKey,
     rooms::build::BuildError,
     store::{Reader, StoreError, rooms},
@@ -47,6 +48,8 @@ pub struct Ctx {
     pub now_ms: u64,
     /// For room IDs of versions before 12.
     pub randomness: Arc<dyn Randomness>,
+    /// Those who hear of new events.
+    pub appservices: Arc<AppServices>,
 }
 
 impl Ctx {
@@ -58,6 +61,7 @@ impl Ctx {
             key: Arc::clone(&node.key),
             now_ms: node.clock.now_ms(),
             randomness: Arc::clone(&node.randomness),
+            appservices: Arc::clone(&node.appservices),
         }
     }
 

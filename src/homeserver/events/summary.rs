@@ -7,7 +7,7 @@ use super::{EventError, Result, membership};
 use crate::homeserver::{
     rooms::format,
     store::{Reader, events, members, rooms, state},
-    types::{RoomHandle, UserNid},
+    types::{RoomHandle, RoomNid, UserNid},
 };
 
 /// The content of a room's current state event.
@@ -93,15 +93,15 @@ pub fn may_know(db: &Reader<'_>, room: &RoomHandle, user: Option<UserNid>) -> Re
     }
 }
 
-/// Published rooms that match a search, most members first, as entries of the directory.
+/// Those of these rooms that match a search, in their order, as entries of the directory.
 ///
 /// # Errors
 ///
 /// Store errors.
-pub fn directory(db: &Reader<'_>, search: Option<&str>, types: &[Option<String>]) -> Result<Vec<Map<String, Value>>> {
+pub fn directory(db: &Reader<'_>, rooms: Vec<RoomNid>, search: Option<&str>, types: &[Option<String>]) -> Result<Vec<Map<String, Value>>> {
     let search = search.map(str::to_lowercase).filter(|search| !search.is_empty());
     let mut found = Vec::new();
-    for (nid, _) in rooms::all_published(db)? {
+    for nid in rooms {
         let mut summary = of(db, &rooms::by_nid(db, nid)?)?;
         let kind = summary.get("room_type").and_then(Value::as_str).map(ToOwned::to_owned);
         let typed = types.is_empty() || types.contains(&kind);

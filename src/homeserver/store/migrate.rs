@@ -17,7 +17,8 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema/0006_outgoing.sql"),
     include_str!("schema/0007_people.sql"),
     include_str!("schema/0008_remote_events.sql"),
-    include_str!("schema/0006_sliding_connections.sql"),
+    include_str!("schema/0009_sliding_connections.sql"),
+    include_str!("schema/0010_appservices.sql"),
 ];
 
 /// Applies what is missing.

@@ -7,6 +7,7 @@
 pub mod account_data;
 pub mod accounts;
 pub mod aliases;
+pub mod appservices;
 pub mod backup;
 mod codec;
 pub mod dehydrated;

@@ -44,7 +44,7 @@ pub fn access(db: &Reader<'_>, hash: &TokenHash) -> Result<Option<AccessToken>> 
         .optional()?;
     let Some((user, user_id, device_id, admin, expires_ms, supersedes, last_seen_ms, locked)) = found else { return Ok(None) };
     let user_id = UserId::parse(&user_id).map_err(|e| StoreError::Data(e.to_string()))?;
-    let requester = Requester { user_id, user, device_id: device_id.into(), admin };
+    let requester = Requester { user_id, user, device_id: device_id.into(), admin, application: None };
     Ok(Some(AccessToken { requester, expires_ms, supersedes, last_seen_ms, locked }))
 }
 

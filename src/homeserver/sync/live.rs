@@ -76,7 +76,7 @@ pub struct Live {
 
 /// All of it at one moment.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Moment {
+pub(in crate::homeserver) struct Moment {
     /// Everything up to here is in it.
     pub serial: u64,
     /// Who types in rooms where somebody did lately, and when that changed.
@@ -163,7 +163,7 @@ impl Live {
     }
 
     /// Everything at this moment.
-    pub(super) fn moment(&self) -> Moment {
+    pub(in crate::homeserver) fn moment(&self) -> Moment {
         self.with(|inner| Moment {
             serial: inner.serial,
             typing: inner.typing.iter().map(|(room, t)| (*room, (t.serial, t.users.keys().cloned().collect()))).collect(),

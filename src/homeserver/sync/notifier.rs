@@ -23,11 +23,14 @@ pub struct Notifier {
     any: Arc<watch::Sender<StreamPos>>,
     /// Told when a commit has something for other servers.
     outgoing: Arc<tokio::sync::Notify>,
+    /// Something that is not in the store happened, such as typing.
+    live: Arc<watch::Sender<()>>,
 }
 
 impl Default for Notifier {
     fn default() -> Self {
-        Self { users: Arc::default(), any: Arc::new(watch::Sender::new(StreamPos(0))), outgoing: Arc::default() }
+        let (any, live) = (Arc::new(watch::Sender::new(StreamPos(0))), Arc::new(watch::Sender::new(())));
+        Self { users: Arc::default(), any, outgoing: Arc::default(), live }
     }
 }
 
@@ -52,8 +55,15 @@ impl Notifier {
         self.any.subscribe()
     }
 
+    /// Watches what is not in the store, of anybody.
+    #[must_use]
+    pub fn subscribe_to_live(&self) -> watch::Receiver<()> {
+        self.live.subscribe()
+    }
+
     /// Wakes a user's waiters for something that is not in the store, such as typing.
     pub fn nudge(&self, user: UserNid) {
+        self.live.send_replace(());
         let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = users.get(&user) {
             sender.send_modify(|_| {});

@@ -20,6 +20,9 @@ pub enum AccountError {
     /// Somebody has or had an account of that name.
     #[error("this user name is taken")]
     InUse,
+    /// The name belongs to an application service, or not to the one that asks.
+    #[error("this user name is reserved")]
+    Reserved,
     /// The password cannot be used.
     #[error("{0}")]
     WeakPassword(&'static str),
@@ -88,6 +91,9 @@ impl Accounts {
     }
 
     async fn check_free(&self, user_id: &OwnedUserId) -> Result<(), AccountError> {
+        if self.services.user_is_reserved(user_id, None) {
+            return Err(AccountError::Reserved);
+        }
         let wanted = user_id.clone();
         let taken = self.store.read(move |db| store::accounts::get(db, &wanted)).await?.is_some();
         if taken { Err(AccountError::InUse) } else { Ok(()) }
@@ -238,6 +244,6 @@ impl Accounts {
 }
 
 /// A new user is shown under the name that they chose.
-fn first_profile(tx: &Tx<'_>, user: UserNid, localpart: &str) -> Result<(), StoreError> {
+pub(super) fn first_profile(tx: &Tx<'_>, user: UserNid, localpart: &str) -> Result<(), StoreError> {
     store::profiles::set(tx, user, "displayname", &serde_json::Value::from(localpart))
 }

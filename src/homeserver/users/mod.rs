@@ -3,6 +3,7 @@
 //! Knows the store and nothing of HTTP: errors are typed, and the API turns them into answers.
 
 mod accounts;
+mod appservice;
 pub mod backup;
 pub mod cross_signing;
 mod expiring;
@@ -26,11 +27,12 @@ use ruma::OwnedServerName;
 
 pub use self::{
     accounts::AccountError,
+    appservice::AssertError,
     names::{InvalidUsername, local_user_id, new_user_id},
     sessions::{Credentials, NewDevice, SignInError, SignedIn},
 };
 use self::{login_tokens::LoginTokens, oauth::OAuth, passwords::Passwords, tokens::TokenCache};
-use super::store::Store;
+use super::{appservice::AppServices, store::Store};
 use crate::base::{Clock, Randomness};
 
 /// The accounts of this node, and who is signed in to them.
@@ -40,6 +42,7 @@ pub struct Accounts {
     clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
     server_name: OwnedServerName,
+    services: Arc<AppServices>,
     passwords: Passwords,
     tokens: TokenCache,
     login_tokens: LoginTokens,
@@ -50,7 +53,13 @@ pub struct Accounts {
 impl Accounts {
     /// The accounts in this store.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>, randomness: Arc<dyn Randomness>, server_name: OwnedServerName) -> Self {
+    pub fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        randomness: Arc<dyn Randomness>,
+        server_name: OwnedServerName,
+        services: Arc<AppServices>,
+    ) -> Self {
         Self {
             passwords: Passwords::default(),
             tokens: TokenCache::default(),
@@ -60,6 +69,7 @@ impl Accounts {
             clock,
             randomness,
             server_name,
+            services,
         }
     }
 

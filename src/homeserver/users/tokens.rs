@@ -194,7 +194,7 @@ mod tests {
 
     fn cached(user: i64, device: &str) -> Cached {
         let user_id = ruma::owned_user_id!("@ann:home.test");
-        let requester = Requester { user_id, user: UserNid(user), device_id: device.into(), admin: false };
+        let requester = Requester { user_id, user: UserNid(user), device_id: device.into(), admin: false, application: None };
         Cached { requester, expires_ms: None, last_seen_ms: 0, locked: false }
     }
 

@@ -28,6 +28,8 @@ const FEATURES: &[&str] = &[
     "uk.tcpip.msc4133.stable",
     "org.matrix.msc3916.stable",
     "fi.mau.msc2246",
+    "fi.mau.msc2659",
+    "fi.mau.msc2659.stable",
     "org.matrix.msc3882",
     "org.matrix.msc4108",
     "uk.timedout.msc4323",

@@ -61,6 +61,9 @@ pub(super) fn required<T: DeserializeOwned>(body: &Map<String, Value>, field: &s
 
 /// `POST /_matrix/client/v3/keys/upload`
 async fn upload_keys(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
+    if call.who.device_id.as_str().is_empty() {
+        return Err(ApiError::missing_param("Keys belong to a device: `device_id` is missing in the query"));
+    }
     let body = call.object()?;
     let upload = Upload {
         device_keys: optional(&body, "device_keys")?,
@@ -173,7 +176,9 @@ async fn upload_signing_keys(node: Arc<Node>, call: RawCall) -> ApiResult<Json<V
     };
     let upload = signing(&call.object()?)?;
     let (user, asked) = (call.who.user, upload.clone());
-    let free = node.store.read(move |db| cross_signing::needs_no_authentication(db, user, &asked)).await?;
+    // An application service is trusted with the keys of its users.
+    let free =
+        call.who.application.is_some() || node.store.read(move |db| cross_signing::needs_no_authentication(db, user, &asked)).await?;
     let upload = if free {
         upload
     } else {

@@ -16,13 +16,14 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{
-        call::{Call, RawCall, Routes},
+        call::{Call, MaybeService, RawCall, Routes},
         error::{ApiError, ApiResult},
     },
     uia,
 };
 use crate::homeserver::{
     Config, Node,
+    appservice::Service,
     listen::Peer,
     users::{
         Credentials, NewDevice, SignInError, SignedIn,
@@ -50,6 +51,9 @@ pub(super) fn add(routes: Routes) -> Routes {
 /// Where browsers reach us, clients that know no OAuth are told to use our page all the same (MSC3824).
 async fn get_login_types(State(node): State<Arc<Node>>, request: Request) -> Json<Value> {
     let mut flows = vec![json!({ "type": "m.login.password" }), json!({ "type": "m.login.token", "get_login_token": true })];
+    if !node.appservices.all().is_empty() {
+        flows.push(json!({ "type": "m.login.application_service" }));
+    }
     let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
     if node.base.for_request(peer, request.headers()).is_some() {
         flows.push(json!({
@@ -73,11 +77,12 @@ async fn get_login_token(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value
 }
 
 /// `POST /_matrix/client/v3/login`
-async fn login(node: Arc<Node>, call: RawCall<()>) -> ApiResult<Json<Value>> {
+async fn login(node: Arc<Node>, call: RawCall<MaybeService>) -> ApiResult<Json<Value>> {
     let body = call.object()?;
     match body.get("type").and_then(Value::as_str) {
         Some("m.login.password") => {}
         Some("m.login.token") => return login_by_token(&node, &body, call.address).await,
+        Some("m.login.application_service") => return login_by_service(&node, call.who.service()?, &body, call.address).await,
         Some(_) => return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "This server has no such login")),
         None => return Err(ApiError::missing_param("`type` is missing")),
     }
@@ -104,6 +109,22 @@ async fn login_by_token(node: &Node, body: &Map<String, Value>, address: Option<
     Ok(Json(answer(&node.config, signed_in)))
 }
 
+/// `POST /login` with `m.login.application_service`: for the users of the service that asks.
+async fn login_by_service(
+    node: &Node,
+    service: &Service,
+    body: &Map<String, Value>,
+    address: Option<std::net::IpAddr>,
+) -> ApiResult<Json<Value>> {
+    let device = new_device(body, address)?;
+    let name = user_name(body)?;
+    let user_id = local_user_id(&name, &node.config.server_name).filter(|user_id| service.may_act_as(user_id));
+    let user_id = user_id.ok_or_else(|| ApiError::exclusive("This user is not in the namespaces of the application service"))?;
+    let user = node.accounts.assert(service, Some(&user_id), None).await?.user;
+    let signed_in = node.accounts.sign_in(user_id, user, device).await?;
+    Ok(Json(answer(&node.config, signed_in)))
+}
+
 /// Checks a password; wrong ones count against the account's limit.
 pub(super) async fn check_password(
     node: &Node,
@@ -122,6 +143,13 @@ pub(super) async fn check_password(
 
 /// The user and password in a login or in a password stage: `identifier`, or the deprecated `user`.
 pub(super) fn credentials(body: &Map<String, Value>) -> ApiResult<Credentials> {
+    let user = user_name(body)?;
+    let password = body.get("password").and_then(Value::as_str).ok_or_else(|| ApiError::missing_param("`password` is missing"))?;
+    Ok(Credentials { user, password: password.to_owned().into() })
+}
+
+/// The user that a request names: `identifier`, or the deprecated `user`.
+fn user_name(body: &Map<String, Value>) -> ApiResult<String> {
     let user = match body.get("identifier") {
         Some(identifier) => match identifier.get("type").and_then(Value::as_str) {
             Some("m.id.user") => identifier.get("user").and_then(Value::as_str),
@@ -131,9 +159,7 @@ pub(super) fn credentials(body: &Map<String, Value>) -> ApiResult<Credentials> {
         },
         None => body.get("user").and_then(Value::as_str),
     };
-    let user = user.ok_or_else(|| ApiError::missing_param("There is no user in the request"))?.to_owned();
-    let password = body.get("password").and_then(Value::as_str).ok_or_else(|| ApiError::missing_param("`password` is missing"))?;
-    Ok(Credentials { user, password: password.to_owned().into() })
+    user.map(str::to_owned).ok_or_else(|| ApiError::missing_param("There is no user in the request"))
 }
 
 /// The device that a login or registration asks for.
@@ -207,6 +233,6 @@ async fn refresh_token(node: Arc<Node>, call: RawCall<()>) -> ApiResult<Json<Val
 /// `GET /_matrix/client/v3/account/whoami`
 async fn whoami(_: Arc<Node>, call: Call<whoami::v3::Request>) -> ApiResult<whoami::v3::Response> {
     let mut response = whoami::v3::Response::new(call.who.user_id, false);
-    response.device_id = Some(call.who.device_id);
+    response.device_id = Some(call.who.device_id).filter(|device| !device.as_str().is_empty());
     Ok(response)
 }

@@ -3,6 +3,7 @@
 mod account;
 mod account_data;
 mod admin;
+mod appservice;
 mod backup;
 mod calls;
 mod dehydrated_device;
@@ -30,6 +31,7 @@ mod search;
 mod shared_secret;
 mod sliding_sync;
 mod sync;
+mod third_party;
 mod to_device;
 mod uia;
 mod user_directory;
@@ -76,5 +78,7 @@ pub(super) fn add(routes: Routes) -> Routes {
     let routes = dehydrated_device::add(routes);
     let routes = previews::add(routes);
     let routes = delayed_events::add(routes);
+    let routes = appservice::add(routes);
+    let routes = third_party::add(routes);
     routes.refuse(&endpoints::table())
 }

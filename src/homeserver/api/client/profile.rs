@@ -19,6 +19,7 @@ use super::super::{
 };
 use crate::homeserver::{
     Node,
+    appservice::query,
     events::{Ctx, rounds},
     store::{self, StoreError},
     types::UserNid,
@@ -53,6 +54,7 @@ pub(super) fn add(routes: Routes) -> Routes {
 /// The profile of a user of this server.
 async fn profile(node: &Node, user_id: &str) -> ApiResult<Map<String, Value>> {
     let user_id = UserId::parse(user_id).map_err(|_| ApiError::invalid_param("Not a user ID"))?;
+    query::user(node, &user_id).await?;
     let found = node.store.read(move |db| match store::accounts::active(db, &user_id)? {
         Some(user) => store::profiles::all(db, user).map(Some),
         None => Ok(None),

@@ -9,13 +9,15 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{
-        call::{RawCall, Routes},
+        call::{MaybeService, RawCall, Routes},
         error::{ApiError, ApiResult},
     },
     login, uia,
 };
 use crate::homeserver::{
-    Node, Registration, store,
+    Node, Registration,
+    appservice::Service,
+    store,
     users::{
         Accounts,
         limits::{Key, Kind},
@@ -42,7 +44,11 @@ fn limit(node: &Node, kind: Kind, address: Option<std::net::IpAddr>) -> ApiResul
 }
 
 /// `POST /_matrix/client/v3/register`
-async fn register(node: Arc<Node>, call: RawCall<()>) -> ApiResult<Json<Value>> {
+async fn register(node: Arc<Node>, call: RawCall<MaybeService>) -> ApiResult<Json<Value>> {
+    let body = call.object()?;
+    if body.get("type").and_then(Value::as_str) == Some("m.login.application_service") {
+        return register_for(&node, call.who.service()?, &body, call.address).await;
+    }
     match call.parameter("kind") {
         None | Some("user") => {}
         Some("guest") => return Err(ApiError::forbidden("This server has no guests")),
@@ -54,7 +60,6 @@ async fn register(node: Arc<Node>, call: RawCall<()>) -> ApiResult<Json<Value>> 
         Registration::Open => &[Stage::Dummy],
     };
     limit(&node, Kind::Lookup, call.address)?;
-    let body = call.object()?;
     if body.contains_key("type") {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "This server has no such registration"));
     }
@@ -68,6 +73,23 @@ async fn register(node: Arc<Node>, call: RawCall<()>) -> ApiResult<Json<Value>> 
     let passed = uia::authenticate(&node, "register", None, body, &[flow]).await?;
     limit(&node, Kind::Registration, call.address)?;
     create(&node, &passed.body, passed.registration_token, call.address).await
+}
+
+/// `POST /register` with `m.login.application_service`, whether registration is open or not.
+async fn register_for(
+    node: &Node,
+    service: &Service,
+    body: &Map<String, Value>,
+    address: Option<std::net::IpAddr>,
+) -> ApiResult<Json<Value>> {
+    let name = login::optional_text(body, "username")?.ok_or_else(|| ApiError::missing_param("`username` is missing"))?;
+    let device = login::new_device(body, address)?;
+    let (user_id, user) = node.accounts.create_for(service, &name).await?;
+    if body.get("inhibit_login").and_then(Value::as_bool).unwrap_or(false) {
+        return Ok(Json(json!({ "user_id": user_id, "home_server": node.config.server_name })));
+    }
+    let signed_in = node.accounts.sign_in(user_id, user, device).await?;
+    Ok(Json(login::answer(&node.config, signed_in)))
 }
 
 async fn create(

@@ -62,7 +62,7 @@ async fn change_password(visit: &Visit, owner: &Owner) -> ApiResult<Result<(), S
         return Ok(Err("The two new passwords differ.".into()));
     }
     // A browser is no device: none of the account's is spared, if they are to go.
-    let who = Requester { user_id: owner.user_id.clone(), user: owner.user, device_id: "".into(), admin: false };
+    let who = Requester { user_id: owner.user_id.clone(), user: owner.user, device_id: "".into(), admin: false, application: None };
     match visit.node.accounts.change_password(&who, visit.field("new_password"), visit.field("sign_out") == "yes").await {
         Ok(()) => Ok(Ok(())),
         Err(AccountError::WeakPassword(why)) => Ok(Err(sentence(why))),

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::homeserver::{
     Node,
+    appservice::query,
     events::{
         self, Ctx, Draft, EventError, content_from_map, summary,
         visibility::{Access, enter},
@@ -47,10 +48,29 @@ fn check(node: &Node, alias: &RoomAliasId) -> ApiResult<()> {
     Ok(())
 }
 
+/// Application services have aliases of their own, and no others.
+///
+/// # Errors
+///
+/// 400 `M_EXCLUSIVE`.
+pub(super) fn may_name(node: &Node, who: &Requester, alias: &RoomAliasId) -> ApiResult<()> {
+    let service = who.application.as_deref();
+    if node.appservices.alias_is_reserved(alias, service) {
+        return Err(ApiError::exclusive("This alias is reserved for an application service"));
+    }
+    match service.and_then(|id| node.appservices.by_id(id)) {
+        Some(service) if !service.has_alias(alias) => {
+            Err(ApiError::exclusive("This alias is not in the namespaces of the application service"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// `PUT /_matrix/client/v3/directory/room/{roomAlias}`
 async fn create_alias(node: Arc<Node>, call: Call<create_alias::Request>) -> ApiResult<create_alias::Response> {
     let (request, who) = (call.request, call.who);
     check(&node, &request.room_alias)?;
+    may_name(&node, &who, &request.room_alias)?;
     let alias = request.room_alias.clone();
     let added = change(&node, move |tx, _| {
         let room = events::room(&tx.reader(), &request.room_id)?;
@@ -69,6 +89,7 @@ async fn create_alias(node: Arc<Node>, call: Call<create_alias::Request>) -> Api
 /// `GET /_matrix/client/v3/directory/room/{roomAlias}`
 async fn get_alias(node: Arc<Node>, call: Call<get_alias::Request, ()>) -> ApiResult<get_alias::Response> {
     let (alias, server) = (call.request.room_alias, node.config.server_name.clone());
+    query::alias(&node, &alias).await?;
     look(&node, move |db| {
         let unknown = || EventError::NotFound(format!("{alias} is not known here"));
         let (room, _) = aliases::get(db, &alias)?.ok_or_else(unknown)?;
@@ -80,11 +101,16 @@ async fn get_alias(node: Arc<Node>, call: Call<get_alias::Request, ()>) -> ApiRe
 /// `DELETE /_matrix/client/v3/directory/room/{roomAlias}`: for who made it, who runs the room, and who runs the server.
 async fn delete_alias(node: Arc<Node>, call: Call<delete_alias::Request>) -> ApiResult<delete_alias::Response> {
     let (alias, who) = (call.request.room_alias, call.who);
+    let service = who.application.as_deref().and_then(|id| node.appservices.by_id(id));
+    let theirs = service.is_some_and(|service| service.has_alias(&alias));
+    if node.appservices.alias_is_reserved(&alias, who.application.as_deref()) {
+        return Err(ApiError::exclusive("This alias is reserved for an application service"));
+    }
     change(&node, move |tx, ctx| {
         let unknown = || EventError::NotFound(format!("{alias} is not known here"));
         let (room, creator) = aliases::get(&tx.reader(), &alias)?.ok_or_else(unknown)?;
         let room = rooms::by_nid(&tx.reader(), room)?;
-        if creator != who.user && !who.admin && !summary::may_publish(&tx.reader(), &room, who.user, &who.user_id)? {
+        if !theirs && creator != who.user && !who.admin && !summary::may_publish(&tx.reader(), &room, who.user, &who.user_id)? {
             return Err(EventError::Forbidden("You may not delete this alias".into()));
         }
         aliases::remove(tx, &alias)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ruma::{
-    OwnedServerName,
+    OwnedServerName, RoomAliasId,
     api::client::room::{
         Visibility,
         create_room::v3::{self as create_room, RoomPreset},
@@ -16,10 +16,12 @@ use super::{
         call::{Call, Routes},
         error::{ApiError, ApiResult},
     },
+    aliases::may_name,
     change,
 };
 use crate::homeserver::{
     Node,
+    appservice::query,
     events::create,
     rooms::{
         template::{Initial, NewRoom, Preset},
@@ -42,6 +44,13 @@ async fn create_room(node: Arc<Node>, call: Call<create_room::Request>) -> ApiRe
     let published = call.request.visibility == Visibility::Public;
     let is_direct = call.request.is_direct;
     let new = new_room(&call.who, &node.config.server_name, call.request)?;
+    if let Some(alias) = &new.alias {
+        let alias = RoomAliasId::parse(alias).map_err(|_| ApiError::invalid_param("This is not a room alias"))?;
+        may_name(&node, &call.who, &alias)?;
+    }
+    for user_id in &new.invite {
+        query::user(&node, user_id).await?;
+    }
     let room = change(&node, move |tx, ctx| create::room(tx, ctx, &new, published, is_direct)).await?;
     Ok(create_room::Response::new(room.room_id))
 }

@@ -1,6 +1,6 @@
 //! The directory of published rooms, previews of rooms, and what is in a space.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use ruma::{
     OwnedServerName, RoomId, RoomOrAliasId, UInt,
@@ -12,7 +12,7 @@ use ruma::{
         room::{Visibility, get_summary::v1 as get_summary},
         space::get_hierarchy::v1 as get_hierarchy,
     },
-    directory::PublicRoomsChunk,
+    directory::{PublicRoomsChunk, RoomNetwork},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -27,13 +27,14 @@ use super::{
 };
 use crate::homeserver::{
     Node,
+    appservice::query,
     events::{
         self, EventError,
         hierarchy::{self, Walk},
         summary,
     },
-    store::{Reader, aliases, members, rooms},
-    types::{Requester, RoomHandle},
+    store::{Reader, aliases, appservices, members, rooms},
+    types::{Requester, RoomHandle, RoomNid},
 };
 
 /// Largest page of the directory and of a hierarchy.
@@ -97,7 +98,12 @@ struct Search {
     since: Option<String>,
     limit: Option<UInt>,
     term: Option<String>,
+    network: RoomNetwork,
     types: Vec<Option<String>>,
+}
+
+fn published(db: &Reader<'_>) -> Result<Vec<RoomNid>, EventError> {
+    Ok(rooms::all_published(db)?.into_iter().map(|(room, _)| room).collect())
 }
 
 async fn list(node: &Arc<Node>, search: Search) -> ApiResult<Listing> {
@@ -110,7 +116,14 @@ async fn list(node: &Arc<Node>, search: Search) -> ApiResult<Listing> {
     };
     let limit = search.limit.map_or(MAX_LIMIT, |limit| bounded(limit, MAX_LIMIT)).max(1);
     look(node, move |db| {
-        let all = summary::directory(db, search.term.as_deref(), &search.types)?;
+        let rooms = match &search.network {
+            RoomNetwork::ThirdParty(instance) => appservices::listed(db, Some(instance.split_once('|').unwrap_or((instance, ""))))?,
+            RoomNetwork::All => {
+                published(db)?.into_iter().chain(appservices::listed(db, None)?).collect::<BTreeSet<_>>().into_iter().collect()
+            }
+            _ => published(db)?,
+        };
+        let all = summary::directory(db, rooms, search.term.as_deref(), &search.types)?;
         let total = all.len();
         let chunk: Vec<PublicRoomsChunk> = all.into_iter().skip(start).take(limit).map(typed).collect::<Result<_, _>>()?;
         let end = start.saturating_add(chunk.len());
@@ -127,7 +140,14 @@ async fn list(node: &Arc<Node>, search: Search) -> ApiResult<Listing> {
 /// `GET /_matrix/client/v3/publicRooms`
 async fn get_public_rooms(node: Arc<Node>, call: Call<get_public_rooms::Request, ()>) -> ApiResult<get_public_rooms::Response> {
     let request = call.request;
-    let search = Search { server: request.server, since: request.since, limit: request.limit, term: None, types: Vec::new() };
+    let search = Search {
+        server: request.server,
+        since: request.since,
+        limit: request.limit,
+        term: None,
+        network: RoomNetwork::Matrix,
+        types: Vec::new(),
+    };
     let listing = list(&node, search).await?;
     let mut response = get_public_rooms::Response::new(listing.chunk);
     (response.next_batch, response.prev_batch) = (listing.next, listing.prev);
@@ -146,6 +166,7 @@ async fn get_public_rooms_filtered(
         since: request.since,
         limit: request.limit,
         term: request.filter.generic_search_term,
+        network: request.room_network,
         types: request.filter.room_types.iter().map(|kind| kind.as_str().map(ToOwned::to_owned)).collect(),
     };
     let listing = list(&node, search).await?;
@@ -171,6 +192,9 @@ fn known(db: &Reader<'_>, id: &RoomOrAliasId, who: Option<&Requester>) -> Result
 /// `GET /_matrix/client/v1/room_summary/{roomIdOrAlias}`
 async fn get_summary(node: Arc<Node>, call: Call<get_summary::Request, Option<Requester>>) -> ApiResult<get_summary::Response> {
     let (request, who) = (call.request, call.who);
+    if let Err(alias) = <&RoomId>::try_from(&*request.room_id_or_alias) {
+        query::alias(&node, alias).await?;
+    }
     look(&node, move |db| {
         let room = known(db, &request.room_id_or_alias, who.as_ref())?;
         let mut response = get_summary::Response::new(typed(summary::of(db, &room)?)?);

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::homeserver::{
     Node,
+    appservice::query,
     events::{
         self, EventError,
         membership::{self, Removal},
@@ -75,6 +76,9 @@ fn may(node: &Node, kind: Kind, who: &Requester, address: Option<IpAddr>) -> Api
 
 async fn join(node: &Arc<Node>, who: Requester, id: &RoomOrAliasId, reason: Option<String>) -> ApiResult<OwnedRoomId> {
     let id = id.to_owned();
+    if let Err(alias) = <&RoomId>::try_from(&*id) {
+        query::alias(node, alias).await?;
+    }
     change(node, move |tx, ctx| {
         let room = wanted(&tx.reader(), &id)?;
         membership::join(tx, ctx, &room, &who.user_id, reason.as_deref())?;
@@ -104,6 +108,9 @@ async fn join_room_by_id_or_alias(
 async fn knock_room(node: Arc<Node>, call: Call<knock_room::Request>) -> ApiResult<knock_room::Response> {
     may(&node, Kind::Join, &call.who, call.address)?;
     let (request, who) = (call.request, call.who);
+    if let Err(alias) = <&RoomId>::try_from(&*request.room_id_or_alias) {
+        query::alias(&node, alias).await?;
+    }
     let room_id = change(&node, move |tx, ctx| {
         let room = wanted(&tx.reader(), &request.room_id_or_alias)?;
         membership::knock(tx, ctx, &room, &who.user_id, request.reason.as_deref())?;
@@ -123,6 +130,7 @@ async fn invite_user(node: Arc<Node>, call: Call<invite_user::Request>) -> ApiRe
             "This server sends no invitations by e-mail or telephone",
         ));
     };
+    query::user(&node, &recipient.user_id).await?;
     change(&node, move |tx, ctx| {
         let room = events::room(&tx.reader(), &request.room_id)?;
         membership::invite(tx, ctx, &room, &who.user_id, &recipient.user_id, recipient.reason.as_deref(), Map::new())

@@ -53,6 +53,13 @@ fn may_send(node: &Node, who: &Requester, address: Option<IpAddr>) -> ApiResult<
     }
 }
 
+/// The time that an application service says that something was sent at (Application Service API, "Timestamp massaging").
+fn timestamp(call: &RawCall) -> ApiResult<Option<u64>> {
+    let Some(ts) = call.parameter("ts").filter(|_| call.who.application.is_some()) else { return Ok(None) };
+    let fits = |ms: &u64| ruma::UInt::try_from(*ms).is_ok();
+    ts.parse().ok().filter(fits).map(Some).ok_or_else(|| ApiError::invalid_param("`ts` is not a time in milliseconds"))
+}
+
 fn room_id(call: &RawCall) -> ApiResult<OwnedRoomId> {
     RoomId::parse(call.segment(0)?).map_err(|_| ApiError::invalid_param("This is not a room ID"))
 }
@@ -72,6 +79,7 @@ async fn send_message_event(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Va
         let named = draft.content.remove("redacts");
         draft.redacts = named.as_ref().and_then(|id| id.as_str()).and_then(|id| EventId::parse(id).ok());
     }
+    draft.timestamp_ms = timestamp(&call)?;
     draft.txn = Some(Txn { device_id: call.who.device_id.to_string(), scope, txn_id });
     let sent = change(&node, move |tx, ctx| {
         let room = events::room(&tx.reader(), &room_id)?;
@@ -92,7 +100,8 @@ async fn send_state_event(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Valu
     if let Some(delay_ms) = delayed_events::asked(&node, &call)? {
         return delayed_events::schedule(&node, call, &room_id, (&kind, Some(&state_key)), delay_ms, None).await;
     }
-    let draft = Draft::state(call.who.user_id.clone(), &kind, &state_key, events::content_from_map(call.object()?)?);
+    let mut draft = Draft::state(call.who.user_id.clone(), &kind, &state_key, events::content_from_map(call.object()?)?);
+    draft.timestamp_ms = timestamp(&call)?;
     let sent = change(&node, move |tx, ctx| {
         let room = events::room(&tx.reader(), &room_id)?;
         events::append(tx, ctx, &room, draft)

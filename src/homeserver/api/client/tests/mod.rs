@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
 
 mod account;
+mod appservice;
 mod backup;
 mod calls;
 mod guards;
