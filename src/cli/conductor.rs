@@ -3,28 +3,33 @@
 //!
 //! Knows nothing of what the screen looks like: it holds the other end of its `Link`.
 
-use tokio::{sync::mpsc, time::Instant};
+mod steps;
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
 use super::{
     context::Context,
     control,
     exit::{Exit, Failure},
     headless::ClientHandler,
-    node::{self, LOCAL_SERVER_NAME, Plan},
-    profile::{Home, Profile},
+    node::Plan,
+    profile::Profile,
     restart::Restart,
     role::{Role, RoleEvent},
-    sign_in::{self, Account, Renewed, SignedIn},
+    sign_in::{self, Account},
 };
 use crate::{
-    base::{Secret, Shutdown, Tasks},
+    base::{Shutdown, Tasks},
     client::{
         actor::{self, Actor},
         command::Setup,
-        session::Endpoint,
         update::{Feed, Outlet, Port, Update},
     },
-    homeserver::AccountError,
 };
 
 /// How long what stands beside the actor may take to end.
@@ -63,20 +68,31 @@ pub struct Conductor {
     context: Context,
     profile: Profile,
     setup: mpsc::Receiver<Setup>,
+    /// The step that is under way is to be given up.
+    cancel: Arc<Notify>,
     outlet: Outlet,
     client: Client,
     role: Role,
     restart: Restart,
     shutdown: Shutdown,
+    /// Nothing of it lasts: whoever looks around needs no key to come back.
+    throwaway: bool,
 }
 
 impl Conductor {
     /// A session that has not begun. The caller holds the profile's [`ClientLock`](super::profile::ClientLock).
     #[must_use]
     pub fn new(context: Context, profile: Profile, port: Port, shutdown: Shutdown) -> Self {
-        let Port { setup, feed } = port;
+        let Port { setup, cancel, feed } = port;
         let outlet = feed.outlet.clone();
-        Self { context, profile, setup, outlet, client: Client::Idle(feed), role: Role::None, restart: Restart::default(), shutdown }
+        let (client, role, restart) = (Client::Idle(feed), Role::None, Restart::default());
+        Self { context, profile, setup, cancel, outlet, client, role, restart, shutdown, throwaway: false }
+    }
+
+    /// The same for a profile that is deleted when the screen is left.
+    #[must_use]
+    pub fn throwaway(self, throwaway: bool) -> Self {
+        Self { throwaway, ..self }
     }
 
     /// Runs until the shutdown signal, or until what it returns is known. Afterwards nothing of the session is left running.
@@ -110,7 +126,18 @@ impl Conductor {
                 () = self.restart.due() => self.take_node().await,
                 setup = self.setup.recv() => match setup {
                     Some(Setup::LookAround) => return Ok(Ending::LookAround),
-                    Some(setup) => self.on_setup(setup).await,
+                    Some(setup) => {
+                        let (cancel, asked) = (Shutdown::new(), Arc::clone(&self.cancel));
+                        let step = self.on_setup(setup, &cancel);
+                        tokio::pin!(step);
+                        tokio::select! {
+                            () = &mut step => {}
+                            () = asked.notified() => {
+                                cancel.trigger();
+                                step.await;
+                            }
+                        }
+                    }
                     // The screen is gone; so is the reason to be here.
                     None => return Ok(Ending::Asked),
                 },
@@ -176,6 +203,8 @@ impl Conductor {
     /// Starts the node or attaches to it, unless that has been done.
     async fn take_node(&mut self) {
         if matches!(self.role, Role::Here(_) | Role::Attached(_)) {
+            // Another step has taken it before the next attempt was due, which would be due for ever.
+            self.restart.give_up();
             return;
         }
         self.role = match Plan::new(&self.context, &self.profile) {
@@ -213,183 +242,6 @@ impl Conductor {
         match &self.client {
             Client::Running { actor, .. } => actor.set_node(state),
             _ => self.outlet.session.send_modify(|view| view.node = state),
-        }
-    }
-
-    async fn on_setup(&mut self, setup: Setup) {
-        let result = match setup {
-            Setup::CreateHome { username, password, server_name } => self.create_home(&username, &password, server_name).await,
-            Setup::SignIn { user, server, password } => self.sign_in(&user, server.as_deref(), &password).await,
-            Setup::SignInAgain { password, new_device: false, .. } => self.sign_in_again(&password).await,
-            Setup::SignInAgain { password, new_device: true, recovery_key } => self.sign_in_anew(&password, recovery_key).await,
-            // Ends the session: see `conduct`.
-            Setup::LookAround => Ok(()),
-            Setup::SignOut => self.sign_out().await,
-        };
-        if let Err(failure) = result {
-            tracing::warn!(%failure, "a step of setting up failed");
-            self.tell(Update::SetupFailed { reason: failure.message }).await;
-        }
-    }
-
-    async fn create_home(&mut self, username: &str, password: &Secret, server_name: Option<String>) -> Result<(), Failure> {
-        let name = server_name.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or(LOCAL_SERVER_NAME);
-        let name = node::parse_name(name)?;
-        if let Some(home) = self.profile.home().filter(|home| home.server_name != name.as_str()) {
-            let message = format!("this profile has a home already, called {}; use that name, or another profile", home.server_name);
-            return Err(Failure::usage(message));
-        }
-        self.progress("Starting your node");
-        let mut plan = Plan::new(&self.context, &self.profile)?;
-        let configured = plan.server_name.replace(name.clone()).filter(|configured| *configured != name);
-        if let Some(configured) = configured {
-            return Err(Failure::usage(format!("your settings name this node {configured} (node.server_name); use that name")));
-        }
-        if !matches!(self.role, Role::Here(_) | Role::Attached(_)) {
-            self.role = Role::take(&plan).await;
-        }
-        match &self.role {
-            Role::Here(node) => {
-                self.progress("Creating your account");
-                let created = node.create_account(username, password, true).await;
-                // A name that is taken here was made by an earlier try that did not get to its end; the password decides.
-                match created {
-                    Ok(_) | Err(AccountError::InUse) => {}
-                    Err(error) => return Err(node::account_failure(&error)),
-                }
-            }
-            Role::Attached(attached) => {
-                let message = format!(
-                    "a node called {} runs in another process (`homeroom serve`); sign in with your account there, or make one with \
-                     `homeroom account create`",
-                    attached.server_name
-                );
-                return Err(Failure::new(Exit::Busy, message));
-            }
-            Role::Down(failure) => return Err(Failure::new(failure.exit, failure.message.clone())),
-            Role::None => return Err(Failure::new(Exit::Failure, "the node did not start")),
-        }
-        self.profile.set_home(Home { server_name: name.to_string() }).await?;
-        let endpoint = Endpoint::Socket { path: plan.socket(), server_name: name.to_string() };
-        self.finish_sign_in(&endpoint, username, password).await
-    }
-
-    async fn sign_in(&mut self, user: &str, server: Option<&str>, password: &Secret) -> Result<(), Failure> {
-        self.profile.reload()?;
-        let plan = Plan::new(&self.context, &self.profile)?;
-        let endpoint = sign_in::endpoint(user.trim(), server.map(str::trim).filter(|server| !server.is_empty()), &self.profile, &plan)?;
-        if matches!(endpoint, Endpoint::Socket { .. }) {
-            self.take_node().await;
-        }
-        self.finish_sign_in(&endpoint, user.trim(), password).await
-    }
-
-    /// After the server ended the session. What is on screen stays there meanwhile.
-    async fn sign_in_again(&mut self, password: &Secret) -> Result<(), Failure> {
-        let progress = self.progress_to_screen();
-        match sign_in::renew(&mut self.profile, password, progress).await? {
-            Renewed::Same(account) => {
-                self.stop_client().await;
-                self.start_client(&account).await?;
-                self.tell(Update::SignedIn).await;
-            }
-            Renewed::DeviceGone => {
-                let kept = Account::need(&self.profile).await?.recovery_key().is_some();
-                let history = if kept {
-                    "The recovery key that is kept here brings encrypted history back."
-                } else {
-                    "Encrypted history comes back with your recovery key, if you have one; without it, older encrypted messages cannot be                      read here."
-                };
-                let text = format!(
-                    "The server has deleted this device, so it cannot go on where it was. You can sign in as a new device: rooms and                      messages come from the server again, drafts stay, and what was not sent goes back into the composer. {history}"
-                );
-                self.tell(Update::DeviceGone { text, recovery_key_kept: kept }).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// The same, when the server has deleted the device.
-    async fn sign_in_anew(&mut self, password: &Secret, recovery_key: Option<Secret>) -> Result<(), Failure> {
-        // The old store is read, which takes it for oneself.
-        self.stop_client().await;
-        let progress = self.progress_to_screen();
-        match sign_in::sign_in_anew(&mut self.profile, password, recovery_key, progress).await {
-            Ok((SignedIn { account, notes, .. }, leftovers)) => {
-                self.start_client(&account).await?;
-                self.tell(Update::SignedIn).await;
-                for (room_id, draft) in leftovers.unsent {
-                    self.tell(Update::NotSent { room_id, draft, reason: "it waited on the device that is gone".to_owned() }).await;
-                }
-                if leftovers.others > 0 {
-                    let text = format!("{} files, reactions, edits or deletions that waited to be sent are lost.", leftovers.others);
-                    self.tell(Update::Notice { text }).await;
-                }
-                for text in notes {
-                    self.tell(Update::Notice { text }).await;
-                }
-                Ok(())
-            }
-            Err(failure) => {
-                if let Some(account) = Account::load(&self.profile).await? {
-                    self.start_client(&account).await?;
-                }
-                Err(failure)
-            }
-        }
-    }
-
-    /// A step that the screen has no room for is one that nobody misses: the next one follows.
-    fn progress_to_screen(&self) -> impl Fn(&str) + use<> {
-        let updates = self.outlet.updates.clone();
-        move |text: &str| drop(updates.try_send(Update::SetupProgress { text: text.to_owned() }))
-    }
-
-    async fn finish_sign_in(&mut self, endpoint: &Endpoint, user: &str, password: &Secret) -> Result<(), Failure> {
-        // Signing in again after the server ended the session: the store must be free meanwhile.
-        let was_running = matches!(self.client, Client::Running { .. });
-        self.stop_client().await;
-        let progress = self.progress_to_screen();
-        let signed_in = sign_in::sign_in(&mut self.profile, endpoint, user, password, progress).await;
-        match signed_in {
-            Ok(SignedIn { account, notes, news }) => {
-                self.start_client(&account).await?;
-                self.tell(Update::SignedIn).await;
-                if account.recovery_key().is_some() {
-                    let text = "Encrypted history is backed up. `homeroom recovery-key` shows the key that opens it on another device.";
-                    self.tell(Update::News { text: text.to_owned() }).await;
-                }
-                for text in news {
-                    self.tell(Update::News { text }).await;
-                }
-                for text in notes {
-                    self.tell(Update::Notice { text }).await;
-                }
-                Ok(())
-            }
-            Err(failure) => {
-                if was_running && let Some(account) = Account::load(&self.profile).await? {
-                    self.start_client(&account).await?;
-                }
-                Err(failure)
-            }
-        }
-    }
-
-    async fn sign_out(&mut self) -> Result<(), Failure> {
-        self.stop_client().await;
-        let result = sign_in::sign_out(&mut self.profile, false).await;
-        match result {
-            Ok(()) => {
-                self.tell(Update::SignedOut).await;
-                Ok(())
-            }
-            Err(failure) => {
-                if let Some(account) = Account::load(&self.profile).await? {
-                    self.start_client(&account).await?;
-                }
-                Err(failure)
-            }
         }
     }
 
@@ -436,10 +288,6 @@ impl Conductor {
         }
     }
 
-    fn progress(&self, text: &str) {
-        drop(self.outlet.updates.try_send(Update::SetupProgress { text: text.to_owned() }));
-    }
-
     async fn tell(&self, update: Update) {
         // A screen that is gone needs no news.
         let _ = self.outlet.updates.send(update).await;
@@ -447,45 +295,4 @@ impl Conductor {
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test stops where its set-up fails")]
-    use std::time::Duration;
-
-    use super::*;
-    use crate::{
-        client::{update::link, view::NodeState},
-        config::{self, Effective, Sources},
-    };
-
-    fn context(dir: &std::path::Path) -> Context {
-        let profile = config::Profile::new("default").unwrap();
-        let dirs = config::Dirs::find(&profile, |name| Some(dir.join(name).into())).unwrap();
-        dirs.create().unwrap();
-        let assignments = vec!["client.keyring=false".to_owned()];
-        let effective = Effective::load(&Sources { assignments, ..Sources::default() }).unwrap();
-        Context { profile, dirs, effective, utc_offset: time::UtcOffset::UTC }
-    }
-
-    #[tokio::test]
-    async fn a_node_that_fails_under_the_screen_is_started_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let context = context(dir.path());
-        let mut profile = Profile::load(&context).unwrap();
-        profile.set_home(Home { server_name: LOCAL_SERVER_NAME.to_owned() }).await.unwrap();
-        let (link, port) = link();
-        let mut conductor = Conductor::new(context, profile, port, Shutdown::new());
-        conductor.begin().await;
-        let Role::Here(node) = &conductor.role else { panic!("{:?}", conductor.role) };
-        node.node().tasks.spawn("doomed", async { panic!("on purpose") });
-        let mut session = link.session.clone();
-        let seen = async {
-            session.wait_for(|view| matches!(&view.node, NodeState::Down { reason } if reason.contains("again in 1 s"))).await.unwrap();
-            session.wait_for(|view| matches!(view.node, NodeState::Here { .. })).await.unwrap();
-        };
-        tokio::select! {
-            ended = conductor.conduct() => panic!("{ended:?}"),
-            seen = tokio::time::timeout(Duration::from_secs(60), seen) => seen.unwrap(),
-        }
-        conductor.role.stop().await;
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ use super::{
     role::Role,
     sign_in::{self, SignedIn},
 };
-use crate::client::session::Endpoint;
+use crate::{base::Shutdown, client::session::Endpoint};
 
 /// Arguments of `homeroom login`.
 #[derive(Debug, Args)]
@@ -59,7 +59,7 @@ pub async fn run(context: &Context, args: &LoginArgs) -> Result<(), Failure> {
             eprintln!("{} ...", output::harmless(text));
         }
     };
-    let result = sign_in::sign_in(&mut profile, &endpoint, &args.user_id, &password, progress).await;
+    let result = sign_in::sign_in(&mut profile, &endpoint, &args.user_id, &password, &Shutdown::new(), progress).await;
     role.stop().await;
     let SignedIn { account, mut notes, news } = result?;
     notes.extend(news);

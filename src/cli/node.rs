@@ -155,12 +155,7 @@ fn turn(settings: &crate::config::keys::Node) -> Result<Option<homeserver::confi
         return Ok(None);
     }
     let path = settings.turn_secret.as_ref().ok_or_else(|| Failure::usage("node.turn needs node.turn_secret, a file with the secret"))?;
-    let secret = std::fs::read_to_string(path).map_err(|error| Failure::file(path, &error))?;
-    let secret = Secret::new(secret.trim().to_owned());
-    if secret.expose().is_empty() {
-        return Err(Failure::usage(format!("{} is empty; it should hold the secret of the TURN servers", path.display())));
-    }
-    Ok(Some(homeserver::config::Turn { uris: settings.turn.clone(), secret, ttl_s: TURN_TTL_S }))
+    Ok(Some(homeserver::config::Turn { uris: settings.turn.clone(), secret: read_secret(path)?, ttl_s: TURN_TTL_S }))
 }
 
 /// Checks a server name.

@@ -41,6 +41,13 @@ impl Restart {
         self.due = None;
     }
 
+    /// True while another attempt is to come.
+    #[cfg(test)]
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.due.is_some()
+    }
+
     /// Resolves when the next attempt is due. Cancel-safe.
     pub async fn due(&self) {
         match self.due {

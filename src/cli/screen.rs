@@ -26,7 +26,7 @@ use crate::{
         update::{Update, link},
         view::Timeline,
     },
-    config::types::Colour,
+    config::{self, types::Colour},
     tui::{
         self, Options, Start,
         keymap::Keymap,
@@ -44,7 +44,7 @@ const SETTLED: Duration = Duration::from_millis(400);
 /// What is done in the place of the person at the keyboard when the screen opens.
 #[derive(Debug)]
 pub struct Opening {
-    /// The first step.
+    /// The first step, of a profile that is deleted when the screen is left.
     pub setup: Setup,
     /// Is given the way by which notices reach the screen.
     pub notices: oneshot::Sender<mpsc::Sender<Update>>,
@@ -71,6 +71,7 @@ pub async fn run_with(context: &Context, opening: Option<Opening>) -> Result<End
     let start = if profile.user_id().is_some() || opening.is_some() { Start::Main } else { Start::Welcome };
     let options = options(context, start)?;
     let (link, port) = link();
+    let throwaway = opening.is_some();
     if let Some(opening) = opening {
         // The channel is new, so there is room; a demonstration that has ended needs no notices.
         let _ = link.setup.try_send(opening.setup);
@@ -82,7 +83,7 @@ pub async fn run_with(context: &Context, opening: Option<Opening>) -> Result<End
     shut_down_on_signal(&tasks, HangUp::Ends).map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
     let (ended, ending) = oneshot::channel();
     tasks.spawn("open room", follow_room(context.dirs.state.clone(), port.feed.outlet.timeline.subscribe(), leave.clone()));
-    let conductor = Conductor::new(context.clone(), profile, port, stop.clone());
+    let conductor = Conductor::new(context.clone(), profile, port, stop.clone()).throwaway(throwaway);
     let screen = leave.clone();
     tasks.spawn("conductor", async move {
         // Nobody waits for the answer any more only when the deadline below has passed.
@@ -135,6 +136,11 @@ fn options(context: &Context, start: Start) -> Result<Options, Failure> {
     let keymap = Keymap::load(&ui.keymap, own_keys).map_err(Failure::usage)?;
     let theme = Theme::load(&ui.theme, Some(&theme_dir)).map_err(Failure::usage)?;
     let paste_dir = context.dirs.cache.join("paste");
+    // What a run that was killed had on its way; nobody else uses the directory, since one screen has the profile.
+    match std::fs::remove_dir_all(&paste_dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Failure::file(&paste_dir, &error)),
+        _ => {}
+    }
     private::create_dir(&paste_dir).map_err(|error| Failure::file(&paste_dir, &error))?;
     Ok(Options {
         start,
@@ -149,7 +155,11 @@ fn options(context: &Context, start: Start) -> Result<Options, Failure> {
         },
         utc_offset: context.utc_offset,
         clock: Arc::new(SystemClock),
-        bell: ui.bell,
+        notifications: match ui.notifications {
+            config::types::Notifications::Off => tui::Notifications::Off,
+            config::types::Notifications::Bell => tui::Notifications::Bell,
+            config::types::Notifications::Osc => tui::Notifications::Osc,
+        },
         mouse: ui.mouse,
         open_room: remembered_room(&context.dirs.state),
         theme_dir: Some(theme_dir),

@@ -8,7 +8,7 @@ use super::{
     profile::Profile,
 };
 use crate::{
-    base::{Randomness as _, Secret, SystemRandomness},
+    base::{Randomness as _, Secret, Shutdown, SystemRandomness},
     client::{
         actor::StartError,
         leftovers::Leftovers,
@@ -132,8 +132,8 @@ pub struct SignedIn {
     pub news: Vec<String>,
 }
 
-/// Signs in and keeps the result. An account that is there already is signed in again as the same device if it is the
-/// same user, and refused otherwise.
+/// Signs in and keeps the result, unless it is cancelled. An account that is there already is signed in again as the same device
+/// if it is the same user, and refused otherwise.
 ///
 /// # Errors
 /// Whatever the server or the disk says; the profile is then as it was.
@@ -142,6 +142,7 @@ pub async fn sign_in(
     endpoint: &Endpoint,
     user: &str,
     password: &Secret,
+    cancel: &Shutdown,
     progress: impl Fn(&str),
 ) -> Result<SignedIn, Failure> {
     if let Some(mut account) = Account::load(profile).await? {
@@ -150,12 +151,12 @@ pub async fn sign_in(
             let message = format!("{present} is signed in; sign out first, or use another profile with --profile");
             return Err(Failure::new(Exit::Failure, message));
         }
-        account.session = session::renew(&account.session, password, progress).await.map_err(|error| login_failure(&error))?;
+        account.session = renewed(&account, password, cancel, progress).await.map_err(|error| login_failure(&error))?;
         account.save(profile).await?;
         return Ok(SignedIn { account, notes: Vec::new(), news: Vec::new() });
     }
     let (name, store) = new_store(profile);
-    let outcome = session::login(endpoint, user, password, &store, progress).await;
+    let outcome = session::login_unless(cancel, endpoint, user, password, None, &store, progress).await;
     let SignedIn { account, notes, .. } = signed_in(outcome, name, &store)?;
     if let Err(failure) = account.save(profile).await {
         give_up(&account.session, &store).await;
@@ -163,6 +164,15 @@ pub async fn sign_in(
     }
     let news = profile.take_note().into_iter().collect();
     Ok(SignedIn { account, notes, news })
+}
+
+/// The session, signed in again as the same device. One that is given up on the way costs nothing: the next one is of the same
+/// device, and the token before has ended anyway.
+async fn renewed(account: &Account, password: &Secret, cancel: &Shutdown, progress: impl Fn(&str)) -> Result<SavedSession, LoginError> {
+    tokio::select! {
+        session = session::renew(&account.session, password, progress) => session,
+        () = cancel.wait() => Err(LoginError::Cancelled),
+    }
 }
 
 /// How signing in again ended.
@@ -175,13 +185,13 @@ pub enum Renewed {
 }
 
 /// Signs the profile's account in again as the same device, after the server ended the session. Touches nothing but the saved
-/// session, so that a client may have the store open meanwhile.
+/// session, so that a client may have the store open meanwhile. Can be cancelled.
 ///
 /// # Errors
 /// Whatever the server or the disk says; the profile is then as it was.
-pub async fn renew(profile: &mut Profile, password: &Secret, progress: impl Fn(&str)) -> Result<Renewed, Failure> {
+pub async fn renew(profile: &mut Profile, password: &Secret, cancel: &Shutdown, progress: impl Fn(&str)) -> Result<Renewed, Failure> {
     let mut account = Account::need(profile).await?;
-    match session::renew(&account.session, password, progress).await {
+    match renewed(&account, password, cancel, progress).await {
         Ok(session) => account.session = session,
         Err(LoginError::DeviceGone) => return Ok(Renewed::DeviceGone),
         Err(error) => return Err(login_failure(&error)),
@@ -190,8 +200,9 @@ pub async fn renew(profile: &mut Profile, password: &Secret, progress: impl Fn(&
     Ok(Renewed::Same(Box::new(account)))
 }
 
-/// Signs the profile's account in as a new device with a new store, after the server deleted the old one. Drafts go along;
-/// what was not sent is given back. The recovery key that is kept here, or else the given one, opens encrypted history.
+/// Signs the profile's account in as a new device with a new store, after the server deleted the old one. Drafts and what was
+/// not sent go along, into the new store's drafts, before the old store is deleted; for a screen that is up they are given back
+/// as well. The recovery key that is kept here, or else the given one, opens encrypted history. Can be cancelled.
 ///
 /// # Errors
 /// Whatever the server or the disk says; the profile is then as it was.
@@ -199,6 +210,7 @@ pub async fn sign_in_anew(
     profile: &mut Profile,
     password: &Secret,
     recovery_key: Option<Secret>,
+    cancel: &Shutdown,
     progress: impl Fn(&str),
 ) -> Result<(SignedIn, Leftovers), Failure> {
     let old = Account::need(profile).await?;
@@ -207,7 +219,7 @@ pub async fn sign_in_anew(
     let kept = old.recovery_key.as_ref().map(|key| key.0.clone()).or(recovery_key);
     let (name, store) = new_store(profile);
     let (user, endpoint) = (old.session.user_id.as_str(), &old.session.endpoint);
-    let outcome = session::login_with_recovery(endpoint, user, password, kept.as_ref(), &store, progress).await;
+    let outcome = session::login_unless(cancel, endpoint, user, password, kept.as_ref(), &store, progress).await;
     let SignedIn { mut account, notes, news } = signed_in(outcome, name, &store)?;
     account.recovery_key = account.recovery_key.or(old.recovery_key);
     let saved = async {
@@ -308,7 +320,7 @@ fn login_failure(error: &LoginError) -> Failure {
         | LoginError::RateLimited { .. } => Exit::Unreachable,
         LoginError::DeviceGone => Exit::NotSignedIn,
         LoginError::Store(error) => store_exit(error),
-        LoginError::Occupied(_) | LoginError::Other(_) => Exit::Failure,
+        LoginError::Occupied(_) | LoginError::Cancelled | LoginError::Other(_) => Exit::Failure,
     };
     Failure::new(exit, error.to_string())
 }

@@ -67,6 +67,19 @@ pub struct Draft {
     pub mentions: Vec<OwnedUserId>,
 }
 
+impl Draft {
+    /// The draft as one would type it: `/me` and `/plain` in front, a slash that is none of a command doubled.
+    #[must_use]
+    pub fn typed(&self) -> String {
+        match (self.emote, self.literal) {
+            (true, _) => format!("/me {}", self.text),
+            (false, true) => format!("/plain {}", self.text),
+            (false, false) if self.text.starts_with('/') => format!("/{}", self.text),
+            (false, false) => self.text.clone(),
+        }
+    }
+}
+
 /// A room to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRoom {
@@ -194,10 +207,19 @@ pub enum Command {
     },
     /// Join by ID or alias.
     Join {
-        /// Answered with `Update::RoomReady` or `Update::Failed`.
+        /// Answered with `Update::RoomReady`, `Update::MayKnock` or `Update::Failed`.
         ticket: Ticket,
         /// Which room.
         room: OwnedRoomOrAliasId,
+    },
+    /// Ask to be let into a room.
+    Knock {
+        /// Answered with `Update::Done` or `Update::Failed`.
+        ticket: Ticket,
+        /// Which room.
+        room: OwnedRoomOrAliasId,
+        /// What its members are told.
+        reason: Option<String>,
     },
     /// Accept an invitation.
     AcceptInvite {

@@ -14,7 +14,7 @@ use super::{
 use crate::client::{
     command::{Command, Draft, Ticket},
     update::Update,
-    view::Connection,
+    view::{Connection, ItemId},
 };
 
 /// Commands under way at the same time; more are refused with words.
@@ -94,7 +94,7 @@ impl Commands {
     fn within_room(&mut self, command: Command) {
         match command {
             Command::Send { room_id, draft } => {
-                let answer = Answer::Text(room_id.clone(), draft.clone());
+                let answer = Answer::Text(room_id.clone(), draft.clone(), None);
                 self.ordered(room_id, answer, move |context, room_id, handles| async move {
                     send::message(&context.room(&room_id)?, &draft, handles).await?;
                     Ok(None)
@@ -108,7 +108,7 @@ impl Commands {
                 })
             }
             Command::Edit { room_id, item, draft } => {
-                let answer = Answer::Text(room_id.clone(), draft.clone());
+                let answer = Answer::Text(room_id.clone(), draft.clone(), Some(item.clone()));
                 self.ordered(room_id, answer, move |context, room_id, handles| async move {
                     send::edit(&context.room(&room_id)?, &item, &draft, handles).await?;
                     Ok(None)
@@ -146,7 +146,11 @@ impl Commands {
                 Ok(Some(Update::RoomReady(ticket, membership::direct(&context.client, &user_id).await?)))
             }),
             Command::Join { ticket, room } => self.free(Answer::Ticket(ticket), move |context| async move {
-                Ok(Some(Update::RoomReady(ticket, membership::join(&context.client, &room).await?)))
+                Ok(Some(membership::join_or_ask(&context.client, ticket, &room).await?))
+            }),
+            Command::Knock { ticket, room, reason } => self.free(Answer::Ticket(ticket), move |context| async move {
+                membership::knock(&context.client, &room, reason).await?;
+                Ok(Some(Update::Done(ticket)))
             }),
             Command::AcceptInvite { ticket, room_id } => self.free(Answer::Ticket(ticket), move |context| async move {
                 Ok(Some(Update::RoomReady(ticket, membership::accept(&context.room(&room_id)?).await?)))
@@ -294,7 +298,7 @@ enum Answer {
     Ticket(Ticket),
     About(About),
     /// The text is given back when it cannot be sent.
-    Text(OwnedRoomId, Draft),
+    Text(OwnedRoomId, Draft, Option<ItemId>),
 }
 
 impl Answer {
@@ -308,8 +312,9 @@ impl Answer {
             (_, Ok(None)) => {}
             (_, Ok(Some(update))) => context.tell(update).await,
             (Self::Ticket(ticket), Err(trouble)) => context.tell(Update::Failed(*ticket, sentence(&trouble))).await,
-            (Self::Text(room_id, draft), Err(trouble)) => {
-                let update = Update::NotSent { room_id: room_id.clone(), draft: draft.clone(), reason: trouble.to_string() };
+            (Self::Text(room_id, draft, edited), Err(trouble)) => {
+                let (room_id, draft, edited) = (room_id.clone(), draft.clone(), edited.clone());
+                let update = Update::NotSent { room_id, draft, edited, reason: trouble.to_string() };
                 context.tell(update).await;
             }
             (Self::About(about), Err(trouble)) => context.tell(Update::Notice { text: format!("{about}: {trouble}.") }).await,

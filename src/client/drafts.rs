@@ -18,32 +18,34 @@ const KEY: &[u8] = b"homeroom.drafts";
 /// Typing is written down at most this often.
 const PACE: Duration = Duration::from_millis(400);
 /// No draft is kept beyond this many bytes; a paste larger than that is cut at a character.
-const MAX_DRAFT_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const MAX_DRAFT_BYTES: usize = 4 * 1024 * 1024;
 
 /// A change of one draft; an empty text forgets it.
 pub(super) type Change = (OwnedRoomId, String);
 
 /// The drafts as they were written last.
-pub(super) async fn load(client: &Client) -> HashMap<OwnedRoomId, String> {
-    match client.state_store().get_custom_value(KEY).await {
-        Ok(Some(bytes)) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            tracing::warn!(%error, "saved drafts could not be read");
-            HashMap::new()
-        }),
-        Ok(None) => HashMap::new(),
-        Err(error) => {
-            tracing::warn!(%error, "saved drafts could not be loaded");
-            HashMap::new()
-        }
+///
+/// # Errors
+/// When the store cannot be read, or what is in it is none of ours: the drafts may be there, so nobody should give up the store.
+pub(super) async fn load(client: &Client) -> Result<HashMap<OwnedRoomId, String>, matrix_sdk::StoreError> {
+    match client.state_store().get_custom_value(KEY).await? {
+        Some(bytes) => Ok(serde_json::from_slice(&bytes)?),
+        None => Ok(HashMap::new()),
     }
 }
 
 /// Publishes the saved drafts, then writes changes until the last sender is gone; what is unwritten then is written before
 /// it ends. The senders, not the shutdown signal, end it: they may have something to say after the signal.
 pub(super) async fn run(context: Context, mut changes: mpsc::Receiver<Change>, ready: oneshot::Sender<()>) {
-    let mut drafts = load(&context.client).await;
+    let loaded = load(&context.client).await;
+    let unreadable = loaded.as_ref().err().map(|error| super::words::one_line(&error.to_string(), 120));
+    let mut drafts = loaded.unwrap_or_default();
     context.outlet.drafts.send_replace(Arc::new(drafts.clone()));
     drop(ready);
+    if let Some(error) = unreadable {
+        tracing::warn!(error, "saved drafts could not be read");
+        context.tell(crate::client::update::Update::Notice { text: "What you were typing last time could not be read.".to_owned() }).await;
+    }
     let mut due: Option<Instant> = None;
     loop {
         tokio::select! {

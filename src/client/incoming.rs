@@ -83,15 +83,13 @@ async fn typing(context: &Context, room: &Room, users: &[ruma::OwnedUserId]) {
     });
 }
 
-/// Starts a notification where the message is new, somebody else's, and not on the screen.
+/// Starts a notification where the message is new and somebody else's. Whether it is on a screen that somebody looks at is for
+/// the screen to say.
 fn consider(context: &Context, room: &Room, event: TimelineEvent) {
     if event.sender().is_none_or(|sender| sender == context.me) {
         return;
     }
     if event.timestamp_raw().map(millis).is_none_or(|at| at.saturating_add(NEWS_MS) < context.started_ms) {
-        return;
-    }
-    if context.shown.borrow().room.as_deref() == Some(room.room_id()) {
         return;
     }
     let waiting = event.kind.is_utd();
@@ -154,9 +152,9 @@ async fn notify(context: &Context, room: &Room, event: &TimelineEvent, highlight
     let sender = content.sender();
     let member = room.get_member_no_sync(sender).await.ok().flatten();
     let name = name_of(sender, member.as_ref().and_then(|member| member.display_name()), false);
-    context
-        .tell(Update::Notify { room_id: room.room_id().to_owned(), room_name: room_name(room), text: format!("{name}: {text}"), highlight })
-        .await;
+    let direct = room.direct_targets_length() > 0;
+    let (room_id, room_name, text) = (room.room_id().to_owned(), room_name(room), format!("{name}: {text}"));
+    context.tell(Update::Notify { room_id, room_name, text, highlight, direct }).await;
 }
 
 fn is_edit(event: &AnySyncTimelineEvent) -> bool {

@@ -13,7 +13,7 @@ use ruma::{
         },
     },
     events::{InitialStateEvent, room::encryption::RoomEncryptionEventContent},
-    room::RoomType,
+    room::{JoinRuleSummary, RoomType},
     serde::Raw,
 };
 
@@ -21,7 +21,10 @@ use super::{
     context::{Context, within},
     words::Trouble,
 };
-use crate::client::command::NewRoom;
+use crate::client::{
+    command::{NewRoom, Ticket},
+    update::Update,
+};
 
 /// Longest wait for an ordinary request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -88,7 +91,55 @@ pub(super) async fn direct(client: &Client, user_id: &UserId) -> Result<OwnedRoo
 
 /// Joins by ID or alias.
 pub(super) async fn join(client: &Client, room: &RoomOrAliasId) -> Result<OwnedRoomId, Trouble> {
-    let via = match <&ruma::RoomAliasId>::try_from(room) {
+    match way(client, room).await? {
+        Way::There(room_id) => Ok(room_id),
+        Way::By(via) => join_by(client, room, via).await,
+    }
+}
+
+/// Joins, or says that one may ask to be let in.
+pub(super) async fn join_or_ask(client: &Client, ticket: Ticket, room: &RoomOrAliasId) -> Result<Update, Trouble> {
+    let via = match way(client, room).await? {
+        Way::There(room_id) => return Ok(Update::RoomReady(ticket, room_id)),
+        Way::By(via) => via,
+    };
+    match join_by(client, room, via.clone()).await {
+        Ok(room_id) => Ok(Update::RoomReady(ticket, room_id)),
+        Err(Trouble::Refused { status: 403, .. }) if may_knock(client, room, via).await => Ok(Update::MayKnock(ticket, room.to_owned())),
+        Err(trouble) => Err(trouble),
+    }
+}
+
+/// True where the room says that one may ask to be let in.
+async fn may_knock(client: &Client, room: &RoomOrAliasId, via: Vec<OwnedServerName>) -> bool {
+    match within(REQUEST_TIMEOUT, client.get_room_preview(room, via)).await {
+        Ok(preview) => matches!(preview.join_rule, Some(JoinRuleSummary::Knock | JoinRuleSummary::KnockRestricted(_))),
+        Err(trouble) => {
+            tracing::debug!(%room, %trouble, "a room that refused us does not say who may join it");
+            false
+        }
+    }
+}
+
+/// Asks to be let into a room.
+pub(super) async fn knock(client: &Client, room: &RoomOrAliasId, reason: Option<String>) -> Result<(), Trouble> {
+    let via = match way(client, room).await? {
+        Way::There(_) => return Err(Trouble::Other("you are in that room already".to_owned())),
+        Way::By(via) => via,
+    };
+    within(JOIN_TIMEOUT, client.knock(room.to_owned(), reason, via)).await.map(drop)
+}
+
+/// How to get into a room.
+enum Way {
+    /// We are in it.
+    There(OwnedRoomId),
+    /// Through these servers.
+    By(Vec<OwnedServerName>),
+}
+
+async fn way(client: &Client, room: &RoomOrAliasId) -> Result<Way, Trouble> {
+    Ok(Way::By(match <&ruma::RoomAliasId>::try_from(room) {
         Ok(alias) => {
             let found = within(REQUEST_TIMEOUT, client.send(get_alias::v3::Request::new(alias.to_owned()))).await;
             let found = found.map_err(|trouble| match trouble {
@@ -96,13 +147,12 @@ pub(super) async fn join(client: &Client, room: &RoomOrAliasId) -> Result<OwnedR
                 other => other,
             })?;
             if let Some(known) = client.get_room(&found.room_id).filter(|known| known.state() == RoomState::Joined) {
-                return Ok(known.room_id().to_owned());
+                return Ok(Way::There(known.room_id().to_owned()));
             }
             found.servers.into_iter().take(5).collect()
         }
         Err(room_id) => room_id.server_name().map(|server| vec![server.to_owned()]).unwrap_or_default(),
-    };
-    join_by(client, room, via).await
+    }))
 }
 
 async fn join_by(client: &Client, room: &RoomOrAliasId, via: Vec<OwnedServerName>) -> Result<OwnedRoomId, Trouble> {

@@ -22,10 +22,12 @@ use super::{
     encryption,
     words::Trouble,
 };
-use crate::client::command::Secret;
+use crate::{base::Shutdown, client::command::Secret};
 
 /// Longest wait for the answer to a sign-in or sign-out request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a sign-in that was given up is waited for once the password is on its way, so that the device can be signed out.
+const LATE: Duration = Duration::from_secs(3);
 
 /// Where a homeserver is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,6 +143,9 @@ pub enum LoginError {
     /// The profile has a session already.
     #[error("{0} holds the data of another sign-in; sign out first, or use another profile")]
     Occupied(PathBuf),
+    /// It was given up.
+    #[error("signing in was cancelled")]
+    Cancelled,
     /// Anything else.
     #[error("signing in failed: {0}")]
     Other(String),
@@ -193,24 +198,50 @@ pub async fn login_with_recovery(
     store: &Store,
     progress: impl Fn(&str),
 ) -> Result<LoginOutcome, LoginError> {
+    login_unless(&Shutdown::new(), endpoint, user, password, recovery_key, store, progress).await
+}
+
+/// As `login_with_recovery`, until the signal. Nothing is left behind then either; once encryption is being set up it is too
+/// late: half of that would cost the account its history.
+pub async fn login_unless(
+    cancel: &Shutdown,
+    endpoint: &Endpoint,
+    user: &str,
+    password: &Secret,
+    recovery_key: Option<&Secret>,
+    store: &Store,
+    progress: impl Fn(&str),
+) -> Result<LoginOutcome, LoginError> {
     if store.exists() {
         return Err(LoginError::Occupied(store.dir.clone()));
     }
     let lock = store.lock()?;
-    let session = request_login(endpoint, user, password, None, &progress).await?;
+    let found = tokio::select! {
+        found = find_login(endpoint, &progress) => found?,
+        () = cancel.wait() => return Err(LoginError::Cancelled),
+    };
+    let asked = found.ask(endpoint, user, password, None);
+    tokio::pin!(asked);
+    let session = tokio::select! {
+        session = &mut asked => session?,
+        () = cancel.wait() => {
+            if let Ok(Ok(session)) = tokio::time::timeout(LATE, asked).await {
+                forget_device(&session).await;
+            }
+            return Err(LoginError::Cancelled);
+        }
+    };
     progress("Preparing this device");
     let set_up = async {
         let client = connect::open(&session.endpoint, &session.base_url, store).await?;
         let restored = client.restore_session(session.to_sdk()).await;
         restored.map_err(|error| LoginError::Other(Trouble::of(&error).to_string()))?;
-        Ok::<Client, LoginError>(client)
+        if cancel.is_triggered() { Err(LoginError::Cancelled) } else { Ok::<Client, LoginError>(client) }
     };
     let client = match set_up.await {
         Ok(client) => client,
         Err(error) => {
-            if let Err(error) = logout(&session).await {
-                tracing::warn!(%error, "a device could not be signed out after a failed sign-in");
-            }
+            forget_device(&session).await;
             if let Err(error) = store.delete() {
                 tracing::warn!(%error, "the store of a failed sign-in could not be deleted");
             }
@@ -222,6 +253,12 @@ pub async fn login_with_recovery(
     drop(client);
     drop(lock);
     Ok(LoginOutcome { session, recovery_key: encryption.recovery_key, notes: encryption.notes })
+}
+
+async fn forget_device(session: &SavedSession) {
+    if let Err(error) = logout(session).await {
+        tracing::warn!(%error, "a device could not be signed out after a sign-in that came to nothing");
+    }
 }
 
 /// Signs in again as the same device after the server ended the session. The store stays as it is.
@@ -261,6 +298,18 @@ pub(super) async fn request_login(
     device_id: Option<&OwnedDeviceId>,
     progress: &impl Fn(&str),
 ) -> Result<SavedSession, LoginError> {
+    find_login(endpoint, progress).await?.ask(endpoint, user, password, device_id).await
+}
+
+/// A server that signs in with passwords.
+struct Found {
+    client: Client,
+    server: String,
+    base_url: Url,
+}
+
+/// Finds the server and asks how it signs in.
+async fn find_login(endpoint: &Endpoint, progress: &impl Fn(&str)) -> Result<Found, LoginError> {
     let (server, base_url) = match endpoint {
         Endpoint::Server { name_or_url } => {
             progress(&format!("Looking up {name_or_url}"));
@@ -281,19 +330,35 @@ pub(super) async fn request_login(
     if !flows.iter().any(|flow| matches!(flow, get_login_types::v3::LoginType::Password(_))) {
         return Err(LoginError::Unsupported(flows.iter().map(|flow| plain_flow(flow.login_type())).collect()));
     }
-    let identifier = UserIdentifier::Matrix(ruma::api::client::uiaa::MatrixUserIdentifier::new(user.to_owned()));
-    let password = login::v3::Password::new(identifier, password.expose().to_owned());
-    let mut request = login::v3::Request::new(login::v3::LoginInfo::Password(password));
-    request.device_id = device_id.cloned();
-    request.initial_device_display_name = Some("homeroom".to_owned());
-    let answer = client.send(request).with_request_config(config).await.map_err(|error| failed(error.into()))?;
-    Ok(SavedSession {
-        endpoint: endpoint.clone(),
-        base_url,
-        user_id: answer.user_id,
-        device_id: answer.device_id,
-        access_token: answer.access_token,
-    })
+    Ok(Found { client, server, base_url })
+}
+
+impl Found {
+    /// Gives it the password.
+    async fn ask(
+        self,
+        endpoint: &Endpoint,
+        user: &str,
+        password: &Secret,
+        device_id: Option<&OwnedDeviceId>,
+    ) -> Result<SavedSession, LoginError> {
+        let Self { client, server, base_url } = self;
+        let identifier = UserIdentifier::Matrix(ruma::api::client::uiaa::MatrixUserIdentifier::new(user.to_owned()));
+        let password = login::v3::Password::new(identifier, password.expose().to_owned());
+        let mut request = login::v3::Request::new(login::v3::LoginInfo::Password(password));
+        request.device_id = device_id.cloned();
+        request.initial_device_display_name = Some("homeroom".to_owned());
+        let config = RequestConfig::new().disable_retry().timeout(ANSWER_TIMEOUT);
+        let answer = client.send(request).with_request_config(config).await;
+        let answer = answer.map_err(|error| LoginError::from_trouble(&server, error.into()))?;
+        Ok(SavedSession {
+            endpoint: endpoint.clone(),
+            base_url,
+            user_id: answer.user_id,
+            device_id: answer.device_id,
+            access_token: answer.access_token,
+        })
+    }
 }
 
 fn plain_flow(flow: &str) -> String {
@@ -367,6 +432,27 @@ mod tests {
     async fn garbage_after_the_password_is_not_a_matrix_server() {
         let server = server(FLOWS, refusal(200, "<html>")).await;
         assert!(matches!(attempt(&server).await, LoginError::NotMatrix(_)));
+    }
+
+    #[tokio::test]
+    async fn a_sign_in_that_is_given_up_leaves_neither_store_nor_device() {
+        let answer = r#"{"user_id":"@ann:x","device_id":"D","access_token":"t"}"#;
+        let server = server(FLOWS, refusal(200, answer).set_delay(Duration::from_millis(500))).await;
+        Mock::given(path("/_matrix/client/v3/logout")).respond_with(refusal(200, "{}")).expect(1).mount(&server).await;
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store { dir: dir.path().join("store"), passphrase: Secret::new("0123456789abcdef".to_owned()) };
+        let endpoint = Endpoint::Server { name_or_url: server.uri() };
+        let cancel = Shutdown::new();
+        let (secret, posted) = (Secret::new("secret".to_owned()), async {
+            let asked = || async { server.received_requests().await.unwrap_or_default().iter().any(|r| r.method.as_str() == "POST") };
+            while !asked().await {
+                tokio::task::yield_now().await;
+            }
+            cancel.trigger();
+        });
+        let (outcome, ()) = tokio::join!(login_unless(&cancel, &endpoint, "ann", &secret, None, &store, |_| {}), posted);
+        assert!(matches!(outcome, Err(LoginError::Cancelled)), "{outcome:?}");
+        assert!(!store.exists());
     }
 
     #[tokio::test]

@@ -3,7 +3,10 @@
 //! The SDK's thread timeline is what was fetched (`GET .../relations`); news of the thread come with the room. Its root comes
 //! with the oldest page only, which is too late: nobody reads answers without the question.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use ruma::EventId;
 
@@ -27,10 +30,11 @@ pub(super) fn merged(root: &EventId, fetched: Option<&Arc<Item>>, thread: &[Arc<
         merged.push(now.clone());
     }
     let from = usize::from(begin.is_some());
+    let echoed = echoed(root, thread, around);
     for item in around {
         let Some(id) = &item.id else { continue };
         // Gone from `live`: placed already. Local echoes are in the thread's own list.
-        if !belongs(item, root) || !live.contains_key(id) || is_echo_of(thread, item) {
+        if !belongs(item, root) || !live.contains_key(id) || echoed.contains(&item.unique) {
             continue;
         }
         let earlier = merged.iter().skip(from).rposition(|before| before.timestamp_ms <= item.timestamp_ms);
@@ -43,13 +47,29 @@ fn belongs(item: &Item, root: &EventId) -> bool {
     matches!(&item.kind, ItemKind::Message(message) if message.in_thread.as_deref() == Some(root))
 }
 
-/// Our own message that the room has as sent already and the thread, for a moment, still as waiting.
-fn is_echo_of(thread: &[Arc<Item>], item: &Item) -> bool {
-    let text = |item: &Item| match &item.kind {
-        ItemKind::Message(message) => Some(message.body.plain.clone()),
-        _ => None,
-    };
-    item.is_own && thread.iter().any(|echo| matches!(echo.id, Some(ItemId::Transaction(_))) && text(echo) == text(item))
+/// Our own messages that the room has as sent already and the thread, for a moment, still as waiting: for each that waits at
+/// most one, the newest with that text, and none that is older. Whoever says the same twice means it.
+fn echoed(root: &EventId, thread: &[Arc<Item>], around: &[Arc<Item>]) -> HashSet<u64> {
+    fn text(item: &Item) -> Option<&str> {
+        match &item.kind {
+            ItemKind::Message(message) => Some(message.body.plain.as_str()),
+            _ => None,
+        }
+    }
+    let mut hidden = HashSet::new();
+    for echo in thread.iter().rev().filter(|item| matches!(item.id, Some(ItemId::Transaction(_)))) {
+        let sent = around.iter().rev().find(|item| {
+            item.is_own
+                && matches!(item.id, Some(ItemId::Event(_)))
+                && item.timestamp_ms >= echo.timestamp_ms
+                && text(item) == text(echo)
+                && belongs(item, root)
+                && !hidden.contains(&item.unique)
+                && !thread.iter().any(|placed| placed.id == item.id)
+        });
+        hidden.extend(sent.map(|item| item.unique));
+    }
+    hidden
 }
 
 #[cfg(test)]
@@ -115,5 +135,21 @@ mod tests {
         let waiting = own(ItemId::Transaction("t".into()), sent.clone());
         let sent = own(ItemId::Event(owned_event_id!("$3")), sent);
         assert_eq!(merged(&root, None, std::slice::from_ref(&waiting), std::slice::from_ref(&sent)).len(), 1);
+    }
+
+    #[test]
+    fn the_same_words_said_before_do_not_vanish_while_they_are_said_again() {
+        let root = owned_event_id!("$root");
+        let own = |id: &str, at: u64| {
+            let item = item("$same", at, Some("$root"));
+            let unique = at;
+            let id = if id.starts_with('$') { ItemId::Event(id.try_into().unwrap()) } else { ItemId::Transaction(id.into()) };
+            Arc::new(Item { id: Some(id), is_own: true, unique, ..Item::clone(&item) })
+        };
+        let waiting = own("t", 10);
+        let around = [own("$earlier", 3), own("$between", 11), own("$sent", 12)];
+        let merged = merged(&root, None, std::slice::from_ref(&waiting), &around);
+        assert_eq!(names(&merged), ["$earlier", "$between"], "one is hidden for one that waits, and none that is older");
+        assert_eq!(merged.len(), 3);
     }
 }

@@ -5,12 +5,12 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
-use ruma::OwnedRoomId;
-use tokio::sync::{mpsc, watch};
+use ruma::{OwnedRoomId, OwnedRoomOrAliasId};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::client::{
     command::{Command, Draft, Setup, Ticket},
-    view::{RoomDetails, RoomList, SessionView, Timeline},
+    view::{ItemId, RoomDetails, RoomList, SessionView, Timeline},
 };
 
 /// Commands that may wait for the actor; a screen whose `try_send` fails says that homeroom is busy.
@@ -30,6 +30,8 @@ pub enum Update {
         /// What happened and what to do, in words for a person.
         reason: String,
     },
+    /// A `Setup` step was given up, as it was asked for through `Link::cancel`; nothing has changed.
+    SetupCancelled,
     /// Signing in again as the same device cannot be: the server has deleted it. `Setup::SignInAgain` with a new device can.
     DeviceGone {
         /// What happened, what would be kept and what not, in words for a person.
@@ -46,13 +48,15 @@ pub enum Update {
     Done(Ticket),
     /// The room can be opened.
     RoomReady(Ticket, OwnedRoomId),
+    /// The room cannot be joined just so, but one may ask to be let in (`Command::Knock`).
+    MayKnock(Ticket, OwnedRoomOrAliasId),
     /// A file was written.
     Saved(Ticket, PathBuf),
     /// Refused or failed; nothing was changed unless the reason says so.
     Failed(Ticket, String),
     /// A room was found to be gone or closed to us while it was open.
     RoomClosed(OwnedRoomId, String),
-    /// A message that deserves attention arrived (push rules say so) while its room was not open.
+    /// A message that deserves attention arrived (push rules say so), maybe in the room that is open.
     Notify {
         /// Where.
         room_id: OwnedRoomId,
@@ -62,6 +66,8 @@ pub enum Update {
         text: String,
         /// It mentions us.
         highlight: bool,
+        /// The room is a direct conversation.
+        direct: bool,
     },
     /// A message or edit could not even be put into the send queue. It is kept nowhere: here it is back.
     NotSent {
@@ -69,6 +75,8 @@ pub enum Update {
         room_id: OwnedRoomId,
         /// What was to be sent.
         draft: Draft,
+        /// The message whose new text it was to be.
+        edited: Option<ItemId>,
         /// Why not, in words for a person.
         reason: String,
     },
@@ -89,6 +97,8 @@ pub enum Update {
 pub struct Link {
     /// Profile steps, carried out by the composition root.
     pub setup: mpsc::Sender<Setup>,
+    /// Gives up the step that is under way (`notify_waiters`), as far as it can be.
+    pub cancel: Arc<Notify>,
     /// Commands to the client actor.
     pub commands: mpsc::Sender<Command>,
     /// Things that happened once.
@@ -112,6 +122,8 @@ pub struct Link {
 pub struct Port {
     /// Profile steps.
     pub setup: mpsc::Receiver<Setup>,
+    /// Wakes whoever carries a step out that is to be given up.
+    pub cancel: Arc<Notify>,
     /// What the actor serves.
     pub feed: Feed,
 }
@@ -156,8 +168,10 @@ pub fn link() -> (Link, Port) {
     let (thread_tx, thread_rx) = watch::channel(None);
     let (details_tx, details_rx) = watch::channel(None);
     let (drafts_tx, drafts_rx) = watch::channel(Arc::new(HashMap::new()));
+    let cancel = Arc::new(Notify::new());
     let link = Link {
         setup: setup_tx,
+        cancel: Arc::clone(&cancel),
         commands: commands_tx,
         updates: updates_rx,
         session: session_rx,
@@ -176,6 +190,6 @@ pub fn link() -> (Link, Port) {
         details: Arc::new(details_tx),
         drafts: Arc::new(drafts_tx),
     };
-    let port = Port { setup: setup_rx, feed: Feed { commands: commands_rx, outlet } };
+    let port = Port { setup: setup_rx, cancel, feed: Feed { commands: commands_rx, outlet } };
     (link, port)
 }

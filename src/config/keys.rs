@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use ruma::OwnedServerName;
 
 use super::{
-    types::{BaseUrl, Colour, LogFilter, Network, Registration, Size},
+    types::{BaseUrl, Colour, LogFilter, Network, Notifications, Registration, Size},
     value::{Setting, Value},
 };
 
@@ -100,8 +100,10 @@ settings! {
         theme: String = "dark".to_owned();
         /// How many colours to use. "auto" asks the terminal, and uses none when `NO_COLOR` is set.
         colour: Colour = Colour::Auto;
-        /// Ring the terminal's bell for messages that mention you.
-        bell: bool = true;
+        /// What to do about messages that mention you or are in a direct chat, while the terminal's window has not the focus:
+        /// "osc" has the terminal show a notification of the desktop (OSC 9, 777 or 99, also over SSH) and rings its bell where
+        /// it cannot; "bell" rings the bell.
+        notifications: Notifications = Notifications::Osc;
         /// Let the mouse scroll and select. Without it, the terminal's own selection works as usual.
         mouse: bool = false;
     }

@@ -205,7 +205,7 @@ mod tests {
     fn later_sources_win_and_say_where_they_are() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
-        std::fs::write(&path, "[ui]\ntheme = \"light\"\nbell = false\n[node]\nmax_upload = \"1 MiB\"\n").unwrap();
+        std::fs::write(&path, "[ui]\ntheme = \"light\"\nmouse = true\n[node]\nmax_upload = \"1 MiB\"\n").unwrap();
         let effective = Effective::load(&Sources {
             optional_files: vec![path.clone(), dir.path().join("missing.toml")],
             environment: vec![("HOMEROOM_UI_THEME".into(), "ansi".into()), ("HOMEROOM_LOG".into(), "debug".into())],
@@ -216,7 +216,7 @@ mod tests {
         .unwrap();
         assert_eq!(effective.config.ui.theme, "ansi");
         assert_eq!(effective.origin("ui.theme"), Origin::Environment("HOMEROOM_UI_THEME".into()));
-        assert_eq!(effective.origin("ui.bell"), Origin::File { path, line: 3 });
+        assert_eq!(effective.origin("ui.mouse"), Origin::File { path, line: 3 });
         assert_eq!(effective.config.node.max_upload, Size(1 << 20));
         assert_eq!(effective.config.node.listen.len(), 2);
         assert_eq!(effective.config.ui.colour.word(), "256");
@@ -227,11 +227,11 @@ mod tests {
 
     #[test]
     fn every_fault_is_named_with_line_and_remedy() {
-        let error = load_text("[ui]\nthme = \"dark\"\nbell = \"yes\"\n\n[nod]\nx = 1\n[node]\nlisten = [\"localhost\"]\n").unwrap_err();
+        let error = load_text("[ui]\nthme = \"dark\"\nmouse = \"yes\"\n\n[nod]\nx = 1\n[node]\nlisten = [\"localhost\"]\n").unwrap_err();
         assert_eq!(
             error,
             "config.toml:2: unknown key `ui.thme`; did you mean `ui.theme`?\n\
-             config.toml:3: `ui.bell` must be `true` or `false`, not the text \"yes\"\n\
+             config.toml:3: `ui.mouse` must be `true` or `false`, not the text \"yes\"\n\
              config.toml:5: unknown section `nod`; did you mean `node`?\n\
              config.toml:8: `node.listen` must be a list in brackets, each an address and a port such as \"127.0.0.1:8008\" or \
              \"[::1]:8008\", not a list: the text \"localhost\" in the list: an address and a port such as \"127.0.0.1:8008\" or \
@@ -265,9 +265,9 @@ mod tests {
     fn assignments_are_checked() {
         let load =
             |text: &str| Effective::load(&Sources { assignments: vec![text.into()], ..Sources::default() }).map_err(|e| e.to_string());
-        assert!(load("ui.bell=false").is_ok());
-        assert_eq!(load("ui.bell").unwrap_err(), "argument -c ui.bell: write it as section.key=value");
-        assert_eq!(load("ui.bel=1").unwrap_err(), "argument -c ui.bel=1: unknown key `ui.bel`; did you mean `ui.bell`?");
+        assert!(load("ui.mouse=true").is_ok());
+        assert_eq!(load("ui.mouse").unwrap_err(), "argument -c ui.mouse: write it as section.key=value");
+        assert_eq!(load("ui.mous=1").unwrap_err(), "argument -c ui.mous=1: unknown key `ui.mous`; did you mean `ui.mouse`?");
         assert!(load("node.server_name=not a name").is_err());
     }
 }

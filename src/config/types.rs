@@ -59,6 +59,15 @@ choices! {
         /// None.
         None = "none",
     }
+    /// What to do about messages that mention somebody, and those in direct chats.
+    Notifications {
+        /// Nothing.
+        Off = "off",
+        /// Ring the terminal's bell.
+        Bell = "bell",
+        /// Have the terminal show a notification.
+        Osc = "osc",
+    }
     /// Who may create an account on the node.
     Registration {
         /// Nobody, except through `homeroom account create`.

@@ -195,6 +195,26 @@ impl Composer {
         }
     }
 
+    /// Puts a text in front of what is typed; while a message is edited, in front of what comes back afterwards.
+    pub fn put_before(&mut self, text: &str) {
+        let joined = |typed: &str| if typed.is_empty() { text.to_owned() } else { format!("{text}\n{typed}") };
+        if let Mode::Edit { stash, .. } = &mut self.mode {
+            *stash = joined(stash);
+            return;
+        }
+        let all = joined(&self.text());
+        self.set_text("");
+        self.paste(&all);
+    }
+
+    /// Keeps a long paste beside the text, in front of one that is there already.
+    pub fn keep_beside(&mut self, text: &str) {
+        self.paste = Some(Paste::new(match self.paste.take() {
+            Some(newer) => format!("{text}\n{}", newer.text),
+            None => text.to_owned(),
+        }));
+    }
+
     /// Carries out an editing action. `None` when the action is none, else whether the text changed.
     pub fn act(&mut self, action: Action) -> Option<bool> {
         let area = &mut self.area;

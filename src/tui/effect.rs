@@ -15,6 +15,15 @@ pub enum Effect {
     Copy(String),
     /// Ring the terminal's bell.
     Bell,
+    /// Have the terminal show a notification, or ring its bell where it cannot. One line each, without controls.
+    Notify {
+        /// Where.
+        title: String,
+        /// Who says what.
+        body: String,
+    },
+    /// Give up the step of setting up that is under way.
+    CancelSetup,
     /// Write a long paste to a private file and send that.
     SendText {
         /// Answered by the client half, or by the loop when the file cannot be written.

@@ -19,6 +19,8 @@ pub enum Purpose {
     StartDirect,
     /// Join by alias or ID.
     Join,
+    /// Ask to be let into a room.
+    Knock,
     /// Invite somebody.
     Invite(OwnedRoomId),
     /// Name a room.

@@ -19,6 +19,7 @@ mod layers;
 mod line_input;
 mod model;
 mod msg;
+mod notify;
 mod run;
 pub mod sample;
 mod screens;
@@ -27,6 +28,7 @@ pub mod svg;
 mod terminal;
 mod text;
 pub mod theme;
+mod timeline_view;
 mod update;
 mod widgets;
 
@@ -39,7 +41,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 use ruma::OwnedRoomId;
 
 pub use effect::Effect;
-pub use model::Model;
+pub use model::{Model, Notifications};
 pub use msg::Msg;
 pub use update::update;
 
@@ -74,8 +76,8 @@ pub struct Options {
     pub utc_offset: time::UtcOffset,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
-    /// Ring the bell for messages that ask for attention.
-    pub bell: bool,
+    /// What to do about messages that ask for attention.
+    pub notifications: Notifications,
     /// Use the mouse; the terminal's own selection then needs shift.
     pub mouse: bool,
     /// A room to open as soon as the list has it: the one that was open last.
@@ -99,7 +101,7 @@ impl Options {
             colour: ColourDepth::detect(|name| std::env::var(name).ok()),
             utc_offset: time::UtcOffset::UTC,
             clock: Arc::new(SystemClock),
-            bell: true,
+            notifications: Notifications::Osc,
             mouse: false,
             open_room: None,
             theme_dir: None,

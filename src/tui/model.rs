@@ -8,6 +8,7 @@ use std::{
 use ratatui::layout::Rect;
 use ruma::{OwnedEventId, OwnedRoomId, RoomId};
 
+pub use super::timeline_view::{Anchor, Motion, Seek, TimelineView};
 use super::{
     composer::Composer,
     form::Form,
@@ -73,6 +74,17 @@ pub struct Welcome {
     pub pending: Option<WelcomePage>,
 }
 
+/// What to do about messages that ask for attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notifications {
+    /// Nothing.
+    Off,
+    /// Ring the terminal's bell.
+    Bell,
+    /// Have the terminal show a notification where it can, else ring its bell.
+    Osc,
+}
+
 /// How loud a notice is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
@@ -91,51 +103,6 @@ pub struct Notice {
     pub text: String,
     /// When it goes away, for those that do.
     pub until_ms: Option<u64>,
-}
-
-/// Where a timeline is scrolled to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Anchor {
-    /// The newest message stands at the bottom.
-    #[default]
-    Bottom,
-    /// This line of this item stands at the top. Whatever is loaded above or arrives below, it stays there.
-    Top {
-        /// The item.
-        unique: u64,
-        /// The line of it.
-        line: usize,
-        /// When the item was sent, to find a place when the item is gone.
-        timestamp_ms: u64,
-    },
-}
-
-/// A way to go, carried out when the lines are known: at the next drawing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Motion {
-    /// So many lines, up when negative.
-    Lines(i32),
-    /// So many pages.
-    Pages(i32),
-    /// To the first loaded item.
-    Top,
-    /// To the newest.
-    Bottom,
-    /// So that this item is on screen.
-    Show(u64),
-    /// So that this item is the first on screen.
-    At(u64),
-}
-
-/// An event to go to that is not loaded yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seek {
-    /// Which one.
-    pub event_id: OwnedEventId,
-    /// How often to ask for more before giving up.
-    pub attempts: u8,
-    /// It stood at the top of the screen, with this line first, and is to stand there again: nobody asked to go anywhere.
-    pub place: Option<usize>,
 }
 
 /// What the mouse may hit.
@@ -162,45 +129,6 @@ pub enum Hit {
 /// What the mouse may hit and where, what lies on top last.
 pub type Hits = Vec<(Rect, Hit)>;
 
-/// How one timeline is looked at.
-#[derive(Debug, Default)]
-pub struct TimelineView {
-    /// Scroll position.
-    pub anchor: Anchor,
-    /// Ways to go at the next drawing.
-    pub motions: Vec<Motion>,
-    /// The selected item.
-    pub selected: Option<u64>,
-    /// Items whose spoilers are shown.
-    pub revealed: HashSet<u64>,
-    /// Where jumps came from.
-    pub jumps: Vec<Anchor>,
-    /// Going to the beginning, however much there is to load.
-    pub to_start: bool,
-    /// Going to an event that is not loaded.
-    pub seek: Option<Seek>,
-    /// What was read before the client half let go of it (after a gap, it begins anew from the newest message). Shown until
-    /// the place is found again.
-    pub held: Option<Timeline>,
-    /// The first item and the count when older history was last asked for, so that it is asked once.
-    pub asked: Option<(u64, usize)>,
-    /// The first message that was new when the end came on screen. The line above it stays while the room is open, wherever
-    /// the server's marker goes.
-    pub first_unread: Option<OwnedEventId>,
-    /// The end was on screen, and seen, at the last drawing: what comes then is no news.
-    pub watching: bool,
-    /// The newest item when the end was last on screen.
-    pub seen: Option<u64>,
-    /// Messages below the screen that came since.
-    pub new_below: usize,
-    /// Drawing found the end on screen.
-    pub at_bottom: bool,
-    /// Drawing found the first loaded item near the screen.
-    pub near_top: bool,
-    /// Lines on screen at the last drawing.
-    pub height: usize,
-}
-
 /// A search in the open conversation.
 #[derive(Debug)]
 pub struct Search {
@@ -212,6 +140,8 @@ pub struct Search {
     pub back: (Anchor, Option<u64>, Focus),
     /// Which match is selected, and how many there are.
     pub found: Option<(usize, usize)>,
+    /// What is searched in, in small letters: items of one snapshot, and the text of each.
+    pub texts: Option<(Arc<[Arc<Item>]>, Arc<[String]>)>,
 }
 
 /// The room list's own state.
@@ -313,6 +243,10 @@ pub struct Model {
     pub pressed_until_ms: Option<u64>,
     /// Rooms whose draft is to be saved, and when.
     pub drafts_due: HashMap<OwnedRoomId, u64>,
+    /// Rooms whose composer was emptied in this run: what was stored for them is older than that.
+    pub drafts_gone: HashSet<OwnedRoomId>,
+    /// Tickets below this one were given to a client that is gone.
+    pub lost_tickets: u64,
     /// Where we said that we type, when last, and when to say that we stopped.
     pub typing: Option<(OwnedRoomId, u64, u64)>,
     /// The room and its last item that we marked as read.
@@ -323,10 +257,14 @@ pub struct Model {
     pub theme: Arc<Theme>,
     /// Counts changes of theme, so that layouts of the old one are dropped.
     pub theme_generation: u32,
-    /// Ring the bell for messages that ask for it.
-    pub bell: bool,
+    /// What to do about messages that ask for attention.
+    pub notifications: Notifications,
+    /// When somebody was last notified.
+    pub notified_ms: Option<u64>,
     /// The terminal's window has the focus, as far as it tells.
     pub focused: bool,
+    /// It does tell.
+    pub tells_focus: bool,
     /// Now, in milliseconds since the Unix epoch; set by the loop before every message.
     pub now_ms: u64,
     /// Local time.
@@ -374,13 +312,17 @@ impl Model {
             pressed: Vec::new(),
             pressed_until_ms: None,
             drafts_due: HashMap::new(),
+            drafts_gone: HashSet::new(),
+            lost_tickets: 0,
             typing: None,
             marked: None,
             keymap: Arc::new(keymap),
             theme: Arc::new(theme),
             theme_generation: 0,
-            bell: true,
+            notifications: Notifications::Osc,
+            notified_ms: None,
             focused: true,
+            tells_focus: false,
             now_ms: 0,
             utc_offset,
             quitting: false,
@@ -441,9 +383,18 @@ impl Model {
         self.thread.as_ref().filter(|timeline| timeline.thread_root == self.thread_root)
     }
 
-    /// The timeline that has the keys: the thread where one is open.
+    /// The timeline that has the keys, as it is on screen: the thread where one is open; what is held while that is shown.
     #[must_use]
     pub fn active_timeline(&self) -> Option<&Timeline> {
+        match &self.view.held {
+            Some(held) if self.thread_root.is_none() => Some(held),
+            _ => self.live_timeline(),
+        }
+    }
+
+    /// The same as the client half has it now, for asking it for more.
+    #[must_use]
+    pub fn live_timeline(&self) -> Option<&Timeline> {
         if self.thread_root.is_some() { self.open_thread() } else { self.open_timeline() }
     }
 

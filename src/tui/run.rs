@@ -25,6 +25,7 @@ use super::{
     keymap::Keymap,
     model::{Model, Screen},
     msg::Msg,
+    notify::{Desktop, notification},
     screens,
     terminal::{Guard, stop_and_continue},
     theme::Theme,
@@ -76,6 +77,7 @@ struct Loop {
     reports: mpsc::Receiver<Report>,
     reporter: mpsc::Sender<Report>,
     files: HashMap<Ticket, PathBuf>,
+    desktop: Option<Desktop>,
     alive: Alive,
     dirty: bool,
     pace: Pace,
@@ -87,7 +89,7 @@ pub(super) async fn run(link: Link, options: Options, shutdown: Shutdown) -> Res
     let guard = Guard::enter(options.mouse).map_err(TuiError::Terminal)?;
     let keyboard = Keyboard::open().map_err(TuiError::Terminal)?;
     let mut model = Model::new(options.keymap.clone(), options.theme.clone().for_depth(options.colour), options.utc_offset);
-    model.bell = options.bell;
+    model.notifications = options.notifications;
     model.wanted.clone_from(&options.open_room);
     model.screen = if options.start == Start::Welcome { Screen::Welcome } else { Screen::Main };
     let (reporter, reports) = mpsc::channel(64);
@@ -102,6 +104,7 @@ pub(super) async fn run(link: Link, options: Options, shutdown: Shutdown) -> Res
         reports,
         reporter,
         files: HashMap::new(),
+        desktop: Desktop::detect(|name| std::env::var(name).ok()),
         alive,
         dirty: true,
         pace: Pace::default(),
@@ -111,6 +114,7 @@ pub(super) async fn run(link: Link, options: Options, shutdown: Shutdown) -> Res
     this.last_words().await;
     this.guard.release();
     this.tasks.finish(LAST_WORDS).await;
+    this.unsent_files();
     for file in this.files.values() {
         remove(file);
     }
@@ -316,6 +320,12 @@ impl Loop {
                 }
             }
             Effect::Bell => self.raw(b"\x07"),
+            Effect::Notify { title, body } => match self.desktop {
+                Some(desktop) => self.raw(&notification(desktop, &title, &body)),
+                None => self.raw(b"\x07"),
+            },
+            // Whoever waits for it is told; where nothing is under way nobody is.
+            Effect::CancelSetup => self.link.cancel.notify_waiters(),
             Effect::SendText { ticket, room_id, text, caption } => self.write(ticket, room_id, text, caption),
             Effect::DropFile(ticket) => {
                 if let Some(file) = self.files.remove(&ticket) {
@@ -381,6 +391,15 @@ impl Loop {
             };
             let _ = reporter.send(report).await;
         });
+    }
+
+    /// Pastes that were written when nobody took them any more: their text is among the drafts.
+    fn unsent_files(&mut self) {
+        while let Ok(report) = self.reports.try_recv() {
+            if let Report::Written(ticket, file, _) = report {
+                self.files.insert(ticket, file);
+            }
+        }
     }
 
     async fn suspend(&mut self) -> io::Result<()> {

@@ -17,6 +17,8 @@ pub enum Slash {
     Invite,
     /// Join a room.
     Join,
+    /// Ask to be let into a room.
+    Knock,
     /// Start a direct chat.
     Dm,
     /// Leave the room.
@@ -78,6 +80,7 @@ pub const COMMANDS: &[SlashInfo] = &[
     SlashInfo { slash: Slash::Name, name: "name", arguments: "[text]", description: "Set the room's name." },
     SlashInfo { slash: Slash::Invite, name: "invite", arguments: "[@user:server ...]", description: "Invite people to the room." },
     SlashInfo { slash: Slash::Join, name: "join", arguments: "[#room:server]", description: "Join a room by its alias or ID." },
+    SlashInfo { slash: Slash::Knock, name: "knock", arguments: "[#room:server] [reason]", description: "Ask to be let into a room." },
     SlashInfo { slash: Slash::Dm, name: "dm", arguments: "[@user:server]", description: "Start a direct chat." },
     SlashInfo { slash: Slash::Leave, name: "leave", arguments: "", description: "Leave the room." },
     SlashInfo { slash: Slash::Create, name: "create", arguments: "[name]", description: "Create a room." },

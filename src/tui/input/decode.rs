@@ -12,6 +12,8 @@ use crate::tui::keys::Key;
 const SEQUENCE: usize = 64;
 /// A paste is handed on in pieces of so many bytes at most.
 const PASTE_BYTES: usize = 64 << 20;
+/// A character that would be cut is left to the next piece.
+const CHARACTER: usize = 4;
 const PASTE_END: &[u8] = b"\x1b[201~";
 
 /// What came from the terminal.
@@ -36,13 +38,32 @@ pub enum Held {
     Sequence,
     /// A paste without its end.
     Paste,
+    /// More of a paste that was given up already.
+    Rest,
+}
+
+/// Text on its way between the marks of a bracketed paste.
+#[derive(Debug, Default)]
+struct Paste {
+    bytes: Vec<u8>,
+    /// Pieces of it have been handed on.
+    begun: bool,
+    /// It was given up; what still comes is text all the same, or each of its lines would be sent.
+    given_up: bool,
 }
 
 /// Reads bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
     pending: Vec<u8>,
-    paste: Option<Vec<u8>>,
+    paste: Option<Paste>,
+    piece_bytes: usize,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self { pending: Vec::new(), paste: None, piece_bytes: PASTE_BYTES }
+    }
 }
 
 /// What the bytes at hand amount to.
@@ -61,7 +82,7 @@ impl Decoder {
         let mut rest = bytes;
         while !rest.is_empty() {
             if let Some(paste) = &mut self.paste {
-                let (used, done) = collect(paste, rest);
+                let (used, done) = paste.collect(rest, self.piece_bytes, out);
                 rest = rest.get(used..).unwrap_or_default();
                 if done {
                     self.end_paste(out);
@@ -82,7 +103,7 @@ impl Decoder {
                         at += used;
                         let tail = self.pending.split_off(at.min(self.pending.len()));
                         self.pending.clear();
-                        self.paste = Some(Vec::new());
+                        self.paste = Some(Paste::default());
                         // What came with the beginning belongs to it; it may hold the end as well.
                         return self.feed(&tail, out);
                     }
@@ -95,12 +116,26 @@ impl Decoder {
     /// What waits for more.
     #[must_use]
     pub fn held(&self) -> Option<Held> {
-        if self.paste.is_some() { Some(Held::Paste) } else { (!self.pending.is_empty()).then_some(Held::Sequence) }
+        match &self.paste {
+            Some(paste) if !paste.given_up => Some(Held::Paste),
+            // Nothing has come of it: it may take as long as it likes.
+            Some(paste) => (!paste.bytes.is_empty()).then_some(Held::Rest),
+            None => (!self.pending.is_empty()).then_some(Held::Sequence),
+        }
     }
 
-    /// No more came in time: what is held is taken for what it is.
+    /// No more came in time: what is held is taken for what it is. A paste is handed on as far as it has come; what comes next is
+    /// taken for the rest of it, until its end or a pause. Somebody whose terminal has lost the end types one word into the
+    /// composer that way, and sends nothing.
     pub fn give_up(&mut self, out: &mut impl FnMut(Input)) {
-        self.end_paste(out);
+        if let Some(mut paste) = self.paste.take() {
+            let again = !paste.given_up;
+            let bytes = std::mem::take(&mut paste.bytes);
+            if !bytes.is_empty() {
+                out(text(&bytes));
+            }
+            self.paste = again.then_some(Paste { bytes: Vec::new(), begun: true, given_up: true });
+        }
         let held = std::mem::take(&mut self.pending);
         let escape = || Input::Key(Key::new(KeyCode::Esc, KeyModifiers::empty()));
         match held.as_slice() {
@@ -112,24 +147,48 @@ impl Decoder {
     }
 
     fn end_paste(&mut self, out: &mut impl FnMut(Input)) {
-        if let Some(bytes) = self.paste.take() {
-            out(Input::Paste(String::from_utf8_lossy(&bytes).into_owned()));
+        if let Some(paste) = self.paste.take()
+            && !(paste.begun && paste.bytes.is_empty())
+        {
+            out(text(&paste.bytes));
         }
     }
 }
 
-/// Adds to a paste. Gives how many bytes were used, and whether that was the end of it.
-fn collect(paste: &mut Vec<u8>, bytes: &[u8]) -> (usize, bool) {
-    let before = paste.len();
-    paste.extend_from_slice(bytes);
-    let from = before.saturating_sub(PASTE_END.len() - 1);
-    let found = paste.get(from..).unwrap_or_default().windows(PASTE_END.len()).position(|window| window == PASTE_END);
-    if let Some(at) = found {
-        let end = from + at;
-        paste.truncate(end);
-        return (end + PASTE_END.len() - before, true);
+fn text(bytes: &[u8]) -> Input {
+    Input::Paste(String::from_utf8_lossy(bytes).into_owned())
+}
+
+impl Paste {
+    /// Adds to it, and hands on what is more than a piece. Gives how many bytes were used, and whether that was the end of it.
+    fn collect(&mut self, bytes: &[u8], piece_bytes: usize, out: &mut impl FnMut(Input)) -> (usize, bool) {
+        let before = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        let from = before.saturating_sub(PASTE_END.len() - 1);
+        let found = self.bytes.get(from..).unwrap_or_default().windows(PASTE_END.len()).position(|window| window == PASTE_END);
+        let used = found.map_or(bytes.len(), |at| from + at + PASTE_END.len() - before);
+        if let Some(at) = found {
+            self.bytes.truncate(from + at);
+        }
+        // Without its end the last bytes may be the beginning of that. However the bytes are cut into reads, the pieces are the
+        // same: one is cut off as soon as there must be more than one.
+        let more = if found.is_some() { 0 } else { PASTE_END.len() - 1 };
+        while self.bytes.len() > piece_bytes + more {
+            let end = whole(&self.bytes, piece_bytes);
+            let rest = self.bytes.split_off(end);
+            out(text(&std::mem::replace(&mut self.bytes, rest)));
+            self.begun = true;
+        }
+        (used, found.is_some())
     }
-    (bytes.len(), paste.len() > PASTE_BYTES)
+}
+
+/// Where to cut so that no character is, and no line's end.
+fn whole(bytes: &[u8], most: usize) -> usize {
+    let within = |at: usize| bytes.get(at).is_some_and(|byte| (0x80..0xc0).contains(byte));
+    let line = |at: usize| bytes.get(at) == Some(&b'\n') && at > 0 && bytes.get(at - 1) == Some(&b'\r');
+    let least = most.saturating_sub(CHARACTER).max(1);
+    (least..=most).rev().find(|at| !within(*at) && !line(*at)).unwrap_or(most)
 }
 
 fn step(bytes: &[u8]) -> Step {
@@ -379,97 +438,4 @@ fn mouse(button: u16, column: u16, row: u16, released: bool) -> Option<Input> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test stops where its set-up fails")]
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn read(bytes: &[u8]) -> Vec<Input> {
-        let mut decoder = Decoder::default();
-        let mut out = Vec::new();
-        decoder.feed(bytes, &mut |input| out.push(input));
-        decoder.give_up(&mut |input| out.push(input));
-        out
-    }
-
-    fn keys(bytes: &str) -> String {
-        let shown: Vec<String> = read(bytes.as_bytes())
-            .into_iter()
-            .map(|input| match input {
-                Input::Key(key) => key.to_string(),
-                other => format!("{other:?}"),
-            })
-            .collect();
-        shown.join(" ")
-    }
-
-    #[test]
-    fn keys_of_every_kind_of_terminal_are_understood() {
-        let cases = [
-            ("aÄ你", "a Ä 你"),
-            ("\r\t\x7f\x08\n\x01", "enter tab backspace ctrl+h ctrl+j ctrl+a"),
-            ("\x1b", "esc"),
-            ("\x1b\x1b", "esc esc"),
-            ("\x1br\x1b\r\x1bÄ", "alt+r alt+enter alt+Ä"),
-            ("\x1b[A\x1bOB\x1b[1;5C\x1b[1;3D", "up down ctrl+right alt+left"),
-            ("\x1b[H\x1b[4~\x1b[5~\x1b[3;5~", "home end pageup ctrl+delete"),
-            ("\x1bOP\x1b[[E\x1b[15~\x1b[24~\x1b[1;2Q", "f1 f5 f5 f12 shift+f2"),
-            ("\x1b[Z\x1b[9;2u", "shift+tab shift+tab"),
-            ("\x1b[27u\x1b[13;2u\x1b[107;5u\x1b[27;5;13~", "esc shift+enter ctrl+k ctrl+enter"),
-            ("\x1b[97:65;2u\x1b[57414u", "A enter"),
-            ("\x1b[", "alt+["),
-            ("\x1bO", "alt+O"),
-            // A key let go and one held with the logo key type nothing.
-            ("\x1b[97;1:3u\x1b[99;9u", ""),
-            ("\x1b[I\x1b[O", "Focus(true) Focus(false)"),
-            ("\x1b[?69;2$yx\x1b[?69;0$y", "Margins(true) x Margins(false)"),
-            ("\x1b[?62;22cx", "x"),
-        ];
-        for (bytes, wanted) in cases {
-            assert_eq!(keys(bytes), wanted, "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn the_mouse_is_understood_in_both_forms() {
-        let down = MouseEvent { kind: MouseEventKind::Down(MouseButton::Left), column: 9, row: 4, modifiers: KeyModifiers::empty() };
-        assert_eq!(read(b"\x1b[<0;10;5M"), [Input::Mouse(down)]);
-        assert_eq!(read(b"\x1b[M \x2a\x25"), [Input::Mouse(down)]);
-        let wheel = MouseEvent { kind: MouseEventKind::ScrollUp, modifiers: KeyModifiers::SHIFT, ..down };
-        assert_eq!(read(b"\x1b[<68;10;5M"), [Input::Mouse(wheel)]);
-        assert_eq!(read(b"\x1b[<35;10;5M\x1b[<0;0;0M").len(), 1, "movement says nothing");
-    }
-
-    #[test]
-    fn a_paste_is_text_whatever_is_in_it() {
-        assert_eq!(read(b"\x1b[200~a\x1b[Ab\r\x1b[201~c"), [Input::Paste("a\u{1b}[Ab\r".to_owned()), Input::Key("c".parse().unwrap())]);
-        assert_eq!(read(b"\x1b[200~cut off"), [Input::Paste("cut off".to_owned())]);
-    }
-
-    #[test]
-    fn a_broken_sequence_does_not_take_the_next_key_along() {
-        assert_eq!(keys("\x1b[1;\x1b[A"), "up");
-        assert_eq!(keys("\x1b[999999999999999999~x"), "x");
-        assert_eq!(keys("\x1b[0;0Rx"), "f3 x");
-        assert_eq!(read(b"\xffx\xc3(").len(), 2);
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_cut_anywhere_read_the_same(bytes in prop::collection::vec(prop_oneof![
-            any::<u8>().prop_map(|byte| vec![byte]),
-            Just(b"\x1b".to_vec()), Just(b"\x1b[".to_vec()), Just(b"\x1b[200~".to_vec()), Just(b"\x1b[201~".to_vec()),
-            Just(b"\x1b[<0;1;1M".to_vec()), Just(b"\x1b[1;5A".to_vec()), Just("ä".as_bytes().to_vec()),
-        ], 0..40), cut in 1_usize..7) {
-            let bytes: Vec<u8> = bytes.concat();
-            let mut decoder = Decoder::default();
-            let mut out = Vec::new();
-            for part in bytes.chunks(cut) {
-                decoder.feed(part, &mut |input| out.push(input));
-            }
-            decoder.give_up(&mut |input| out.push(input));
-            prop_assert_eq!(out, read(&bytes));
-        }
-    }
-}
+mod tests;

@@ -22,7 +22,11 @@ use decode::{Decoder, Held};
 const ESCAPE: Duration = Duration::from_millis(40);
 /// How long a paste may pause before it counts as ended: a lost end must not keep the keyboard for ever.
 const PASTE: Duration = Duration::from_secs(10);
+/// How long the rest of one that paused for longer may pause.
+const REST: Duration = Duration::from_secs(1);
 const CHUNK: usize = 16 * 1024;
+/// Bytes that are read before what they say is taken. The terminal keeps the rest, and slows down who writes it.
+const READ: usize = 64 * 1024;
 
 /// The keys of a terminal.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub struct Keyboard {
     ready: VecDeque<Input>,
     /// When bytes came last.
     read_at: Instant,
+    /// Reading stopped before everything was read. The terminal will not tell of that again.
+    more: bool,
     ended: bool,
 }
 
@@ -51,7 +57,7 @@ impl Keyboard {
     fn of(file: File) -> io::Result<Self> {
         #[expect(deprecated, reason = "its successor is unsafe; what is asked of the caller there holds: the file is ours and stays")]
         let terminal = AsyncFd::with_interest(file, Interest::READABLE)?;
-        Ok(Self { terminal, decoder: Decoder::default(), ready: VecDeque::new(), read_at: Instant::now(), ended: false })
+        Ok(Self { terminal, decoder: Decoder::default(), ready: VecDeque::new(), read_at: Instant::now(), more: false, ended: false })
     }
 
     /// What was typed next, if it is there already.
@@ -71,6 +77,12 @@ impl Keyboard {
     /// Waits until there is something to take, or the end. Cancel-safe: it takes nothing that is lost.
     pub async fn wait(&mut self) {
         while self.ready.is_empty() && !self.ended {
+            if self.more {
+                // A long paste says nothing until its end; others get their turn meanwhile.
+                tokio::task::yield_now().await;
+                self.read();
+                continue;
+            }
             let due = self.decoder.held().map(|held| self.read_at + patience(held));
             let readable = async {
                 match self.terminal.readable().await {
@@ -92,13 +104,20 @@ impl Keyboard {
         }
     }
 
-    /// Reads what is there.
+    /// Reads what is there, or a good part of it.
     fn read(&mut self) {
         let mut chunk = [0; CHUNK];
+        let mut left = READ;
+        self.more = false;
         while !self.ended {
+            if left == 0 {
+                self.more = true;
+                return;
+            }
             match self.terminal.get_ref().read(&mut chunk) {
                 Ok(0) => self.ended = true,
                 Ok(count) => {
+                    left = left.saturating_sub(count);
                     self.read_at = Instant::now();
                     let ready = &mut self.ready;
                     self.decoder.feed(chunk.get(..count).unwrap_or_default(), &mut |input| ready.push_back(input));
@@ -113,6 +132,9 @@ impl Keyboard {
     /// Nothing followed in time.
     fn due(&mut self) {
         let Some(held) = self.decoder.held() else { return };
+        if self.more {
+            return;
+        }
         if self.ended || self.read_at.elapsed() >= patience(held) {
             let ready = &mut self.ready;
             self.decoder.give_up(&mut |input| ready.push_back(input));
@@ -124,5 +146,35 @@ fn patience(held: Held) -> Duration {
     match held {
         Held::Sequence => ESCAPE,
         Held::Paste => PASTE,
+        Held::Rest => REST,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test stops where its set-up fails")]
+    use std::io::Write as _;
+
+    use super::*;
+
+    const KEYS: usize = 300_000;
+
+    #[tokio::test]
+    async fn a_flood_of_keys_waits_in_the_terminal_and_none_is_lost() {
+        let (mut writer, reader) = std::os::unix::net::UnixStream::pair().unwrap();
+        reader.set_nonblocking(true).unwrap();
+        let mut keyboard = Keyboard::of(std::os::fd::OwnedFd::from(reader).into()).unwrap();
+        let flood = std::thread::spawn(move || writer.write_all(&vec![b'x'; KEYS]).unwrap());
+        let (mut taken, mut most) = (0, 0);
+        while taken < KEYS {
+            keyboard.wait().await;
+            while keyboard.take().is_some() {
+                taken += 1;
+                most = most.max(keyboard.ready.len());
+            }
+        }
+        flood.join().unwrap();
+        assert_eq!(taken, KEYS);
+        assert!(most < READ + CHUNK, "{most} keys were waiting");
     }
 }

@@ -4,7 +4,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use super::help;
 use crate::tui::{
-    layers::{Layer, Page, PickerKind, Question},
+    layers::{Layer, Page, PickerKind, Purpose, Question},
     model::{Hit, Hits, Model},
     text::{self, Paragraph},
     theme::Scope,
@@ -33,7 +33,12 @@ pub fn draw(model: &Model, layer: &mut Layer, area: Rect, buf: &mut Buffer, hits
         Layer::Form(state) => {
             let width = area.width.saturating_sub(4).min(66);
             let tall = form::height(&state.form, width);
-            let place = dialog::frame(&state.form.title, "esc closes, what you typed stays", (width, tall), theme, area, buf);
+            let hint = match (&state.purpose, &state.form.busy) {
+                (Purpose::SignInAgain { .. }, Some(_)) => "esc cancels",
+                (Purpose::SignInAgain { .. }, None) => "esc closes, the password is not kept",
+                _ => "esc closes, what you typed stays",
+            };
+            let place = dialog::frame(&state.form.title, hint, (width, tall), theme, area, buf);
             form::draw(&state.form, theme, place, buf, hits)
         }
         Layer::Question(question) => ask(model, question, area, buf, hits),

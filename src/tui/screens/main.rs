@@ -315,6 +315,8 @@ fn timelines(model: &mut Model, area: Rect, buf: &mut Buffer) {
         }
         thread(model, Rect { x: area.x + half + 1, width: area.width - half - 1, ..area }, buf);
     } else {
+        // Nobody sees what comes in the room meanwhile.
+        model.view.height = 0;
         thread(model, area, buf);
     }
     debug_assert!(model.open.as_ref() == Some(&open), "drawing opens no rooms");
@@ -329,9 +331,27 @@ fn thread(model: &mut Model, area: Rect, buf: &mut Buffer) {
     one_timeline(model, true, Rect { y: area.y + 1, height: area.height - 1, ..area }, buf);
 }
 
+/// Why there is nothing to be seen.
+fn empty(model: &Model, timeline: &Timeline, area: Rect, buf: &mut Buffer) {
+    let (words, scope) = match &timeline.back {
+        Pagination::AtStart => ("no messages yet: write the first one".to_owned(), Scope::Dim),
+        Pagination::Idle | Pagination::Loading => ("loading messages…".to_owned(), Scope::Dim),
+        Pagination::Failed { reason } => {
+            let key = key_in(model, Action::LoadOlder, Context::Timeline);
+            let focus = if model.focus == Focus::Timeline { String::new() } else { format!("{} ", model.key(Action::FocusTimeline)) };
+            (format!("✗ messages could not be loaded: {} ({focus}{key} tries again)", text::one_line(reason)), Scope::Error)
+        }
+    };
+    let lines = text::wrap(&Paragraph::plain(words, model.theme.style(scope)), usize::from(area.width.saturating_sub(2).max(1)));
+    for (line, y) in lines.iter().zip(area.y + area.height / 2..area.bottom()) {
+        buf.set_line(area.x + 1, y, line, area.width.saturating_sub(1));
+    }
+}
+
 fn one_timeline(model: &mut Model, in_thread: bool, area: Rect, buf: &mut Buffer) {
-    if model.view.seek.is_none() || model.view.motions.contains(&Motion::Bottom) {
-        model.view.held = None;
+    if model.view.held.is_some() && (model.view.seek.is_none() || model.view.motions.contains(&Motion::Bottom)) {
+        let now = model.open_timeline().cloned();
+        model.view.release(now.as_ref());
     }
     let now = if in_thread { model.open_thread() } else { model.view.held.as_ref().or_else(|| model.open_timeline()) };
     let timeline = now.cloned();
@@ -340,8 +360,7 @@ fn one_timeline(model: &mut Model, in_thread: bool, area: Rect, buf: &mut Buffer
         return;
     };
     if timeline.items.is_empty() {
-        let words = if timeline.back == Pagination::AtStart { "no messages yet: write the first one" } else { "loading messages…" };
-        put(buf, area.x + 1, area.y + area.height / 2, area.width.saturating_sub(1), words, model.theme.style(Scope::Dim));
+        empty(model, &timeline, area, buf);
     }
     model.scrolls.push(area);
     let theme = std::sync::Arc::clone(&model.theme);

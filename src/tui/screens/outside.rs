@@ -42,7 +42,7 @@ pub fn invitation(model: &mut Model, area: Rect, buf: &mut Buffer) {
         vec![Paragraph::plain(format!("{} {}", room_list::mark(&row), text::one_line(&row.name)), theme.style(Scope::Title)), blank()];
     match &row.invite {
         Some(invite) => {
-            let who = format!("{} ({})", text::one_line(&invite.inviter_name), invite.inviter);
+            let who = format!("{} ({})", text::one_line(&invite.inviter_name), text::one_line(invite.inviter.as_str()));
             let what = if invite.is_direct { format!("{who} wants to chat with you.") } else { format!("{who} invites you to this room.") };
             paragraphs.push(Paragraph::plain(what, theme.style(Scope::Text)));
         }
@@ -52,7 +52,7 @@ pub fn invitation(model: &mut Model, area: Rect, buf: &mut Buffer) {
         }
     }
     if let Some(alias) = &row.alias {
-        paragraphs.push(Paragraph::plain(format!("Address: {alias}"), theme.style(Scope::Dim)));
+        paragraphs.push(Paragraph::plain(format!("Address: {}", text::one_line(alias.as_str())), theme.style(Scope::Dim)));
     }
     if let Some(reason) = row.invite.as_ref().and_then(|invite| invite.reason.as_ref()) {
         paragraphs.push(Paragraph::plain(format!("“{}”", text::one_line(reason)), theme.style(Scope::Quote)));

@@ -59,6 +59,7 @@ fn page(model: &Model, area: Rect, buf: &mut Buffer, hits: &mut Hits) -> Option<
     let back = model.key(Action::Cancel);
     let hint = match model.welcome.page {
         WelcomePage::Menu if narrow => format!("enter chooses, {} leaves", model.key(Action::Quit)),
+        WelcomePage::SignIn if model.welcome.pending == Some(WelcomePage::SignIn) => format!("{back} cancels"),
         WelcomePage::Menu => format!("up, down and enter choose; {} leaves", model.key(Action::Quit)),
         _ if narrow => format!("tab next, {back} back, text stays"),
         _ => format!("tab next field, {back} back (what you typed stays)"),

@@ -16,6 +16,9 @@ use crate::{
     },
 };
 
+/// What a dialog says while the sign-in that it asked for is given up.
+pub(super) const CANCELLING: &str = "cancelling…";
+
 /// The session view has changed: offers to sign in again when the session has just ended, unless somebody is in the middle of
 /// something whose keys would go into the password.
 pub(super) fn offer(model: &mut Model, before: &Connection) {
@@ -97,27 +100,48 @@ pub(super) fn device_gone(model: &mut Model, words: String, recovery_key_kept: b
     }
 }
 
-/// Signed in: what is on screen is asked for again, since the client half has begun anew.
-pub(super) fn signed_in(model: &mut Model, fx: &mut Effects) {
-    let again = form(model).is_some();
-    model.layers.retain(|layer| !matches!(layer, Layer::Form(form) if matches!(form.purpose, Purpose::SignInAgain { .. })));
+/// It was given up, as was asked for; false when it is none of ours.
+pub(super) fn given_up(model: &mut Model) -> bool {
+    let Some(layer) = form(model).filter(|layer| layer.form.busy.is_some()) else { return false };
+    layer.form.busy = None;
+    layer.form.error = None;
+    true
+}
+
+/// The client half has begun anew: what is on screen is asked for again.
+pub(super) fn open_anew(model: &mut Model, fx: &mut Effects) {
     if model.open.is_some() && !model.invitation_open() {
         ask(fx, Command::OpenRoom(model.open.clone()));
         if model.thread_root.is_some() {
             ask(fx, Command::OpenThread(model.thread_root.clone()));
         }
     }
+}
+
+/// Signed in: what is on screen is asked for again.
+pub(super) fn signed_in(model: &mut Model, fx: &mut Effects) {
+    let again = form(model).is_some();
+    model.layers.retain(|layer| !matches!(layer, Layer::Form(form) if matches!(form.purpose, Purpose::SignInAgain { .. })));
+    open_anew(model, fx);
     if again {
         info(model, "signed in again");
     }
 }
 
-/// Closes the dialog for now. The password goes with it.
-pub(super) fn cancelled(model: &mut Model, layer: FormLayer) {
+/// Escape: gives up what is under way, or closes the dialog for now. The password goes with it. Gives the dialog where it stays.
+pub(super) fn cancelled(model: &mut Model, mut layer: Box<FormLayer>, fx: &mut Effects) -> Option<Box<FormLayer>> {
     if !matches!(layer.purpose, Purpose::SignInAgain { .. }) {
-        return dialogs::keep(model, layer);
+        layer.form.busy = None;
+        dialogs::keep(model, *layer);
+        return None;
+    }
+    if layer.form.busy.as_deref().is_some_and(|busy| busy != CANCELLING) {
+        layer.form.busy = Some(CANCELLING.to_owned());
+        fx.push(Effect::CancelSetup);
+        return Some(layer);
     }
     info(model, format!("{} is in the palette ({})", Action::SignInAgain.name(), model.key(Action::Palette)));
+    None
 }
 
 #[cfg(test)]
@@ -182,6 +206,23 @@ mod tests {
         );
         type_text(&mut model, "EsT key");
         assert_eq!(asked(press(&mut model, "enter")), Some(("sesame".to_owned(), true, Some("EsT key".to_owned()))));
+    }
+
+    #[test]
+    fn escape_gives_up_what_is_under_way_and_then_closes() {
+        let mut model = garden();
+        expire(&mut model);
+        let shown = |model: &mut Model| crate::tui::tests::screen(model, 80, 24);
+        assert!(shown(&mut model).contains("the password is not kept"));
+        type_text(&mut model, "sesame");
+        press(&mut model, "enter");
+        assert!(shown(&mut model).contains("esc cancels"));
+        assert!(matches!(&press(&mut model, "esc")[..], [Effect::CancelSetup]));
+        assert!(dialog(&model).is_some_and(|form| form.busy.is_some()), "it has not been given up yet");
+        update(&mut model, Msg::Update(Update::SetupCancelled));
+        assert!(dialog(&model).is_some_and(|form| form.busy.is_none() && form.error.is_none()));
+        press(&mut model, "esc");
+        assert!(model.layers.is_empty() && model.kept.is_empty());
     }
 
     #[test]

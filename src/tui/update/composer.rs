@@ -1,16 +1,20 @@
 //! Typing and sending.
 
-use ruma::OwnedRoomId;
+use ruma::{OwnedRoomId, OwnedUserId};
 
 use super::{Effects, actions, ask, complete, error, slash, ticket, timeline};
 use crate::{
-    client::command::{Command, Draft},
+    client::{
+        command::{Command, Draft},
+        view::{ItemId, ItemKind},
+    },
     tui::{
         action::Action,
         composer::Mode,
         effect::Effect,
         model::{Awaiting, Focus, Model, Motion},
         slash::{self as table, Line},
+        text,
     },
 };
 
@@ -72,6 +76,9 @@ pub(super) fn save_draft(model: &mut Model, room_id: &OwnedRoomId, fx: &mut Effe
     let Some(composer) = model.composers.get_mut(room_id) else { return };
     let text = composer.draft();
     if text != composer.saved {
+        if text.is_empty() {
+            model.drafts_gone.insert(room_id.clone());
+        }
         composer.saved.clone_from(&text);
         ask(fx, Command::SaveDraft { room_id: room_id.clone(), text });
     }
@@ -129,6 +136,7 @@ pub(super) fn clear(model: &mut Model, fx: &mut Effects) {
     model.composer_mut().clear();
     model.composer_mut().paste = paste;
     if let Some(room_id) = model.open.clone() {
+        model.drafts_gone.insert(room_id.clone());
         save_draft(model, &room_id, fx);
     }
     stop_typing(model, fx);
@@ -158,7 +166,7 @@ pub(super) fn send_text(model: &mut Model, text: &str, emote: bool, literal: boo
     let reply_to = if let Mode::Reply { event_id, .. } = &composer.mode { Some(event_id.clone()) } else { None };
     let draft = Draft { text, emote, literal, reply_to, thread_root: model.thread_root.clone(), mentions };
     if let Mode::Edit { unique, item, stash, .. } = composer.mode.clone() {
-        let current = model.active_timeline().and_then(|t| t.items.iter().find(|i| i.unique == unique)).and_then(|i| i.id.clone());
+        let current = model.live_timeline().and_then(|t| t.items.iter().find(|i| i.unique == unique)).and_then(|i| i.id.clone());
         ask(fx, Command::Edit { room_id, item: current.unwrap_or(item), draft });
         clear(model, fx);
         model.composer_mut().set_text(&stash);
@@ -175,15 +183,60 @@ pub(super) fn send_text(model: &mut Model, text: &str, emote: bool, literal: boo
     model.focus = Focus::Composer;
 }
 
-/// A message could not even be queued: its text goes back where it came from.
-pub(super) fn give_back(model: &mut Model, room_id: &OwnedRoomId, draft: &Draft) {
+/// A message or an edit could not even be queued: its text goes back where it came from, with what it answers or edits. What has
+/// been typed since is kept below it, or comes back after the edit. False where the text stands in another edit's way, so that
+/// it comes back only after that one.
+pub(super) fn give_back(model: &mut Model, room_id: &OwnedRoomId, draft: &Draft, edited: Option<&ItemId>) -> bool {
+    let names = mentions(model, room_id, draft);
+    let before = edited.and_then(|item| original(model, room_id, item));
     let now = model.now_ms;
     let composer = model.composers.entry(room_id.clone()).or_default();
-    let typed = composer.text();
-    let text = if typed.is_empty() { draft.text.clone() } else { format!("{}\n{typed}", draft.text) };
-    composer.set_text(&text);
-    if let Some(event_id) = draft.reply_to.clone().filter(|_| composer.mode == Mode::New) {
-        composer.mode = Mode::Reply { event_id, sender: "the message before".to_owned(), text: String::new() };
+    composer.completion = None;
+    composer.mentions.extend(names);
+    let in_the_way = matches!(composer.mode, Mode::Edit { .. });
+    match edited {
+        Some(item) if composer.mode == Mode::New => {
+            let (unique, before) = before.unwrap_or((u64::MAX, String::new()));
+            composer.edit(unique, item.clone(), before);
+            composer.set_text(&draft.text);
+        }
+        // An edit that comes back into a composer that has something else to say is text to be kept, no more.
+        _ => {
+            let text = if edited.is_some() { draft.text.clone() } else { draft.typed() };
+            composer.put_before(&text);
+            if let Some(event_id) = draft.reply_to.clone().filter(|_| composer.mode == Mode::New) {
+                composer.mode = Mode::Reply { event_id, sender: "the message before".to_owned(), text: String::new() };
+            }
+        }
     }
+    model.drafts_due.insert(room_id.clone(), now + DRAFT_MS);
+    !in_the_way
+}
+
+/// The words by which the draft's people are known, as far as the room's members are.
+fn mentions(model: &Model, room_id: &OwnedRoomId, draft: &Draft) -> Vec<(String, OwnedUserId)> {
+    let members = model.details.iter().filter(|details| details.id == *room_id).flat_map(|details| details.members.iter());
+    let meant = members.filter(|member| draft.mentions.contains(&member.id));
+    meant.map(|member| (text::one_line(&member.name), member.id.clone())).collect()
+}
+
+/// How the timeline counts a message of ours, and its text now.
+fn original(model: &Model, room_id: &OwnedRoomId, item: &ItemId) -> Option<(u64, String)> {
+    let timeline = model.live_timeline().filter(|timeline| timeline.room_id == *room_id)?;
+    let found = timeline.items.iter().rev().find(|found| found.id.as_ref() == Some(item))?;
+    match &found.kind {
+        ItemKind::Message(message) => Some((found.unique, message.body.plain.clone())),
+        _ => None,
+    }
+}
+
+/// A long paste that was not sent goes back to where it was pasted.
+pub(super) fn give_back_paste(model: &mut Model, room_id: &OwnedRoomId, text: &str, caption: &str) {
+    let now = model.now_ms;
+    let composer = model.composers.entry(room_id.clone()).or_default();
+    if !caption.is_empty() {
+        composer.put_before(caption);
+    }
+    composer.keep_beside(text);
     model.drafts_due.insert(room_id.clone(), now + DRAFT_MS);
 }

@@ -84,6 +84,30 @@ pub(super) fn join(model: &mut Model, room: &str) {
     open_form(model, Purpose::Join, form);
 }
 
+pub(super) fn knock(model: &mut Model, room: &str, intro: &str) {
+    let form = Form::new("Ask to join", intro, "Ask")
+        .line("room", "Room", "#lounge:example.org", "An alias (#room:server) or a room ID (!id:server).", room)
+        .line("reason", "Reason", "", "Its members read it; may stay empty.", "");
+    // Another room may have been asked for before.
+    model.kept.retain(|(purpose, _)| *purpose != Purpose::Knock);
+    open_form(model, Purpose::Knock, form);
+    if !room.is_empty()
+        && let Some(Layer::Form(layer)) = model.layers.last_mut()
+    {
+        layer.form.focus = 1;
+    }
+}
+
+/// A room lets nobody in just so: offers to ask, unless somebody is in the middle of something.
+pub(super) fn may_knock(model: &mut Model, ticket: Ticket, room: &RoomOrAliasId) {
+    model.awaiting.remove(&ticket);
+    let waited = close_for(model, ticket);
+    if waited || (model.layers.is_empty() && model.composer().is_empty()) {
+        return knock(model, room.as_str(), "This room is joined on request: somebody who is in it lets you in.");
+    }
+    error(model, format!("{room} is joined on request; /knock {room} asks to be let in"));
+}
+
 pub(super) fn invite(model: &mut Model) {
     if let Some(room_id) = open_room(model) {
         let help = "User IDs with blanks between them.";
@@ -184,6 +208,10 @@ pub(super) fn submit(model: &mut Model, layer: &mut FormLayer, fx: &mut Effects)
             .map(|user_id| direct(model, user_id, fx))
             .map_err(|_| ("user", "That is no user ID; it looks like @name:server.".to_owned())),
         Purpose::Join => submit_join(model, &layer.form, fx),
+        Purpose::Knock => {
+            let (room, reason) = (layer.form.text("room").to_owned(), layer.form.given("reason"));
+            ask_in(model, &room, reason, fx).map_err(|why| ("room", why))
+        }
         Purpose::Invite(room_id) => submit_invite(model, room_id, &layer.form, fx),
         Purpose::SetName(room_id) => {
             let name = layer.form.text("name").to_owned();
@@ -247,6 +275,15 @@ fn submit_join(model: &mut Model, form: &Form, fx: &mut Effects) -> Outcome {
         .map_err(|_| ("room", "That is neither an alias (#room:server) nor a room ID (!id:server).".to_owned()))?;
     let ticket = ticket(model, Awaiting::Action { failure: format!("could not join {room}"), done: None, open: true });
     ask(fx, Command::Join { ticket, room });
+    Ok(ticket)
+}
+
+/// Asks to be let into a room.
+pub(super) fn ask_in(model: &mut Model, room: &str, reason: Option<String>, fx: &mut Effects) -> Result<Ticket, String> {
+    let room = RoomOrAliasId::parse(room).map_err(|_| format!("{room:?} is neither an alias (#room:server) nor a room ID (!id:server)"))?;
+    let done = Some(format!("you have asked to join {room}; it opens once somebody lets you in"));
+    let ticket = ticket(model, Awaiting::Action { failure: format!("could not ask to join {room}"), done, open: false });
+    ask(fx, Command::Knock { ticket, room, reason });
     Ok(ticket)
 }
 

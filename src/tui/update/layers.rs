@@ -194,11 +194,7 @@ fn form_key(model: &mut Model, mut layer: Box<FormLayer>, key: Key, action: Opti
 
 fn form_did(model: &mut Model, mut layer: Box<FormLayer>, did: FormKey, fx: &mut Effects) -> Option<Layer> {
     match did {
-        FormKey::Cancel => {
-            layer.form.busy = None;
-            again::cancelled(model, *layer);
-            return None;
-        }
+        FormKey::Cancel => return again::cancelled(model, layer, fx).map(Layer::Form),
         FormKey::Submit if layer.ticket.is_none() => dialogs::submit(model, &mut layer, fx),
         FormKey::Changed("public") => {
             // The usual wish: what anybody may join need not be encrypted, everything else should be.

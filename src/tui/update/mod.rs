@@ -41,12 +41,15 @@ pub fn update(model: &mut Model, msg: Msg) -> Effects {
         Msg::Paste(text) => input::paste(model, &text, &mut fx),
         Msg::Mouse(event) => input::mouse(model, event, &mut fx),
         Msg::Resize => {}
-        Msg::Focus(focused) => model.focused = focused,
+        Msg::Focus(focused) => {
+            model.focused = focused;
+            model.tells_focus = true;
+        }
         Msg::Update(update) => updates::update(model, update, &mut fx),
-        Msg::Session(session) => snapshots::session(model, session),
+        Msg::Session(session) => snapshots::session(model, session, &mut fx),
         Msg::Rooms(rooms) => snapshots::rooms(model, rooms, &mut fx),
         Msg::Timeline(timeline) => snapshots::timeline(model, timeline),
-        Msg::Thread(thread) => model.thread = thread,
+        Msg::Thread(thread) => snapshots::thread(model, thread),
         Msg::Details(details) => model.details = details,
         Msg::Drafts(drafts) => snapshots::drafts(model, &drafts),
         Msg::Tick => tick(model, &mut fx),
@@ -108,18 +111,17 @@ fn ask(fx: &mut Effects, command: Command) {
 fn refused(model: &mut Model, command: Command) {
     match command {
         Command::Send { room_id, draft } => {
-            composer::give_back(model, &room_id, &draft);
+            composer::give_back(model, &room_id, &draft, None);
             error(model, "homeroom is busy: the message was not sent and is back in the composer");
         }
-        Command::Edit { room_id, draft, .. } => {
-            composer::give_back(model, &room_id, &draft);
+        Command::Edit { room_id, item, draft } => {
+            composer::give_back(model, &room_id, &draft, Some(&item));
             error(model, "homeroom is busy: the edit was not sent and its text is back in the composer");
         }
-        Command::SaveDraft { room_id, .. } => {
+        Command::SaveDraft { room_id, text } => {
             let again = model.now_ms + 1_000;
-            if let Some(composer) = model.composers.get_mut(&room_id) {
-                composer.saved.clear();
-            }
+            // Nothing that can be typed is equal to it, so that it is saved again even when it is empty.
+            model.composers.entry(room_id.clone()).or_default().saved = format!("{text}\u{0}");
             model.drafts_due.insert(room_id, again);
         }
         Command::MarkRead { .. } => model.marked = None,
@@ -140,6 +142,7 @@ fn refused(model: &mut Model, command: Command) {
         | Command::CreateRoom { ticket, .. }
         | Command::StartDirect { ticket, .. }
         | Command::Join { ticket, .. }
+        | Command::Knock { ticket, .. }
         | Command::AcceptInvite { ticket, .. }
         | Command::Leave { ticket, .. }
         | Command::Invite { ticket, .. }
@@ -174,6 +177,13 @@ fn tick(model: &mut Model, fx: &mut Effects) {
 pub(crate) fn quit(model: &mut Model, fx: &mut Effects) {
     model.quitting = true;
     composer::stop_typing(model, fx);
+    // Whether a long paste on its way gets there is not known any more: rather twice than never.
+    let pastes: Vec<_> = model.awaiting.extract_if(|_, awaiting| matches!(awaiting, Awaiting::Paste { .. })).collect();
+    for (_, awaiting) in pastes {
+        if let Awaiting::Paste { room_id, text, caption } = awaiting {
+            composer::give_back_paste(model, &room_id, &text, &caption);
+        }
+    }
     let rooms: Vec<_> = model.composers.keys().cloned().collect();
     for room_id in rooms {
         composer::save_draft(model, &room_id, fx);

@@ -1,12 +1,14 @@
 //! Searching the open conversation as one types: among what is loaded, from where one reads upwards.
 
+use std::sync::Arc;
+
 use super::{Effects, actions, info};
 use crate::{
-    client::view::{Item, ItemKind, MessageKind, Timeline},
+    client::view::{Item, ItemKind, MessageKind},
     tui::{
         action::Action,
         keys::Key,
-        model::{Focus, Model, Motion, Search, selectable},
+        model::{Focus, Model, Motion, Search},
     },
 };
 
@@ -18,7 +20,7 @@ pub(super) fn begin(model: &mut Model) {
     let view = model.active_view();
     let (anchor, selected) = (view.anchor, view.selected);
     let query = model.search.take().map(|search| search.query).unwrap_or_default();
-    model.search = Some(Search { query, typing: true, back: (anchor, selected, model.focus), found: None });
+    model.search = Some(Search { query, typing: true, back: (anchor, selected, model.focus), found: None, texts: None });
     model.focus = Focus::Timeline;
 }
 
@@ -99,10 +101,10 @@ pub(super) fn run(model: &mut Model, action: Action, _fx: &mut Effects) -> bool 
 }
 
 fn go(model: &mut Model, newer: bool, here_too: bool) {
-    let Some(search) = &model.search else { return };
-    let query = search.query.text().trim().to_lowercase();
-    let Some(timeline) = model.active_timeline().filter(|_| !query.is_empty()) else { return };
-    let matches: Vec<usize> = places(timeline, &query);
+    let Some(query) = model.search.as_ref().map(|search| search.query.text().trim().to_lowercase()) else { return };
+    let texts = texts(model);
+    let Some((timeline, texts)) = model.active_timeline().zip(texts).filter(|_| !query.is_empty()) else { return };
+    let matches: Vec<usize> = places(&texts, &query);
     let at = model.active_view().selected.and_then(|selected| timeline.items.iter().position(|item| item.unique == selected));
     let next = match (at, newer) {
         (None, _) => matches.last(),
@@ -126,13 +128,28 @@ fn go(model: &mut Model, newer: bool, here_too: bool) {
     }
 }
 
-/// The items that hold the text, oldest first.
-fn places(timeline: &Timeline, query: &str) -> Vec<usize> {
-    timeline.items.iter().enumerate().filter(|(_, item)| selectable(item) && holds(item, query)).map(|(place, _)| place).collect()
+/// What is searched in, made once for each snapshot of the timeline and not for each key.
+fn texts(model: &mut Model) -> Option<Arc<[String]>> {
+    let items = Arc::clone(&model.active_timeline()?.items);
+    let search = model.search.as_mut()?;
+    match &search.texts {
+        Some((of, texts)) if Arc::ptr_eq(of, &items) => Some(Arc::clone(texts)),
+        _ => {
+            let texts: Arc<[String]> = items.iter().map(|item| searchable(item)).collect();
+            search.texts = Some((items, Arc::clone(&texts)));
+            Some(texts)
+        }
+    }
 }
 
-fn holds(item: &Item, query: &str) -> bool {
-    let ItemKind::Message(message) = &item.kind else { return false };
+/// The items that hold the text, oldest first.
+fn places(texts: &[String], query: &str) -> Vec<usize> {
+    texts.iter().enumerate().filter(|(_, text)| text.contains(query)).map(|(place, _)| place).collect()
+}
+
+/// What an item can be found by, in small letters, with something in between that cannot be typed.
+fn searchable(item: &Item) -> String {
+    let ItemKind::Message(message) = &item.kind else { return String::new() };
     let file = if let MessageKind::Media { filename, .. } = &message.kind { filename.as_str() } else { "" };
-    [message.body.plain.as_str(), file, item.sender_name.as_str()].iter().any(|text| text.to_lowercase().contains(query))
+    [message.body.plain.as_str(), file, item.sender_name.as_str()].join("\0").to_lowercase()
 }

@@ -8,7 +8,7 @@ use crate::{
     tui::{
         action::Action,
         effect::Effect,
-        model::{Awaiting, Model, selectable},
+        model::{Awaiting, Model},
         slash::Slash,
     },
 };
@@ -23,6 +23,7 @@ pub(super) fn run(model: &mut Model, command: Slash, argument: &str, fx: &mut Ef
         Slash::Topic | Slash::Name => describe(model, command, argument, fx),
         Slash::Invite => invite(model, argument, fx),
         Slash::Join => join(model, argument, fx),
+        Slash::Knock => knock(model, argument, fx),
         Slash::Dm => direct(model, argument, fx),
         Slash::Nick => nick(model, argument, fx),
         Slash::React | Slash::Reply | Slash::Redact | Slash::Download => on_message(model, command, argument, fx),
@@ -145,6 +146,16 @@ fn join(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), Strin
     Ok(())
 }
 
+fn knock(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), String> {
+    if argument.is_empty() {
+        dialogs::knock(model, "", "");
+        return Ok(());
+    }
+    let (room, reason) = argument.split_once(char::is_whitespace).unwrap_or((argument, ""));
+    let reason = Some(reason.trim().to_owned()).filter(|reason| !reason.is_empty());
+    dialogs::ask_in(model, room, reason, fx).map(drop)
+}
+
 fn direct(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), String> {
     if argument.is_empty() {
         dialogs::start_direct(model, "");
@@ -169,7 +180,7 @@ fn nick(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), Strin
 
 fn on_message(model: &mut Model, command: Slash, argument: &str, fx: &mut Effects) -> Result<(), String> {
     let room_id = model.open.clone().filter(|_| actions::in_room(model)).ok_or("open a room first")?;
-    let item = model.selected_item().cloned().or_else(|| timeline::newest(model, selectable)).ok_or("there is no message here")?;
+    let item = timeline::meant(model).ok_or("there is no message here")?;
     let id = item.id.clone().ok_or("that message cannot be meant")?;
     match command {
         Slash::React if argument.is_empty() => dialogs::react(model, room_id, id),

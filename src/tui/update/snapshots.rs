@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use ruma::OwnedRoomId;
 
-use super::{Effects, again, ask, info, rooms as open_rooms, timeline::SEEK_ATTEMPTS};
+use super::{Effects, again, ask, info, rooms as open_rooms, timeline::SEEK_ATTEMPTS, updates};
 use crate::{
     client::{
         command::Command,
@@ -20,8 +20,18 @@ use crate::{
 const OLDER: u16 = 50;
 const OLDER_FAST: u16 = 500;
 
-pub(super) fn session(model: &mut Model, session: SessionView) {
+pub(super) fn session(model: &mut Model, session: SessionView, fx: &mut Effects) {
     let before = std::mem::replace(&mut model.session, session);
+    match (&before.user_id, &model.session.user_id) {
+        // The client has stopped, and answers nothing that it was asked.
+        (Some(_), None) => model.lost_tickets = model.next_ticket,
+        // One has begun, which knows nothing of what is on screen: maybe because signing out, or in, has failed.
+        (None, Some(_)) => {
+            updates::lose_tickets(model, model.lost_tickets, fx);
+            again::open_anew(model, fx);
+        }
+        _ => {}
+    }
     again::offer(model, &before.connection);
 }
 
@@ -46,9 +56,10 @@ pub(super) fn rooms(model: &mut Model, rooms: RoomList, fx: &mut Effects) {
 
 pub(super) fn drafts(model: &mut Model, drafts: &Arc<HashMap<OwnedRoomId, String>>) {
     for (room_id, text) in drafts.iter() {
-        // What was typed meanwhile is newer than what was stored.
-        let keep = model.composers.get(room_id).is_some_and(|composer| !composer.is_idle());
-        if !keep && !text.is_empty() {
+        // What was typed meanwhile is newer than what was stored, and so is that it was sent: a client that starts again tells of
+        // what was stored before it is told of that.
+        let typed = model.composers.get(room_id).is_some_and(|composer| !composer.is_idle());
+        if !typed && !model.drafts_gone.contains(room_id) && !text.is_empty() {
             model.composers.insert(room_id.clone(), Composer::with_draft(text));
         }
     }
@@ -59,15 +70,26 @@ pub(super) fn timeline(model: &mut Model, timeline: Option<Timeline>) {
     model.timeline = timeline;
     if let Some(timeline) = model.open_timeline().cloned() {
         if let Some(before) = before {
-            hold(&mut model.view, before, &timeline);
+            hold(&mut model.view, &before, &timeline);
+            if model.view.held.is_none() {
+                model.view.follow(&before, Some(&timeline));
+            }
         }
         seek(model, &timeline);
     }
 }
 
+pub(super) fn thread(model: &mut Model, thread: Option<Timeline>) {
+    let before = model.open_thread().cloned();
+    model.thread = thread;
+    if let (Some(before), Some(now)) = (before, model.open_thread().cloned()) {
+        model.thread_view.follow(&before, Some(&now));
+    }
+}
+
 /// Somebody reads further up, and the client half has begun anew from the newest message: what was read stays on screen
 /// until it is loaded again.
-fn hold(view: &mut TimelineView, before: Timeline, now: &Timeline) {
+fn hold(view: &mut TimelineView, before: &Timeline, now: &Timeline) {
     let Anchor::Top { unique, line, .. } = view.anchor else { return };
     if view.held.is_some() || view.seek.is_some() || now.items.iter().any(|item| item.unique == unique) {
         return;
@@ -79,7 +101,7 @@ fn hold(view: &mut TimelineView, before: Timeline, now: &Timeline) {
     });
     if let Some((event_id, line)) = event {
         view.seek = Some(Seek { event_id, attempts: SEEK_ATTEMPTS, place: Some(line) });
-        view.held = Some(before);
+        view.held = Some(before.clone());
         view.asked = None;
     }
 }
@@ -91,7 +113,7 @@ fn seek(model: &mut Model, timeline: &Timeline) {
         let unique = item.unique;
         model.view.seek = None;
         if let Some(line) = wanted.place {
-            model.view.held = None;
+            model.view.release(Some(timeline));
             model.view.anchor = Anchor::Top { unique, line, timestamp_ms: item.timestamp_ms };
             return;
         }
@@ -103,8 +125,8 @@ fn seek(model: &mut Model, timeline: &Timeline) {
     let over = wanted.attempts == 0 || timeline.back == Pagination::AtStart;
     if over && timeline.back != Pagination::Loading {
         model.view.seek = None;
-        if model.view.held.take().is_some() {
-            return;
+        if model.view.held.is_some() {
+            return model.view.release(Some(timeline));
         }
         info(model, "that message is not in the history that can be loaded");
     }
@@ -175,7 +197,8 @@ fn read(model: &mut Model, timeline: &Timeline, fx: &mut Effects) {
         // What came last is not on screen: it is not even loaded.
         return;
     }
-    let covered = !model.layers.is_empty();
+    // So is it while what was read before is shown instead.
+    let covered = !model.layers.is_empty() || model.view.held.is_some();
     if !model.view.at_bottom || !model.focused || covered || model.view.height == 0 {
         model.view.watching = false;
         return;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ruma::OwnedRoomId;
+use ruma::{OwnedEventId, OwnedRoomId};
 
 use super::{Effects, actions, ask, composer, dialogs, error, info, snapshots, ticket};
 use crate::{
@@ -49,9 +49,7 @@ pub(super) fn run(model: &mut Model, action: Action, fx: &mut Effects) {
 
 fn on_item(model: &mut Model, action: Action, fx: &mut Effects) {
     let Some(room_id) = model.open.clone().filter(|_| actions::in_room(model)) else { return error(model, "no room is open") };
-    let Some(item) = model.selected_item().cloned().or_else(|| newest(model, |_| true)) else {
-        return error(model, "select a message first");
-    };
+    let Some(item) = meant(model) else { return error(model, "select a message first") };
     if matches!(item.kind, ItemKind::State(_)) && action != Action::Reveal {
         return info(model, "that is a change of the room, not a message");
     }
@@ -70,6 +68,15 @@ fn on_item(model: &mut Model, action: Action, fx: &mut Effects) {
         Action::Download => download(model, room_id, &item, None, fx),
         Action::Reveal => reveal(model, item.unique),
         _ => {}
+    }
+}
+
+/// The message that is meant: the selected one; the newest only where none is selected. One that is selected and not there any
+/// more must not turn into another.
+pub(super) fn meant(model: &Model) -> Option<Arc<Item>> {
+    match model.active_view().selected {
+        Some(_) => model.selected_item().cloned(),
+        None => newest(model, |_| true),
     }
 }
 
@@ -132,9 +139,10 @@ pub(super) fn select_visible(model: &mut Model) {
         let at_bottom = model.active_view().at_bottom;
         let view = model.active_view_mut();
         view.selected = newest;
-        // Somebody who reads further up is not torn away.
-        if at_bottom && let Some(unique) = newest {
-            view.motions.push(Motion::Show(unique));
+        // Somebody who reads further up is not torn away: the selection comes to them.
+        match newest {
+            Some(unique) if at_bottom => view.motions.push(Motion::Show(unique)),
+            _ => view.motions.push(Motion::Lines(0)),
         }
     }
 }
@@ -147,7 +155,7 @@ pub(super) fn select_newest(model: &mut Model) {
 /// To the beginning of the conversation, however much has to be loaded.
 pub(super) fn go_to_start(model: &mut Model) {
     let first = model.active_timeline().and_then(|timeline| timeline.items.iter().find(|item| selectable(item)).map(|item| item.unique));
-    let more = model.active_timeline().is_some_and(|timeline| timeline.back != Pagination::AtStart);
+    let more = model.live_timeline().is_some_and(|timeline| timeline.back != Pagination::AtStart);
     let select = model.focus == Focus::Timeline;
     let view = model.active_view_mut();
     view.motions.push(Motion::Top);
@@ -178,7 +186,7 @@ pub(super) fn first_unread(model: &mut Model) {
 }
 
 pub(super) fn load_older(model: &mut Model, fx: &mut Effects) {
-    match model.active_timeline().map(|timeline| &timeline.back) {
+    match model.live_timeline().map(|timeline| &timeline.back) {
         None => error(model, "no room is open"),
         Some(Pagination::AtStart) if model.thread_root.is_some() => info(model, "this is the beginning of the thread"),
         Some(Pagination::AtStart) => info(model, "this is the beginning of the conversation"),
@@ -312,7 +320,7 @@ fn retry(model: &mut Model, room_id: OwnedRoomId, item: &Item, fx: &mut Effects)
 /// Sends every failed message of the room again.
 pub(super) fn retry_all(model: &mut Model, fx: &mut Effects) {
     let Some(room_id) = model.open.clone() else { return error(model, "no room is open") };
-    let failed: Vec<ItemId> = model.active_timeline().map_or_else(Vec::new, |timeline| {
+    let failed: Vec<ItemId> = model.live_timeline().map_or_else(Vec::new, |timeline| {
         timeline
             .items
             .iter()
@@ -349,11 +357,16 @@ fn open_thread(model: &mut Model, item: &Item, fx: &mut Effects) {
         _ => None,
     });
     let Some(root) = root else { return error(model, "a thread can start once the server has the message") };
+    show_thread(model, root, fx);
+    actions::focus(model, Focus::Composer);
+}
+
+/// Opens a thread of the open room; the keys stay where they are.
+pub(super) fn show_thread(model: &mut Model, root: OwnedEventId, fx: &mut Effects) {
     model.thread = None;
     model.thread_view = crate::tui::model::TimelineView::default();
     model.thread_root = Some(root.clone());
     ask(fx, Command::OpenThread(Some(root)));
-    actions::focus(model, Focus::Composer);
 }
 
 pub(super) fn close_thread(model: &mut Model, fx: &mut Effects) {

@@ -2,29 +2,43 @@
 
 use ruma::OwnedRoomId;
 
-use super::{Effects, again, dialogs, error, info, rooms, welcome};
+use super::{Effects, again, composer, dialogs, error, info, rooms, timeline, welcome};
 use crate::{
     client::{
         command::{Draft, Ticket},
         update::Update,
+        view::ItemId,
     },
     tui::{
         effect::Effect,
         layers::Layer,
-        model::{Awaiting, Model, Screen},
+        model::{Awaiting, Model, Notifications, Screen},
+        text,
     },
 };
+
+/// Notifications of the desktop are at least so far apart.
+const NOTIFY_MS: u64 = 2_000;
+/// And no longer than so many columns.
+const NOTIFY_COLUMNS: usize = 160;
 
 pub(super) fn update(model: &mut Model, update: Update, fx: &mut Effects) {
     match update {
         Update::SignedIn => {
             welcome::signed_in(model);
             again::signed_in(model, fx);
+            // Whoever was asked is gone.
+            lose_tickets(model, model.next_ticket, fx);
         }
         Update::SignedOut => welcome::signed_out(model),
         Update::SetupFailed { reason } => {
             if !again::failed(model, &reason) {
                 welcome::failed(model, reason);
+            }
+        }
+        Update::SetupCancelled => {
+            if !again::given_up(model) {
+                welcome::given_up(model);
             }
         }
         Update::DeviceGone { text, recovery_key_kept } => again::device_gone(model, text, recovery_key_kept),
@@ -48,6 +62,7 @@ pub(super) fn update(model: &mut Model, update: Update, fx: &mut Effects) {
                 rooms::open(model, room_id, fx);
             }
         }
+        Update::MayKnock(ticket, room) => dialogs::may_knock(model, ticket, &room),
         Update::Saved(ticket, path) => {
             model.awaiting.remove(&ticket);
             info(model, format!("saved as {}", path.display()));
@@ -59,30 +74,63 @@ pub(super) fn update(model: &mut Model, update: Update, fx: &mut Effects) {
             }
             error(model, reason);
         }
-        Update::Notify { room_name, text, highlight, .. } => {
-            if model.bell {
-                fx.push(Effect::Bell);
-            }
-            if highlight {
-                info(model, format!("{room_name}: {text}"));
+        Update::Notify { room_id, room_name, text, highlight, direct } => {
+            // Whoever looks at the room sees it there.
+            if model.open.as_ref() != Some(&room_id) || !model.focused {
+                notify(model, &room_name, &text, highlight, direct, fx);
             }
         }
-        Update::NotSent { room_id, draft, reason } => not_sent(model, room_id, &draft, &reason),
+        Update::NotSent { room_id, draft, edited, reason } => not_sent(model, &room_id, &draft, edited.as_ref(), &reason, fx),
         Update::News { text } => info(model, text),
         Update::Notice { text } => error(model, text),
     }
 }
 
-/// A text that could not be sent goes back to where it was typed, below what has been typed since.
-fn not_sent(model: &mut Model, room_id: OwnedRoomId, draft: &Draft, reason: &str) {
-    let text = if draft.emote { format!("/me {}", draft.text) } else { draft.text.clone() };
-    let composer = model.composers.entry(room_id).or_default();
-    if composer.is_empty() {
-        composer.paste(&text);
-    } else {
-        composer.paste(&format!("\n{text}"));
+/// A message that asks for attention: mentions and direct chats are worth a sign outside of the window while nobody looks at it.
+fn notify(model: &mut Model, room: &str, words: &str, highlight: bool, direct: bool, fx: &mut Effects) {
+    // A terminal that does not tell whether anybody looks may be one that nobody looks at.
+    let away = !model.focused || !model.tells_focus;
+    if away && (highlight || direct) {
+        match model.notifications {
+            Notifications::Off => {}
+            Notifications::Bell => fx.push(Effect::Bell),
+            Notifications::Osc if model.notified_ms.is_some_and(|at| model.now_ms.saturating_sub(at) < NOTIFY_MS) => {}
+            Notifications::Osc => {
+                model.notified_ms = Some(model.now_ms);
+                let line = |text: &str| text::fit(&text::one_line(text), NOTIFY_COLUMNS).into_owned();
+                fx.push(Effect::Notify { title: line(room), body: line(words) });
+            }
+        }
     }
-    error(model, format!("the message was not sent and is back in the composer: {reason}"));
+    if highlight {
+        info(model, format!("{room}: {words}"));
+    }
+}
+
+/// A text that could not be sent goes back to where it was typed.
+fn not_sent(model: &mut Model, room_id: &OwnedRoomId, draft: &Draft, edited: Option<&ItemId>, reason: &str, fx: &mut Effects) {
+    let there = composer::give_back(model, room_id, draft, edited);
+    let what = if edited.is_some() { "the edit was not sent and its text" } else { "the message was not sent and" };
+    let place = if there { "is back in the composer" } else { "comes back when you are done with the message that you edit" };
+    let thread = draft.thread_root.as_ref().filter(|root| model.thread_root.as_ref() != Some(*root));
+    let aside = match thread {
+        Some(root) if model.open.as_ref() == Some(room_id) && model.thread_root.is_none() => {
+            timeline::show_thread(model, root.clone(), fx);
+            ""
+        }
+        Some(_) => " (it was written in a thread)",
+        None => "",
+    };
+    error(model, format!("{what} {place}{aside}: {reason}"));
+}
+
+/// Tickets below this one are answered by nobody any more.
+pub(super) fn lose_tickets(model: &mut Model, below: u64, fx: &mut Effects) {
+    let mut lost: Vec<Ticket> = model.awaiting.keys().copied().filter(|ticket| ticket.0 < below).collect();
+    lost.sort_by_key(|ticket| ticket.0);
+    for ticket in lost {
+        failed(model, ticket, "homeroom has signed in anew meanwhile; try again", fx);
+    }
 }
 
 fn done(model: &mut Model, ticket: Ticket, fx: &mut Effects) {
@@ -99,17 +147,7 @@ pub(super) fn failed(model: &mut Model, ticket: Ticket, reason: &str, fx: &mut E
     match model.awaiting.remove(&ticket) {
         Some(Awaiting::Paste { room_id, text, caption }) => {
             fx.push(Effect::DropFile(ticket));
-            let composer = model.composers.entry(room_id).or_default();
-            if composer.is_empty() {
-                composer.set_text(&caption);
-            } else if !caption.is_empty() {
-                composer.paste(&format!("\n{caption}"));
-            }
-            let text = match composer.paste.take() {
-                Some(newer) => format!("{text}\n{}", newer.text),
-                None => text.to_string(),
-            };
-            composer.paste(&text);
+            composer::give_back_paste(model, &room_id, &text, &caption);
             error(model, format!("the pasted text was not sent and is back in the composer: {reason}"));
         }
         Some(Awaiting::Action { failure, .. }) => {

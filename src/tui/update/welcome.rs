@@ -2,7 +2,7 @@
 
 use ruma::UserId;
 
-use super::{Effects, error, info, snapshots};
+use super::{Effects, again::CANCELLING, error, info, snapshots};
 use crate::{
     client::command::Setup,
     tui::{
@@ -96,6 +96,16 @@ fn form(model: &mut Model, key: Key, action: Option<Action>, fx: &mut Effects) {
 
 fn form_did(model: &mut Model, outcome: Option<FormKey>, fx: &mut Effects) {
     match outcome {
+        Some(FormKey::Cancel) if model.welcome.pending == Some(WelcomePage::SignIn) && model.welcome.page == WelcomePage::SignIn => {
+            let busy = &mut model.welcome.sign_in.busy;
+            if busy.as_deref() == Some(CANCELLING) {
+                // It takes its time; nobody has to watch.
+                model.welcome.page = WelcomePage::Menu;
+                return;
+            }
+            *busy = Some(CANCELLING.to_owned());
+            fx.push(Effect::CancelSetup);
+        }
         Some(FormKey::Cancel) => model.welcome.page = WelcomePage::Menu,
         Some(FormKey::Changed(_)) => {
             if let Some(form) = page(model) {
@@ -199,6 +209,14 @@ pub(super) fn failed(model: &mut Model, reason: String) {
     }
 }
 
+/// A step was given up, as was asked for: the form is as it was.
+pub(super) fn given_up(model: &mut Model) {
+    model.welcome.pending = None;
+    for busy in [&mut model.welcome.create.busy, &mut model.welcome.sign_in.busy, &mut model.welcome.busy] {
+        *busy = None;
+    }
+}
+
 /// A profile is ready.
 pub(super) fn signed_in(model: &mut Model) {
     // The forms go, and the passwords in them.
@@ -222,7 +240,8 @@ pub(super) fn signed_out(model: &mut Model) {
     model.layers.clear();
     model.kept.clear();
     model.rooms = crate::client::view::RoomList::default();
-    snapshots::session(model, crate::client::view::SessionView::default());
+    // Nothing is asked for when an account goes.
+    snapshots::session(model, crate::client::view::SessionView::default(), &mut Vec::new());
     model.timeline = None;
     model.thread = None;
     model.search = None;
@@ -239,6 +258,7 @@ pub(super) fn signed_out(model: &mut Model) {
     model.awaiting.clear();
     model.notices.clear();
     model.drafts_due.clear();
+    model.drafts_gone.clear();
     model.typing = None;
     model.marked = None;
     model.pane.selected = None;

@@ -123,7 +123,7 @@ fn a_text_that_cannot_be_sent_comes_back() -> Result<()> {
         let room_id = ann.room_ready(Command::CreateRoom { ticket: Ticket(1), room: private_room("Notes", Vec::new()) }).await?;
         let text = "x".repeat(2_000_000);
         ann.ask(Command::Send { room_id: room_id.clone(), draft: draft(&text) })?;
-        let homeroom::client::update::Update::NotSent { room_id: back_in, draft: back, reason } = ann.answer().await? else {
+        let homeroom::client::update::Update::NotSent { room_id: back_in, draft: back, reason, .. } = ann.answer().await? else {
             bail!("the text comes back");
         };
         ensure!(back_in == room_id && back.text == text && reason.contains("too long"), "{reason}");

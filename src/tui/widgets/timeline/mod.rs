@@ -3,7 +3,10 @@
 pub mod fold;
 mod layout;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
 use ratatui::{buffer::Buffer, layout::Rect, text::Line};
 use time::UtcOffset;
@@ -23,6 +26,8 @@ use crate::{
 const KEPT: usize = 3000;
 /// Messages of one person within this time stand under one name.
 const GROUP_MS: u64 = 10 * 60 * 1000;
+/// Snapshots whose folds are kept: the room's and the thread's.
+const FOLDED: usize = 2;
 /// Older history is asked for when the first loaded item is this near to the screen, in items.
 const NEAR: usize = 15;
 
@@ -52,6 +57,8 @@ struct Kept {
 pub struct Layouts {
     kept: HashMap<(u64, u64), Kept>,
     draws: u64,
+    /// The folds of the snapshots drawn last, which are not kept alive by it.
+    folds: Vec<(Weak<[Arc<Item>]>, Arc<[fold::Fold]>)>,
 }
 
 impl Layouts {
@@ -65,6 +72,20 @@ impl Layouts {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
+    }
+
+    /// The folds of a snapshot, found once for all its draws.
+    fn folds(&mut self, items: &Arc<[Arc<Item>]>) -> Arc<[fold::Fold]> {
+        let known = self.folds.iter().find(|(of, _)| of.upgrade().is_some_and(|of| Arc::ptr_eq(&of, items)));
+        if let Some((_, folds)) = known {
+            return Arc::clone(folds);
+        }
+        let folds: Arc<[fold::Fold]> = fold::folds(items).into();
+        if self.folds.len() >= FOLDED {
+            self.folds.remove(0);
+        }
+        self.folds.push((Arc::downgrade(items), Arc::clone(&folds)));
+        folds
     }
 
     fn tidy(&mut self) {
@@ -106,7 +127,7 @@ struct Flow<'a> {
     timeline: u64,
     width: u16,
     newest_own: Option<u64>,
-    folds: Vec<fold::Fold>,
+    folds: Arc<[fold::Fold]>,
     first_unread: Option<u64>,
     watching: bool,
 }
@@ -305,14 +326,14 @@ impl Flow<'_> {
 #[derive(Debug)]
 pub struct Stops<'a> {
     items: &'a [Arc<Item>],
-    folds: Vec<fold::Fold>,
+    folds: Arc<[fold::Fold]>,
 }
 
 impl<'a> Stops<'a> {
     /// Those of these items.
     #[must_use]
     pub fn of(items: &'a [Arc<Item>]) -> Self {
-        Self { items, folds: fold::folds(items) }
+        Self { items, folds: fold::folds(items).into() }
     }
 
     /// True at one.
@@ -355,6 +376,7 @@ pub fn draw(
         .rev()
         .find(|item| item.is_own && matches!(item.kind, ItemKind::Message(_)) && item.send_state == SendState::Sent);
     let revealed = std::mem::take(&mut view.revealed);
+    let folds = layouts.folds(&timeline.items);
     let mut flow = Flow {
         items: &timeline.items,
         layouts,
@@ -363,7 +385,7 @@ pub fn draw(
         timeline: id_of(timeline),
         width: area.width,
         newest_own: newest_own.map(|item| item.unique),
-        folds: fold::folds(&timeline.items),
+        folds: Arc::clone(&folds),
         first_unread: first_unread(timeline, view),
         watching: view.watching,
     };
@@ -386,7 +408,8 @@ pub fn draw(
     view.height = height;
     let last = paint(&mut flow, top, area, buf);
     if motions.iter().any(|motion| matches!(motion, Motion::Lines(_) | Motion::Pages(_))) {
-        view.selected = view.selected.map(|selected| keep_visible(&timeline.items, selected, top.index, last));
+        let stops = Stops { items: &timeline.items, folds };
+        view.selected = view.selected.map(|selected| keep_visible(&stops, selected, top.index, last));
     }
     highlight(&mut flow, top, view.selected, area, buf);
     for (index, y, _) in visible(&mut flow, top, area) {
@@ -438,8 +461,8 @@ fn visible(flow: &mut Flow<'_>, top: Place, area: Rect) -> Vec<(usize, u16, Line
 }
 
 /// Somebody who scrolls takes the selection along: it stays where it is while that is on screen.
-fn keep_visible(items: &[Arc<Item>], selected: u64, first: usize, last: usize) -> u64 {
-    let stops = Stops::of(items);
+fn keep_visible(stops: &Stops<'_>, selected: u64, first: usize, last: usize) -> u64 {
+    let items = stops.items;
     let at = items.iter().position(|item| item.unique == selected);
     let on_screen = || items.iter().enumerate().skip(first).take((last + 1).saturating_sub(first)).filter(|(at, _)| stops.at(*at));
     let nearest = match at {

@@ -52,6 +52,17 @@ fn follows_the_newest_until_somebody_scrolls_up() {
 }
 
 #[test]
+fn folds_are_found_once_for_a_snapshot() {
+    let (first, second) = (numbered(0..50), numbered(0..51));
+    let mut layouts = Layouts::default();
+    let found = layouts.folds(&first.items);
+    layouts.folds(&second.items);
+    assert!(Arc::ptr_eq(&found, &layouts.folds(&first.items)), "the room's and the thread's are both kept");
+    layouts.folds(&numbered(0..52).items);
+    assert!(!Arc::ptr_eq(&found, &layouts.folds(&first.items)), "and no others");
+}
+
+#[test]
 fn history_loaded_above_does_not_move_the_screen() {
     let mut stage = Stage::new();
     stage.draw(&numbered(100..150), 60, 10);
