@@ -88,8 +88,8 @@ pub(super) fn knock(model: &mut Model, room: &str, intro: &str) {
     let form = Form::new("Ask to join", intro, "Ask")
         .line("room", "Room", "#lounge:example.org", "An alias (#room:server) or a room ID (!id:server).", room)
         .line("reason", "Reason", "", "Its members read it; may stay empty.", "");
-    // Another room may have been asked for before.
-    model.kept.retain(|(purpose, _)| *purpose != Purpose::Knock);
+    // What is kept may be about another room.
+    model.kept.retain(|(purpose, form)| *purpose != Purpose::Knock || room.is_empty() || form.text("room") == room);
     open_form(model, Purpose::Knock, form);
     if !room.is_empty()
         && let Some(Layer::Form(layer)) = model.layers.last_mut()
