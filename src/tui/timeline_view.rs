@@ -98,7 +98,8 @@ impl TimelineView {
         }
     }
 
-    /// The items are counted anew: what was selected is the same event, or nothing.
+    /// The items are counted anew: what was selected is the same event. One that is not there any more stays selected, unseen, so
+    /// that no other is taken for it.
     pub fn follow(&mut self, before: &Timeline, now: Option<&Timeline>) {
         let Some(selected) = self.selected else { return };
         if now.is_some_and(|now| now.items.iter().any(|item| item.unique == selected)) {
@@ -106,6 +107,8 @@ impl TimelineView {
         }
         let event = before.items.iter().find(|item| item.unique == selected).and_then(|item| item.id.as_ref());
         let same = event.and_then(|event| now?.items.iter().rev().find(|item| item.id.as_ref() == Some(event)));
-        self.selected = same.map(|item| item.unique);
+        if let Some(item) = same {
+            self.selected = Some(item.unique);
+        }
     }
 }

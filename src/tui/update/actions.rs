@@ -214,6 +214,10 @@ fn scrolling(model: &mut Model, action: Action, fx: &mut Effects) -> bool {
         _ => return false,
     };
     let select = model.focus == Focus::Timeline;
+    if motion == Motion::Bottom && model.thread_root.is_none() && model.view.held.is_some() {
+        let now = model.open_timeline().cloned();
+        model.view.release(now.as_ref());
+    }
     let view = model.active_view_mut();
     view.to_start = false;
     // Looking for a message is over; finding back to what was read goes on, unless that is what is left.

@@ -119,6 +119,9 @@ fn not_sent(model: &mut Model, room_id: &OwnedRoomId, draft: &Draft, edited: Opt
             ""
         }
         Some(_) => " (it was written in a thread)",
+        None if draft.thread_root.is_none() && model.thread_root.is_some() && model.open.as_ref() == Some(room_id) => {
+            " (it was not written in this thread)"
+        }
         None => "",
     };
     error(model, format!("{what} {place}{aside}: {reason}"));
@@ -129,7 +132,7 @@ pub(super) fn lose_tickets(model: &mut Model, below: u64, fx: &mut Effects) {
     let mut lost: Vec<Ticket> = model.awaiting.keys().copied().filter(|ticket| ticket.0 < below).collect();
     lost.sort_by_key(|ticket| ticket.0);
     for ticket in lost {
-        failed(model, ticket, "homeroom has signed in anew meanwhile; try again", fx);
+        failed(model, ticket, "homeroom has begun anew meanwhile; try again", fx);
     }
 }
 

@@ -69,6 +69,22 @@ fn what_is_selected_in_held_history_is_what_is_meant() {
 }
 
 #[test]
+fn a_selected_message_that_a_new_beginning_does_not_have_is_no_other_message() {
+    let mut model = garden();
+    update(&mut model, numbered(0..20, 0));
+    draw(&mut model);
+    press(&mut model, "alt+s up up");
+    draw(&mut model);
+    update(&mut model, numbered(100..105, 1_000));
+    draw(&mut model);
+    assert!(commands(press(&mut model, "d y")).is_empty());
+    press(&mut model, "down");
+    draw(&mut model);
+    let removed = commands(press(&mut model, "d y"));
+    assert!(matches!(&removed[..], [Command::Redact { item, .. }] if *item == ItemId::Event(sample::event(104))), "{removed:?}");
+}
+
+#[test]
 fn a_selected_message_that_is_gone_is_no_other_message() {
     let mut model = garden();
     draw(&mut model);
