@@ -129,6 +129,9 @@ pub enum Hit {
 /// What the mouse may hit and where, what lies on top last.
 pub type Hits = Vec<(Rect, Hit)>;
 
+/// Items of one snapshot, and the text of each.
+pub type Searched = (Arc<[Arc<Item>]>, Arc<[String]>);
+
 /// A search in the open conversation.
 #[derive(Debug)]
 pub struct Search {
@@ -141,7 +144,7 @@ pub struct Search {
     /// Which match is selected, and how many there are.
     pub found: Option<(usize, usize)>,
     /// What is searched in, in small letters: items of one snapshot, and the text of each.
-    pub texts: Option<(Arc<[Arc<Item>]>, Arc<[String]>)>,
+    pub texts: Option<Searched>,
 }
 
 /// The room list's own state.

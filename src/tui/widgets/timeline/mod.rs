@@ -52,13 +52,16 @@ struct Kept {
     used: u64,
 }
 
+/// A snapshot and its folds.
+type Folded = (Weak<[Arc<Item>]>, Arc<[fold::Fold]>);
+
 /// Laid-out items.
 #[derive(Debug, Default)]
 pub struct Layouts {
     kept: HashMap<(u64, u64), Kept>,
     draws: u64,
     /// The folds of the snapshots drawn last, which are not kept alive by it.
-    folds: Vec<(Weak<[Arc<Item>]>, Arc<[fold::Fold]>)>,
+    folds: Vec<Folded>,
 }
 
 impl Layouts {
