@@ -40,22 +40,40 @@ fn catch_up(node: &Arc<Node>) {
 /// Files of uploads that are younger may still be on their way to a row.
 const UPLOAD: Duration = Duration::from_secs(60 * 60);
 
-/// Removes media files that nothing knows of, once at the start.
-fn sweep(node: &Arc<Node>) {
-    let node = Arc::clone(node);
-    node.tasks.clone().spawn("node-media-sweep", async move {
-        match node.media.sweep(UPLOAD).await {
-            Ok(0) => {}
-            Ok(files) => tracing::info!(files, "removed media files of uploads that were never finished"),
-            Err(error) => tracing::warn!(%error, "the media directory could not be swept"),
+/// How often the media directory is read: what a crash leaves behind there is seldom and small.
+const SWEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+/// When that was done last.
+const SWEPT: &str = "media_swept_ms";
+
+/// Removes media files that nothing knows of, now and then.
+async fn sweep(node: &Node) -> store::Result<()> {
+    let now_ms = i64::try_from(node.clock.now_ms()).unwrap_or(i64::MAX);
+    let last_ms = node.store.read(|db| store::meta::last_ms(db, SWEPT)).await?;
+    // A clock that was put back must not keep it from being done for ever.
+    if last_ms.is_some_and(|last_ms| (0..SWEPT_MS).contains(&now_ms.saturating_sub(last_ms))) {
+        return Ok(());
+    }
+    match node.media.sweep(UPLOAD).await {
+        Ok(0) => {}
+        Ok(files) => tracing::info!(files, "removed media files of uploads that were never finished"),
+        Err(error) => {
+            tracing::warn!(%error, "the media directory could not be swept");
+            return Ok(());
         }
-    });
+    }
+    node.store.write(move |tx| store::meta::note_ms(tx, SWEPT, now_ms)).await
 }
 
 /// Starts the tasks. They end with the node.
 pub(super) fn start(node: &Arc<Node>) {
     catch_up(node);
-    sweep(node);
+    let sweeping = Arc::clone(node);
+    // Also here: a node that runs for an hour each day never comes to its first round.
+    node.tasks.clone().spawn("node-media-sweep", async move {
+        if let Err(error) = sweep(&sweeping).await {
+            tracing::warn!(%error, "the media directory was not swept");
+        }
+    });
     let node = Arc::clone(node);
     let shutdown = node.tasks.shutdown().clone();
     node.tasks.clone().spawn("node-housekeeping", async move {
@@ -79,7 +97,8 @@ async fn round(node: &Node) -> store::Result<()> {
             break;
         }
     }
-    forget_sign_ins(node).await
+    forget_sign_ins(node).await?;
+    sweep(node).await
 }
 
 /// Codes, tokens and clients that are of no use to anybody any more.

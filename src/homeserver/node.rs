@@ -8,7 +8,7 @@ use super::{
     base_url::BaseUrl,
     federation::Federation,
     key::SigningKey,
-    media::Media,
+    media::{Media, places::Places},
     outbound::Outbound,
     store::Store,
     sync::{Notifier, Sync},
@@ -49,7 +49,9 @@ pub struct Node {
     /// Other servers.
     pub federation: Federation,
     /// Places for previews that are being made.
-    pub previewing: tokio::sync::Semaphore,
+    pub previewing: Places,
+    /// The turn of the search that is under way.
+    pub searching: tokio::sync::Semaphore,
     /// Told when a delayed event is to be sent earlier than was known.
     pub delayed: tokio::sync::Notify,
     /// Wakes those who wait for news.
@@ -98,7 +100,7 @@ impl Node {
             appservices,
             uia: UiaSessions::new(Arc::clone(&clock), Arc::clone(&randomness)),
             limits: Limits::new(Arc::clone(&clock), config.rate_limits),
-            base: BaseUrl::new(config.public_base_url.as_deref()),
+            base: BaseUrl::new(config.public_base_url.as_deref(), &config.trusted_proxies),
             rendezvous: Rendezvous::new(Arc::clone(&clock), Arc::clone(&randomness)),
             shared_secret: (config.registration_shared_secret.clone())
                 .map(|secret| SharedSecret::new(secret, Arc::clone(&clock), Arc::clone(&randomness))),
@@ -107,7 +109,8 @@ impl Node {
             sync: Sync::new(clock.now_ms(), randomness.as_ref()),
             media,
             outbound,
-            previewing: tokio::sync::Semaphore::new(8),
+            previewing: Places::default(),
+            searching: tokio::sync::Semaphore::new(1),
             delayed: tokio::sync::Notify::new(),
             config,
             store,

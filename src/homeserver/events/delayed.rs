@@ -6,11 +6,12 @@ use std::{sync::Arc, time::Duration};
 
 use ruma::RoomId;
 
-use super::{Ctx, Draft, EventError, Result, Txn, append, content_from_json, room};
+use super::{Ctx, Draft, EventError, Result, Txn, append, content_from_json, not_suspended, room};
 use crate::homeserver::{
     Node,
+    rooms::build::{MAX_EVENT_BYTES, MAX_FIELD_BYTES},
     store::{
-        Tx,
+        StoreError, Tx,
         delayed::{self, Delayed},
         members, rooms, users,
     },
@@ -18,7 +19,7 @@ use crate::homeserver::{
 };
 
 /// Delayed events of one user.
-const MAX_PER_USER: usize = 100;
+const MAX_PER_USER: i64 = 100;
 /// Events sent between two looks at the clock.
 const BATCH: usize = 32;
 /// How long to wait when nothing is due; something new ends the wait.
@@ -65,8 +66,8 @@ pub enum DelayError {
     Event(#[from] EventError),
 }
 
-impl From<crate::homeserver::store::StoreError> for DelayError {
-    fn from(error: crate::homeserver::store::StoreError) -> Self {
+impl From<StoreError> for DelayError {
+    fn from(error: StoreError) -> Self {
         Self::Event(error.into())
     }
 }
@@ -81,8 +82,10 @@ pub fn schedule(tx: &mut Tx<'_>, ctx: &Ctx, who: &Requester, room_id: &RoomId, n
     if members::get(&tx.reader(), room.nid, who.user)?.is_none_or(|member| member.membership != "join") {
         return Err(EventError::Forbidden("You are not in this room".into()).into());
     }
+    not_suspended(&tx.reader(), who.user)?;
+    check_size(&new)?;
     content_from_json(&new.content)?;
-    if delayed::of_user(&tx.reader(), who.user)?.len() >= MAX_PER_USER {
+    if delayed::count(&tx.reader(), who.user)? >= MAX_PER_USER {
         return Err(DelayError::TooMany);
     }
     delayed::add(
@@ -101,6 +104,18 @@ pub fn schedule(tx: &mut Tx<'_>, ctx: &Ctx, who: &Requester, room_id: &RoomId, n
         },
     )?;
     Ok(new.delay_id)
+}
+
+/// What could never be sent is not kept either.
+fn check_size(new: &NewDelayed) -> Result<()> {
+    let field = |text: &str| text.len() <= MAX_FIELD_BYTES;
+    if !field(&new.kind) || !new.state_key.as_deref().is_none_or(field) || !new.txn_id.as_deref().is_none_or(field) {
+        return Err(EventError::TooLarge(format!("a type, state key or transaction ID is longer than {MAX_FIELD_BYTES} bytes")));
+    }
+    if new.content.len() > MAX_EVENT_BYTES {
+        return Err(EventError::TooLarge(format!("the content is larger than {MAX_EVENT_BYTES} bytes")));
+    }
+    Ok(())
 }
 
 /// Does something with a delayed event.
@@ -125,7 +140,7 @@ fn send(tx: &mut Tx<'_>, ctx: &Ctx, event: &Delayed) -> Result<()> {
     let content = content_from_json(&event.content)?;
     let mut draft = match &event.state_key {
         Some(state_key) => Draft::state(sender, &event.kind, state_key, content),
-        None => Draft::message(sender, &event.kind, content),
+        None => Draft::from_client(sender, &event.kind, content),
     };
     draft.txn =
         event.txn_id.clone().map(|txn_id| Txn { device_id: event.device_id.clone(), scope: format!("delayed/{}", event.delay_id), txn_id });
@@ -145,7 +160,7 @@ async fn run(node: &Node) {
     loop {
         let pause = match send_due(node).await {
             Ok(pause) => pause.unwrap_or(IDLE),
-            Err(EventError::Store(crate::homeserver::store::StoreError::Closed)) => return,
+            Err(EventError::Store(StoreError::Closed)) => return,
             Err(error) => {
                 tracing::warn!(%error, "delayed events wait for the store");
                 AFTER_FAILURE
@@ -164,7 +179,8 @@ async fn run(node: &Node) {
 ///
 /// # Errors
 ///
-/// Store errors. What the room refuses is dropped, and the log says so.
+/// When the store does not work. What the room refuses, and what cannot be read, is dropped, and the log says so: the others
+/// must not wait for it.
 pub async fn send_due(node: &Node) -> Result<Option<Duration>> {
     loop {
         let now_ms = i64::try_from(node.clock.now_ms()).unwrap_or(i64::MAX);
@@ -184,9 +200,13 @@ pub async fn send_due(node: &Node) -> Result<Option<Duration>> {
             });
             match sent.await {
                 Ok(()) => {}
-                Err(error @ EventError::Store(_)) => return Err(error),
+                Err(EventError::Store(error)) if !matches!(error, StoreError::Data(_)) => return Err(error.into()),
                 Err(error) => {
-                    tracing::warn!(%error, "a delayed event is refused by its room and dropped");
+                    if matches!(error, EventError::Store(_) | EventError::Internal(_)) {
+                        tracing::error!(%error, "a delayed event cannot be read and is dropped");
+                    } else {
+                        tracing::warn!(%error, "a delayed event is refused by its room and dropped");
+                    }
                     node.store.write(move |tx| delayed::delete(tx, &delay_id)).await?;
                 }
             }

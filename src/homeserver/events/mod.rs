@@ -24,7 +24,7 @@ pub mod visibility;
 
 use std::sync::Arc;
 
-use ruma::{CanonicalJsonObject, OwnedEventId, OwnedServerName, OwnedUserId, RoomId, UserId};
+use ruma::{CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, OwnedUserId, RoomId, UserId};
 
 pub use self::append::append;
 use super::{
@@ -32,8 +32,8 @@ use super::{
     appservice::AppServices,
     key::SigningKey,
     rooms::build::BuildError,
-    store::{Reader, StoreError, rooms},
-    types::{EventNid, RoomHandle, StreamPos},
+    store::{Reader, StoreError, accounts, rooms},
+    types::{EventNid, RoomHandle, StreamPos, UserNid},
 };
 use crate::base::Randomness;
 
@@ -166,6 +166,18 @@ impl Draft {
         Self { sender, kind: kind.into(), state_key: None, content, redacts: None, txn: None, timestamp_ms: None }
     }
 
+    /// A message event as a client gives it. What a redaction names stands in its content then; the builder puts it where the
+    /// room version wants it.
+    #[must_use]
+    pub fn from_client(sender: OwnedUserId, kind: &str, content: CanonicalJsonObject) -> Self {
+        let mut draft = Self::message(sender, kind, content);
+        if kind == "m.room.redaction" {
+            let named = draft.content.remove("redacts");
+            draft.redacts = named.as_ref().and_then(|id| id.as_str()).and_then(|id| EventId::parse(id).ok());
+        }
+        draft
+    }
+
     /// A state event.
     #[must_use]
     pub fn state(sender: OwnedUserId, kind: &str, state_key: &str, content: CanonicalJsonObject) -> Self {
@@ -211,6 +223,15 @@ pub fn content_from_json(json: &str) -> Result<CanonicalJsonObject> {
 /// [`EventError::BadJson`] for numbers that canonical JSON does not have.
 pub fn content_from_map(map: serde_json::Map<String, serde_json::Value>) -> Result<CanonicalJsonObject> {
     ruma::canonical_json::try_from_json_map(map).map_err(|e| EventError::BadJson(format!("the content is not canonical JSON: {e}")))
+}
+
+/// Lets through who is not suspended.
+///
+/// # Errors
+///
+/// [`EventError::Suspended`].
+pub fn not_suspended(db: &Reader<'_>, user: UserNid) -> Result<()> {
+    if accounts::is_suspended(db, user)? { Err(EventError::Suspended) } else { Ok(()) }
 }
 
 /// A room that we know. To those outside it, a room that does not exist and one that they may not enter look the same.

@@ -1,6 +1,6 @@
 //! Stored events as one viewer is shown them, with what the server adds.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{borrow::Cow, cell::RefCell, collections::HashMap};
 
 use ruma::RoomId;
 use serde_json::value::RawValue;
@@ -120,6 +120,21 @@ impl<'a, 'db> View<'a, 'db> {
         self.changes.iter().rev().find(|change| change.pos <= pos).map_or("leave", |change| &change.membership)
     }
 
+    /// The content of an event alone.
+    ///
+    /// # Errors
+    ///
+    /// Store errors.
+    pub fn content(&self, event: &StoredEvent) -> Result<Box<RawValue>> {
+        let json = if self.is_erased(event)? { Cow::Owned(self.pruned(event)?) } else { Cow::Borrowed(&event.json) };
+        format::content(&json).map_err(|e| bad(event, &e))
+    }
+
+    fn pruned(&self, event: &StoredEvent) -> Result<String> {
+        let pruned = redact::prune(event.pdu(&self.room.rules)?.json(), &self.room.rules.redaction).map_err(EventError::Internal)?;
+        Ok(build::canonical(&pruned)?)
+    }
+
     fn render(&self, event: &StoredEvent, bundle: Bundle) -> Result<Box<RawValue>> {
         let mut unsigned = Unsigned { age: self.age(event), ..Unsigned::default() };
         if let Some(pos) = event.pos {
@@ -135,11 +150,10 @@ impl<'a, 'db> View<'a, 'db> {
         if let Some(by) = event.redacted_by {
             unsigned.redacted_because = Some(self.render(&events::by_nid(self.db, by)?, Bundle::None)?);
         }
-        if self.is_erased_for_viewer(event)? {
+        if self.is_erased(event)? {
             // What remains of it: no edits, no content, and no trace of what it replaced.
             (unsigned.prev_content, unsigned.relations) = (None, None);
-            let pruned = redact::prune(event.pdu(&self.room.rules)?.json(), &self.room.rules.redaction).map_err(EventError::Internal)?;
-            let json = build::canonical(&pruned)?;
+            let json = self.pruned(event)?;
             return format::client_event(&event.event_id, self.room_id, &json, &unsigned).map_err(|e| bad(event, &e));
         }
         unsigned.relations = self.relations(event, bundle)?;
@@ -147,8 +161,16 @@ impl<'a, 'db> View<'a, 'db> {
     }
 
     /// Has the sender asked for erasure, and was the viewer in the room at no time before (Client-Server API, `erase` of
-    /// `POST /account/deactivate`)?
-    fn is_erased_for_viewer(&self, event: &StoredEvent) -> Result<bool> {
+    /// `POST /account/deactivate`)? The room's state is not theirs alone: without its encryption, power levels or name the
+    /// room would be another one to the viewer. Of state, a member's own name and picture go.
+    ///
+    /// # Errors
+    ///
+    /// Store errors.
+    pub fn is_erased(&self, event: &StoredEvent) -> Result<bool> {
+        if event.state_key.is_some() && event.kind != "m.room.member" {
+            return Ok(false);
+        }
         let known = self.erased.borrow().get(&event.sender).copied();
         let erased = match known {
             Some(known) => known,
@@ -169,7 +191,7 @@ impl<'a, 'db> View<'a, 'db> {
         let Some(key) = event.state_key else { return Ok(()) };
         let Some(before) = state::replaced_at(self.db, self.room.nid, pos, key)? else { return Ok(()) };
         let before = events::by_nid(self.db, before)?;
-        unsigned.prev_content = Some(format::content(&before.json).map_err(|e| bad(&before, &e))?);
+        unsigned.prev_content = Some(self.content(&before)?);
         unsigned.prev_sender = Some(users::user_id(self.db, before.sender)?.into());
         unsigned.replaces_state = Some(before.event_id.into());
         Ok(())

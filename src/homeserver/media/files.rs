@@ -63,18 +63,24 @@ impl Files {
         self.below("thumbnails", media_id, &format!("{media_id}-{suffix}"))
     }
 
-    /// The media IDs of files that are older than this. Blocks: call it off the runtime.
+    /// Gives the media IDs of files that are older than this, so many at a time, for as long as `give` says to go on. Blocks: call
+    /// it off the runtime.
     #[expect(clippy::disallowed_methods, reason = "the times of files are the system's, not the node's")]
-    pub(super) fn originals_older_than(&self, age: std::time::Duration) -> Vec<String> {
-        let Some(before) = std::time::SystemTime::now().checked_sub(age) else { return Vec::new() };
+    pub(super) fn originals_older_than(&self, age: std::time::Duration, batch: usize, mut give: impl FnMut(Vec<String>) -> bool) {
+        let Some(before) = std::time::SystemTime::now().checked_sub(age) else { return };
         let entries = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten();
         let old = |entry: &std::fs::DirEntry| entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|modified| modified < before);
-        entries(self.dir.join("files"))
+        let mut names = entries(self.dir.join("files"))
             .flat_map(|shard| entries(shard.path()))
             .filter(old)
             .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| is_media_id(name))
-            .collect()
+            .filter(|name| is_media_id(name));
+        loop {
+            let some: Vec<String> = names.by_ref().take(batch).collect();
+            if some.is_empty() || !give(some) {
+                return;
+            }
+        }
     }
 
     async fn aside(&self, name: &str) -> Result<Incoming, MediaError> {

@@ -4,7 +4,9 @@
 //! whatever was acknowledged is there. Knows nothing of HTTP.
 
 mod files;
+pub mod places;
 pub mod preview;
+mod removal;
 mod thumbnails;
 
 use std::{
@@ -236,28 +238,6 @@ impl Media {
         }
         self.uploads.send_modify(|count| *count = count.wrapping_add(1));
         Ok(())
-    }
-
-    /// Removes files without a row: the process ended between the two. Returns how many there were.
-    ///
-    /// # Errors
-    ///
-    /// [`MediaError`].
-    pub async fn sweep(&self, older_than: Duration) -> Result<usize, MediaError> {
-        let files = self.files.clone();
-        let listed = tokio::task::spawn_blocking(move || files.originals_older_than(older_than));
-        let mut gone = 0;
-        for media_id in listed.await.map_err(|error| MediaError::Io(std::io::Error::other(error)))? {
-            let id = media_id.clone();
-            let row = self.store.read(move |db| store::media::get(db, &id)).await?;
-            if row.is_none_or(|row| row.size_bytes.is_none())
-                && let Some(path) = self.files.original(&media_id)
-            {
-                tokio::fs::remove_file(path).await?;
-                gone += 1;
-            }
-        }
-        Ok(gone)
     }
 
     /// The row of a media ID, unless its time is over.

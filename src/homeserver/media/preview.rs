@@ -15,6 +15,10 @@ const REDIRECTS: usize = 5;
 /// Fields that are kept, and the longest text of one.
 const FIELDS: usize = 32;
 const TEXT_CHARS: usize = 1000;
+/// How much of a text is looked at for that: white space and entities take place that the result does not.
+const TEXT_BYTES: usize = 8 * 1024;
+/// Longest name of an entity that is known.
+const ENTITY_BYTES: usize = 8;
 
 /// Picture types that clients show and that cannot carry script.
 const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
@@ -69,7 +73,9 @@ pub async fn fetch(outbound: &Outbound, url: &Url) -> Result<Page, PreviewError>
     if kind != "text/html" && kind != "application/xhtml+xml" {
         return Err(PreviewError::Type);
     }
-    let mut fields = describe(&String::from_utf8_lossy(&answer.body));
+    // A page may be half a megabyte: not on a thread that others wait for.
+    let described = tokio::task::spawn_blocking(move || describe(&String::from_utf8_lossy(&answer.body)));
+    let mut fields = described.await.map_err(|_| PreviewError::Type)?;
     let picture = fields.remove("og:image").and_then(|link| url.join(&link).ok());
     fields.retain(|name, _| !name.starts_with("og:image"));
     let image = match picture {
@@ -132,6 +138,8 @@ fn describe(html: &str) -> BTreeMap<String, String> {
             }
         } else if starts_with_word(rest, "title") && !fallback.contains_key("og:title") {
             let Some((_, after)) = rest.split_once('>') else { break };
+            // Each byte is looked at once, however many titles are opened before one ends.
+            rest = after;
             let title = clean(after.split('<').next().unwrap_or_default());
             if !title.is_empty() {
                 fallback.insert("og:title", title);
@@ -173,10 +181,12 @@ fn attribute(tag: &str, wanted: &str) -> Option<String> {
 /// Entities as characters, white space as single blanks, nothing too long.
 fn clean(text: &str) -> String {
     let mut out = String::new();
-    let mut rest = text;
+    let mut rest = text.get(..text.floor_char_boundary(TEXT_BYTES)).unwrap_or_default();
     while let Some((before, after)) = rest.split_once('&') {
         out.push_str(before);
-        match after.split_once(';').filter(|(name, _)| name.len() <= 8).and_then(|(name, next)| Some((entity(name)?, next))) {
+        let end = after.bytes().take(ENTITY_BYTES + 1).position(|byte| byte == b';');
+        let name = end.and_then(|end| Some((after.get(..end)?, after.get(end + 1..)?)));
+        match name.and_then(|(name, next)| Some((entity(name)?, next))) {
             Some((c, next)) => {
                 out.push(c);
                 rest = next;
@@ -245,5 +255,17 @@ mod tests {
             describe(html);
         }
         assert!(describe(&"<meta property=og:x content=y>".repeat(10_000)).len() <= FIELDS);
+    }
+
+    /// Each took minutes when a byte could be looked at as often as there are bytes before it.
+    #[test]
+    fn a_hostile_page_costs_no_more_than_its_length() {
+        let title = |html: &str| describe(html).remove("og:title");
+        assert_eq!(title(&format!("<title>{}", "&".repeat(PAGE_BYTES))).map(|title| title.len()), Some(TEXT_CHARS));
+        assert_eq!(title(&format!("{}><title>late</title>", "<title ".repeat(PAGE_BYTES / 7))).as_deref(), Some("late"));
+        assert_eq!(title(&"<title <title".repeat(PAGE_BYTES / 13)), None);
+        let meta = format!("<meta property=og:title content='{}'>", "&x".repeat(PAGE_BYTES / 2));
+        assert_eq!(title(&meta).map(|title| title.chars().count()), Some(TEXT_CHARS));
+        assert_eq!(title("<title>&#x1F600;&amp;&toolongname;&eacute</title>").as_deref(), Some("\u{1f600}&&toolongname;&eacute"));
     }
 }

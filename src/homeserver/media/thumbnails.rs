@@ -36,7 +36,7 @@ pub struct Thumbnail {
 }
 
 /// The sizes that are made (Client-Server API, "Thumbnails"): whatever is asked for, there are no more files than these.
-const STANDARD: [Thumbnail; 5] = [
+pub(super) const STANDARD: [Thumbnail; 5] = [
     Thumbnail { width: 32, height: 32, method: Method::Crop },
     Thumbnail { width: 96, height: 96, method: Method::Crop },
     Thumbnail { width: 320, height: 240, method: Method::Scale },

@@ -1,13 +1,17 @@
 //! The task that carries notifications to push gateways.
 //!
-//! Each pusher sends one notification at a time, oldest first; several pushers send at once. A gateway that fails is tried
-//! again with growing pauses, over a restart as well; what is older than a day by then is passed over.
+//! Each pusher sends one notification at a time, oldest first; several pushers send at once, but few of one user, so that
+//! nobody's slow gateways keep others waiting. A gateway that fails is tried again with growing pauses, over a restart as
+//! well; what is older than a day by then is passed over.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+mod turns;
+
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde_json::{Map, Value};
 
+use self::turns::Turns;
 use super::gateway::{self, Rejected, Target};
 use crate::homeserver::{
     Node,
@@ -41,39 +45,55 @@ async fn run(node: &Node) {
     let shutdown = node.tasks.shutdown().clone();
     let mut news = node.notifier.subscribe_to_all();
     let mut sending = FuturesUnordered::new();
-    let mut busy: HashSet<PusherId> = HashSet::new();
+    let mut turns = Turns::default();
+    let mut begun = false;
     loop {
         news.mark_unchanged();
-        let mut pause = IDLE;
-        match due(node).await {
-            Ok((due, next)) => {
-                for pusher in due {
-                    if sending.len() < AT_ONCE && busy.insert(pusher.id.clone()) {
-                        sending.push(step(node, pusher));
-                    }
-                }
-                pause = next.unwrap_or(IDLE);
-            }
-            Err(StoreError::Closed) => return,
-            Err(error) => tracing::warn!(%error, "pushers could not be read"),
+        for user in node.notifier.take_touched() {
+            turns.ask(user);
         }
+        let pause = match look(node, &mut turns, &mut begun).await {
+            Ok(next) => next.unwrap_or(IDLE),
+            Err(StoreError::Closed) => return,
+            Err(error) => {
+                tracing::warn!(%error, "pushers could not be read");
+                AFTER_STORE_FAILURE
+            }
+        };
+        sending.extend(turns.take(AT_ONCE.saturating_sub(sending.len())).into_iter().map(|pusher| step(node, pusher)));
         // Cancel-safe: the first and the last only wait, a watch keeps its value, and a set of futures keeps what it has.
         tokio::select! {
             () = shutdown.wait() => return,
-            Some(id) = sending.next(), if !sending.is_empty() => { busy.remove(&id); }
+            Some(id) = sending.next(), if !sending.is_empty() => turns.done(&id),
             changed = news.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
-/// Pushers with something to send, and how long until the next one that failed tries again.
-async fn due(node: &Node) -> store::Result<(Vec<Pusher>, Option<Duration>)> {
-    let now_ms = now(node);
-    let (due, next) =
-        node.store.read(move |db| Ok::<_, StoreError>((pushers::due(db, now_ms, AT_ONCE * 4)?, pushers::next_retry(db, now_ms)?))).await?;
+/// Looks at those who have asked: what their pushers have to send. How long until the next one that failed tries again.
+/// An error leaves everything to be asked again.
+async fn look(node: &Node, turns: &mut Turns, begun: &mut bool) -> store::Result<Option<Duration>> {
+    let (now_ms, all) = (now(node), !*begun);
+    let (more, next) = node
+        .store
+        .read(move |db| {
+            let users = if all { pushers::owners(db)? } else { pushers::rested(db, now_ms)? };
+            Ok::<_, StoreError>((users, pushers::next_retry(db, now_ms)?))
+        })
+        .await?;
+    *begun = true;
+    for user in more {
+        turns.ask(user);
+    }
+    let asked = turns.asked();
+    if !asked.is_empty() {
+        let one = move |db: &store::Reader<'_>, user| Ok::<_, StoreError>((user, pushers::due(db, user, now_ms)?));
+        let found = node.store.read(move |db| asked.into_iter().map(|user| one(db, user)).collect::<store::Result<Vec<_>>>());
+        turns.found(found.await?);
+    }
     let wait = |at: i64| Duration::from_millis(at.saturating_sub(now_ms).max(1).unsigned_abs());
-    Ok((due, next.map(wait)))
+    Ok(next.map(wait))
 }
 
 fn now(node: &Node) -> i64 {
@@ -82,11 +102,11 @@ fn now(node: &Node) -> i64 {
 
 /// Sends the next thing of a pusher, and writes down how that went.
 async fn step(node: &Node, pusher: Pusher) -> PusherId {
-    let id = pusher.id.clone();
-    if let Err(error) = try_step(node, &pusher).await {
-        tracing::warn!(%error, app_id = pusher.id.app_id, "a pusher could not be served");
+    let Pusher { id, failures, .. } = pusher;
+    if let Err(error) = try_step(node, &id).await {
+        tracing::warn!(%error, app_id = id.app_id, "a pusher could not be served");
         // Not at once again: what is broken now is broken in a moment.
-        if fail(node, &pusher, error.to_string()).await.is_err() {
+        if fail(node, &id, failures, error.to_string()).await.is_err() {
             tokio::time::sleep(AFTER_STORE_FAILURE).await;
         }
     }
@@ -103,25 +123,31 @@ enum Next {
     Broken(&'static str),
 }
 
-async fn try_step(node: &Node, pusher: &Pusher) -> store::Result<()> {
-    let (of, outbound, now_ms) = (pusher.clone(), node.outbound.clone(), now(node));
-    let target = read_target(pusher, &outbound);
-    let for_payload = target.clone();
-    let next = node.store.read(move |db| match &for_payload {
-        Ok(target) => next(db, &of, target, now_ms),
-        Err(why) => Ok(Next::Broken(why)),
+async fn try_step(node: &Node, id: &PusherId) -> store::Result<()> {
+    let (of, outbound, now_ms) = (id.clone(), node.outbound.clone(), now(node));
+    // Read anew: while it waited for its turn its user may have changed or removed it.
+    let found = node.store.read(move |db| {
+        let Some(pusher) = pushers::get(db, &of)? else { return Ok::<_, StoreError>(None) };
+        let target = read_target(&pusher, &outbound);
+        let next = match &target {
+            Ok(target) => next(db, &pusher, target, now_ms)?,
+            Err(why) => Next::Broken(why),
+        };
+        Ok(Some((pusher, target, next)))
     });
-    let (payload, up_to, badge) = match next.await? {
+    let Some((pusher, target, next)) = found.await? else { return Ok(()) };
+    let pusher = &pusher;
+    let (payload, up_to, badge) = match next {
         Next::Send(payload, up_to, badge) => (payload, up_to, badge),
         Next::Skip(up_to, badge) => return settle(node, pusher, up_to, badge).await,
-        Next::Broken(why) => return fail(node, pusher, why.to_owned()).await,
+        Next::Broken(why) => return fail(node, id, pusher.failures, why.to_owned()).await,
     };
     let Ok(target) = target else { return Ok(()) };
     let body = payload.to_string().into_bytes();
     let answer = match node.outbound.post_json(&target.url, body, gateway::ANSWER_BYTES).await {
         Ok(answer) if (200..300).contains(&answer.status) => answer,
-        Ok(answer) => return fail(node, pusher, format!("the gateway answered {}", answer.status)).await,
-        Err(error) => return fail(node, pusher, error.to_string()).await,
+        Ok(answer) => return fail(node, id, pusher.failures, format!("the gateway answered {}", answer.status)).await,
+        Err(error) => return fail(node, id, pusher.failures, error.to_string()).await,
     };
     let rejected: Rejected = serde_json::from_slice(&answer.body).unwrap_or_default();
     if rejected.rejected.contains(&pusher.id.pushkey) {
@@ -156,18 +182,18 @@ fn next(db: &store::Reader<'_>, pusher: &Pusher, target: &Target, now_ms: i64) -
 }
 
 async fn settle(node: &Node, pusher: &Pusher, up_to: StreamPos, badge: i64) -> store::Result<()> {
-    let id = pusher.id.clone();
-    node.store.write(move |tx| pushers::sent(tx, &id, up_to, badge)).await
+    let (id, now_ms) = (pusher.id.clone(), now(node));
+    node.store.write(move |tx| pushers::sent(tx, &id, up_to, badge, now_ms)).await
 }
 
-async fn fail(node: &Node, pusher: &Pusher, why: String) -> store::Result<()> {
-    let pause = FIRST_PAUSE_MS.saturating_mul(1 << pusher.failures.clamp(0, 20)).min(LONGEST_PAUSE_MS);
+async fn fail(node: &Node, id: &PusherId, failures: i64, why: String) -> store::Result<()> {
+    let pause = FIRST_PAUSE_MS.saturating_mul(1 << failures.clamp(0, 20)).min(LONGEST_PAUSE_MS);
     // Pushers of one gateway must not all come back at the same moment.
     let mut byte = [0_u8];
     node.randomness.fill(&mut byte);
     let pause = pause + pause * i64::from(byte.first().copied().unwrap_or_default()) / 1024;
     let retry_ms = now(node).saturating_add(pause);
-    tracing::warn!(app_id = pusher.id.app_id, why, attempts = pusher.failures + 1, pause_ms = pause, "a push gateway could not be reached");
-    let id = pusher.id.clone();
-    node.store.write(move |tx| pushers::failed(tx, &id, &why, retry_ms)).await
+    tracing::warn!(app_id = id.app_id, why, attempts = failures + 1, pause_ms = pause, "a push gateway could not be reached");
+    let (id, now_ms) = (id.clone(), now(node));
+    node.store.write(move |tx| pushers::failed(tx, &id, &why, retry_ms, now_ms)).await
 }

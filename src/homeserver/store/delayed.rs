@@ -125,6 +125,16 @@ pub fn of_user(db: &Reader<'_>, user: UserNid) -> Result<Vec<Delayed>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// How many a user has.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn count(db: &Reader<'_>, user: UserNid) -> Result<i64> {
+    let mut query = db.prepare_cached("SELECT count(*) FROM delayed_events WHERE user_nid = ?1")?;
+    Ok(query.query_row([user.0], |row| row.get(0))?)
+}
+
 /// Those whose time has come.
 ///
 /// # Errors

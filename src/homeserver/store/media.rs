@@ -1,8 +1,10 @@
 //! What is known of media files. The bytes are files in the data directory.
 
+use std::collections::HashSet;
+
 use rusqlite::OptionalExtension;
 
-use super::{Reader, Result, Tx};
+use super::{Reader, Result, StoreError, Tx};
 use crate::homeserver::types::UserNid;
 
 /// A media file, or the place of one that is still to come.
@@ -41,6 +43,29 @@ pub fn get(db: &Reader<'_>, media_id: &str) -> Result<Option<Media>> {
         })
     });
     Ok(found.optional()?)
+}
+
+/// Those of these media IDs whose files have been uploaded.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn uploaded_among(db: &Reader<'_>, media_ids: &[String]) -> Result<HashSet<String>> {
+    let wanted = serde_json::to_string(media_ids).map_err(|e| StoreError::Data(e.to_string()))?;
+    let mut query =
+        db.prepare_cached("SELECT media_id FROM media WHERE media_id IN (SELECT value FROM json_each(?1)) AND size_bytes IS NOT NULL")?;
+    let rows = query.query_map([wanted], |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Forgets a file. Its bytes are the caller's.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn delete(tx: &Tx<'_>, media_id: &str) -> Result<()> {
+    tx.prepare_cached("DELETE FROM media WHERE media_id = ?1")?.execute([media_id])?;
+    Ok(())
 }
 
 /// Makes a place for a file that comes later.

@@ -2,7 +2,7 @@
 
 use rusqlite::OptionalExtension;
 
-use super::{Result, Tx};
+use super::{Reader, Result, Tx};
 
 /// Stores a fact unless it is there already, and returns what is stored.
 ///
@@ -16,4 +16,24 @@ pub fn claim(tx: &Tx<'_>, key: &str, value: &str) -> Result<String> {
     }
     tx.execute("INSERT INTO meta (key, value) VALUES (?1, ?2)", [key, value])?;
     Ok(value.to_owned())
+}
+
+/// When something was done last, in milliseconds since the Unix epoch.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn last_ms(db: &Reader<'_>, key: &str) -> Result<Option<i64>> {
+    Ok(db.prepare_cached("SELECT value FROM meta WHERE key = ?1")?.query_row([key], |row| row.get(0)).optional()?)
+}
+
+/// Notes when something was done.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn note_ms(tx: &Tx<'_>, key: &str, now_ms: i64) -> Result<()> {
+    let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
+    tx.prepare_cached(sql)?.execute((key, now_ms))?;
+    Ok(())
 }

@@ -19,6 +19,7 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema/0008_remote_events.sql"),
     include_str!("schema/0009_sliding_connections.sql"),
     include_str!("schema/0010_appservices.sql"),
+    include_str!("schema/0011_reviewed.sql"),
 ];
 
 /// Applies what is missing.

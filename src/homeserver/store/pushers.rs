@@ -60,7 +60,8 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Pusher> {
 pub fn set(tx: &Tx<'_>, id: &PusherId, device_id: &str, kind: &str, json: &str, now_ms: i64) -> Result<()> {
     tx.prepare_cached(
         "INSERT INTO pushers (user_nid, app_id, pushkey, device_id, kind, json, set_ms, sent_pos) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-         ON CONFLICT DO UPDATE SET device_id = ?4, kind = ?5, json = ?6, set_ms = ?7, failures = 0, retry_ms = 0, last_error = NULL",
+         ON CONFLICT DO UPDATE SET device_id = ?4, kind = ?5, json = ?6, set_ms = ?7, sent_pos = ?8,
+             failures = 0, retry_ms = 0, last_error = NULL",
     )?
     .execute((id.user.0, &id.app_id, &id.pushkey, device_id, kind, json, now_ms, tx.position().0))?;
     Ok(())
@@ -105,6 +106,16 @@ pub fn of_user(db: &Reader<'_>, user: UserNid) -> Result<Vec<Pusher>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// A pusher.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn get(db: &Reader<'_>, id: &PusherId) -> Result<Option<Pusher>> {
+    let sql = format!("SELECT {COLUMNS} FROM pushers WHERE user_nid = ?1 AND app_id = ?2 AND pushkey = ?3");
+    Ok(db.prepare_cached(&sql)?.query_row((id.user.0, &id.app_id, &id.pushkey), read).optional()?)
+}
+
 /// Unread notifications of a user in the rooms that they are in: the number that a device shows.
 ///
 /// # Errors
@@ -115,19 +126,45 @@ pub fn badge(db: &Reader<'_>, user: UserNid) -> Result<i64> {
     Ok(query.query_row([user.0], |row| row.get(0))?)
 }
 
-/// Pushers that have something to send and may try now.
+/// A user's pushers that have something to send and may try now, those first that were served longest ago.
 ///
 /// # Errors
 ///
 /// Database errors.
-pub fn due(db: &Reader<'_>, now_ms: i64, limit: usize) -> Result<Vec<Pusher>> {
+pub fn due(db: &Reader<'_>, user: UserNid, now_ms: i64) -> Result<Vec<Pusher>> {
+    let mut any = db.prepare_cached("SELECT 1 FROM pushers WHERE user_nid = ?1 AND kind = 'http' AND retry_ms <= ?2")?;
+    // Most people have none, and then nothing is counted.
+    if !any.exists((user.0, now_ms))? {
+        return Ok(Vec::new());
+    }
     let mut query = db.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM pushers p WHERE kind = 'http' AND retry_ms <= ?1
-           AND (EXISTS (SELECT 1 FROM notifications n WHERE n.user_nid = p.user_nid AND n.stream_pos > p.sent_pos)
-                OR badge <> (SELECT coalesce(sum(notify), 0) FROM push_actions a WHERE a.user_nid = p.user_nid))
-         LIMIT ?2"
+        "SELECT {COLUMNS} FROM pushers p WHERE user_nid = ?1 AND kind = 'http' AND retry_ms <= ?2
+           AND (badge <> ?3 OR EXISTS (SELECT 1 FROM notifications n WHERE n.user_nid = p.user_nid AND n.stream_pos > p.sent_pos))
+         ORDER BY served_ms, app_id, pushkey"
     ))?;
-    let rows = query.query_map((now_ms, i64::try_from(limit).unwrap_or(i64::MAX)), read)?;
+    let rows = query.query_map((user.0, now_ms, badge(db, user)?), read)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Everybody who has a pusher.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn owners(db: &Reader<'_>) -> Result<Vec<UserNid>> {
+    let mut query = db.prepare_cached("SELECT DISTINCT user_nid FROM pushers")?;
+    let rows = query.query_map([], |row| row.get(0).map(UserNid))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Whose pushers have failed and may try again.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn rested(db: &Reader<'_>, now_ms: i64) -> Result<Vec<UserNid>> {
+    let mut query = db.prepare_cached("SELECT DISTINCT user_nid FROM pushers WHERE retry_ms > 0 AND retry_ms <= ?1")?;
+    let rows = query.query_map([now_ms], |row| row.get(0).map(UserNid))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -137,7 +174,8 @@ pub fn due(db: &Reader<'_>, now_ms: i64, limit: usize) -> Result<Vec<Pusher>> {
 ///
 /// Database errors.
 pub fn next_retry(db: &Reader<'_>, now_ms: i64) -> Result<Option<i64>> {
-    let mut query = db.prepare_cached("SELECT min(retry_ms) FROM pushers WHERE retry_ms > ?1")?;
+    // The first condition lets the index serve.
+    let mut query = db.prepare_cached("SELECT min(retry_ms) FROM pushers WHERE retry_ms > 0 AND retry_ms > ?1")?;
     Ok(query.query_row([now_ms], |row| row.get(0))?)
 }
 
@@ -146,12 +184,12 @@ pub fn next_retry(db: &Reader<'_>, now_ms: i64) -> Result<Option<i64>> {
 /// # Errors
 ///
 /// Database errors.
-pub fn sent(tx: &Tx<'_>, id: &PusherId, up_to: StreamPos, badge: i64) -> Result<()> {
+pub fn sent(tx: &Tx<'_>, id: &PusherId, up_to: StreamPos, badge: i64, now_ms: i64) -> Result<()> {
     tx.prepare_cached(
-        "UPDATE pushers SET sent_pos = max(sent_pos, ?4), badge = ?5, failures = 0, retry_ms = 0, last_error = NULL
+        "UPDATE pushers SET sent_pos = max(sent_pos, ?4), badge = ?5, served_ms = ?6, failures = 0, retry_ms = 0, last_error = NULL
          WHERE user_nid = ?1 AND app_id = ?2 AND pushkey = ?3",
     )?
-    .execute((id.user.0, &id.app_id, &id.pushkey, up_to.0, badge))?;
+    .execute((id.user.0, &id.app_id, &id.pushkey, up_to.0, badge, now_ms))?;
     Ok(())
 }
 
@@ -160,11 +198,12 @@ pub fn sent(tx: &Tx<'_>, id: &PusherId, up_to: StreamPos, badge: i64) -> Result<
 /// # Errors
 ///
 /// Database errors.
-pub fn failed(tx: &Tx<'_>, id: &PusherId, why: &str, retry_ms: i64) -> Result<()> {
+pub fn failed(tx: &Tx<'_>, id: &PusherId, why: &str, retry_ms: i64, now_ms: i64) -> Result<()> {
     tx.prepare_cached(
-        "UPDATE pushers SET failures = failures + 1, retry_ms = ?4, last_error = ?5 WHERE user_nid = ?1 AND app_id = ?2 AND pushkey = ?3",
+        "UPDATE pushers SET failures = failures + 1, retry_ms = ?4, last_error = ?5, served_ms = ?6
+         WHERE user_nid = ?1 AND app_id = ?2 AND pushkey = ?3",
     )?
-    .execute((id.user.0, &id.app_id, &id.pushkey, retry_ms, why))?;
+    .execute((id.user.0, &id.app_id, &id.pushkey, retry_ms, why, now_ms))?;
     Ok(())
 }
 

@@ -7,6 +7,10 @@ use crate::homeserver::types::{EventNid, RoomNid};
 
 /// Words of a search that count.
 const WORDS: usize = 32;
+/// Matches that one search looks at, the newest of the whole node: ranking and joining are paid for each.
+const CANDIDATES: i64 = 50_000;
+/// Events that one round of [`catch_up`] walks past, most of which may have nothing to find in them.
+const SPAN: i64 = 5_000;
 
 /// A field that can be searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +77,7 @@ pub(super) fn remove(tx: &Tx<'_>, event: EventNid) -> Result<()> {
     Ok(())
 }
 
-/// Adds some of the events from before the index. False when none are left.
+/// Adds some of the events from before the index: at most so many, out of a bounded stretch. False when none are left.
 ///
 /// # Errors
 ///
@@ -84,19 +88,22 @@ pub fn catch_up(tx: &Tx<'_>, limit: usize) -> Result<bool> {
         return Ok(false);
     }
     let mut query = tx.prepare_cached(
-        "SELECT event_nid, type, json FROM events WHERE event_nid <= ?1
-           AND type IN ('m.room.message', 'm.room.name', 'm.room.topic') ORDER BY event_nid DESC LIMIT ?2",
+        "SELECT event_nid, type, json FROM events WHERE event_nid <= ?1 AND event_nid > ?2
+           AND type IN ('m.room.message', 'm.room.name', 'm.room.topic') ORDER BY event_nid DESC LIMIT ?3",
     )?;
-    let mut rows = query.query((next, i64::try_from(limit).unwrap_or(i64::MAX)))?;
-    let mut reached = 0;
+    let floor = next.saturating_sub(SPAN).max(0);
+    let mut rows = query.query((next, floor, i64::try_from(limit).unwrap_or(i64::MAX)))?;
+    let (mut reached, mut added) = (next, 0);
     while let Some(row) = rows.next()? {
         reached = row.get::<_, i64>(0)?;
+        added += 1;
         let kind: String = row.get(1)?;
         let json = codec::unpack(row.get_ref(2)?.as_blob().map_err(|e| super::StoreError::Data(e.to_string()))?)?;
         add(tx, EventNid(reached), &kind, &json)?;
     }
-    tx.prepare_cached("UPDATE search_backlog SET next_nid = ?1")?.execute([reached - 1])?;
-    Ok(reached > 1)
+    let next = if added < limit { floor } else { reached - 1 };
+    tx.prepare_cached("UPDATE search_backlog SET next_nid = ?1")?.execute([next])?;
+    Ok(next > 0)
 }
 
 /// The words of a search, as a person wrote them.
@@ -105,7 +112,8 @@ pub fn words(term: &str) -> Vec<&str> {
     term.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).take(WORDS).collect()
 }
 
-/// Accepted events in these rooms that hold all words, best or newest first. No word means no event.
+/// Accepted events in these rooms that hold all words, best or newest first, among the newest events of the node that do. No
+/// word means no event.
 ///
 /// # Errors
 ///
@@ -120,9 +128,10 @@ pub fn find(db: &Reader<'_>, term: &str, fields: &[Field], rooms: &[RoomNid], by
     let rooms = serde_json::to_string(&rooms.iter().map(|room| room.0).collect::<Vec<_>>()).unwrap_or_default();
     let order = if by_rank { "s.rank, e.origin_server_ts DESC" } else { "e.origin_server_ts DESC, e.event_nid DESC" };
     let mut query = db.prepare_cached(&format!(
-        "SELECT e.event_nid, s.rank FROM search_index s JOIN events e ON e.event_nid = s.rowid
-         WHERE search_index MATCH ?1 AND e.room_nid IN (SELECT value FROM json_each(?2))
-           AND e.rejected IS NULL AND e.soft_failed = 0 AND e.stream_pos IS NOT NULL
+        "SELECT e.event_nid, s.rank
+         FROM (SELECT rowid, rank FROM search_index WHERE search_index MATCH ?1 ORDER BY rowid DESC LIMIT {CANDIDATES}) s
+         JOIN events e ON e.event_nid = s.rowid
+         WHERE e.room_nid IN (SELECT value FROM json_each(?2)) AND e.rejected IS NULL AND e.soft_failed = 0 AND e.stream_pos IS NOT NULL
          ORDER BY {order} LIMIT ?3"
     ))?;
     let query_text = format!("{{{columns}}} : ({words})");

@@ -4,7 +4,7 @@
 //! wake-up is lost however writes and reads interleave.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -21,6 +21,8 @@ pub struct Notifier {
     users: Arc<Mutex<HashMap<UserNid, watch::Sender<StreamPos>>>>,
     /// The newest commit that had news for anybody.
     any: Arc<watch::Sender<StreamPos>>,
+    /// Users with news, until the one task that asks for them takes them.
+    touched: Arc<Mutex<BTreeSet<UserNid>>>,
     /// Told when a commit has something for other servers.
     outgoing: Arc<tokio::sync::Notify>,
     /// Something that is not in the store happened, such as typing.
@@ -30,7 +32,7 @@ pub struct Notifier {
 impl Default for Notifier {
     fn default() -> Self {
         let (any, live) = (Arc::new(watch::Sender::new(StreamPos(0))), Arc::new(watch::Sender::new(())));
-        Self { users: Arc::default(), any, outgoing: Arc::default(), live }
+        Self { users: Arc::default(), any, touched: Arc::default(), outgoing: Arc::default(), live }
     }
 }
 
@@ -53,6 +55,13 @@ impl Notifier {
     #[must_use]
     pub fn subscribe_to_all(&self) -> watch::Receiver<StreamPos> {
         self.any.subscribe()
+    }
+
+    /// The users who had news since the last call. For one task, which watches [`Self::subscribe_to_all`] and asks after each
+    /// change: what is added meanwhile changes the watch again.
+    #[must_use]
+    pub fn take_touched(&self) -> BTreeSet<UserNid> {
+        std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Watches what is not in the store, of anybody.
@@ -83,6 +92,8 @@ impl Notifier {
         if commit.users.is_empty() {
             return;
         }
+        // No more than there are local users.
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).extend(&commit.users);
         self.any.send_replace(commit.position);
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         for user in &commit.users {

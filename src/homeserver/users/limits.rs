@@ -5,15 +5,17 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use crate::{base::Clock, homeserver::types::UserNid};
 
-/// Keys remembered at most. An entry is a few dozen bytes.
-const KEYS: usize = 16 * 1024;
+/// Keys of each kind remembered at most. An entry is a few dozen bytes.
+const KEYS: usize = 4 * 1024;
+/// How many of them make room at once.
+const EVICTED: usize = KEYS / 8;
 
 /// What is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +36,8 @@ pub enum Kind {
     Join,
     /// Invites by one user.
     Invite,
+    /// Actions on delayed events, which need no token, from one address.
+    DelayedEvent,
     /// Reports by one user.
     Report,
     /// Expensive questions of one user: searches, previews, rooms in common.
@@ -58,6 +62,7 @@ impl Kind {
             Self::Upload => (60, 1_000),
             Self::Join => (60, 2_000),
             Self::Invite => (100, 1_000),
+            Self::DelayedEvent => (100, 200),
             Self::Report => (20, 30_000),
             Self::Search => (60, 500),
             Self::OAuth => (20, 10_000),
@@ -78,12 +83,43 @@ pub enum Key {
     User(UserNid),
 }
 
+type Spent = HashMap<Key, u64>;
+
+impl Key {
+    /// Whoever has an IPv6 address has the 2^64 others of its network.
+    fn normal(self) -> Self {
+        let Self::Address(address) = self else { return self };
+        Self::Address(match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+            address @ IpAddr::V4(_) => address,
+        })
+    }
+}
+
+/// Makes room for new keys. Only a flood fills a table with live entries: then those go that end soonest, so that whoever has
+/// spent an allowance cannot have it forgotten by flooding.
+fn make_room(spent: &mut Spent, now_ms: u64) {
+    spent.retain(|_, until| *until > now_ms);
+    if spent.len() < KEYS {
+        return;
+    }
+    let mut ends: Vec<u64> = spent.values().copied().collect();
+    let (_, &mut last, _) = ends.select_nth_unstable(EVICTED);
+    let mut left = EVICTED;
+    spent.retain(|_, until| {
+        let goes = *until <= last && left > 0;
+        left -= usize::from(goes);
+        !goes
+    });
+}
+
 /// The limits of a node.
 #[derive(Debug)]
 pub struct Limits {
     clock: Arc<dyn Clock>,
     enabled: bool,
-    spent_until: Mutex<HashMap<(Kind, Key), u64>>,
+    /// A table for each kind: a flood of one leaves the others alone.
+    spent_until: Mutex<HashMap<Kind, Spent>>,
     /// Users of application services that the owner does not limit.
     free: Mutex<HashSet<UserNid>>,
 }
@@ -112,15 +148,13 @@ impl Limits {
         }
         let (burst, interval_ms) = kind.allowance();
         let now_ms = self.clock.now_ms();
-        let mut spent_until = self.spent_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if spent_until.len() >= KEYS {
-            spent_until.retain(|_, until| *until > now_ms);
-            // Only a flood fills the table with live entries: then everybody starts anew rather than memory growing.
-            if spent_until.len() >= KEYS {
-                spent_until.clear();
-            }
+        let key = key.normal();
+        let mut tables = self.spent_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = tables.entry(kind).or_default();
+        if spent.len() >= KEYS && !spent.contains_key(&key) {
+            make_room(spent, now_ms);
         }
-        let until = spent_until.entry((kind, key)).or_insert(now_ms);
+        let until = spent.entry(key).or_insert(now_ms);
         let next = (*until).max(now_ms) + interval_ms;
         let allowed = now_ms + burst * interval_ms;
         if next > allowed {
@@ -133,8 +167,8 @@ impl Limits {
     /// Takes one attempt back, because it was a good one after all.
     pub fn refund(&self, kind: Kind, key: Key) {
         let (_, interval_ms) = kind.allowance();
-        let mut spent_until = self.spent_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(until) = spent_until.get_mut(&(kind, key)) {
+        let mut tables = self.spent_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(until) = tables.get_mut(&kind).and_then(|spent| spent.get_mut(&key.normal())) {
             *until = until.saturating_sub(interval_ms);
         }
     }
@@ -180,7 +214,32 @@ mod tests {
         for n in 0..40_000 {
             assert_eq!(limits.check(Kind::LoginAccount, Key::Account(format!("{n}"))), Ok(()));
         }
-        assert!(limits.spent_until.lock().unwrap_or_else(PoisonError::into_inner).len() <= KEYS);
+        let tables = limits.spent_until.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(tables.values().map(HashMap::len).sum::<usize>() <= KEYS);
+    }
+
+    #[test]
+    fn a_flood_gives_nobody_a_spent_allowance_back() {
+        let limits = Limits::new(Arc::new(ManualClock::at(5)), true);
+        while limits.check(Kind::LoginAccount, key()).is_ok() {}
+        for n in 0..20_000 {
+            assert_eq!(limits.check(Kind::LoginAccount, Key::Account(format!("{n}"))), Ok(()));
+            assert_eq!(limits.check(Kind::Lookup, Key::Account(format!("{n}"))), Ok(()));
+        }
+        assert!(limits.check(Kind::LoginAccount, key()).is_err());
+    }
+
+    #[test]
+    fn all_addresses_of_one_ipv6_network_are_one_client() {
+        let limits = Limits::new(Arc::new(ManualClock::at(5)), true);
+        let from = |text: &str| Key::Address(text.parse().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+        let allowed = (0..1000).take_while(|n| limits.check(Kind::Registration, from(&format!("2001:db8::{n:x}"))).is_ok()).count();
+        assert_eq!(allowed, 10);
+        assert_eq!(limits.check(Kind::Registration, from("2001:db8:0:1::1")), Ok(()), "the neighbours");
+        let allowed = (0..1000).take_while(|_| limits.check(Kind::Registration, from("::ffff:192.0.2.1")).is_ok()).count();
+        assert_eq!(allowed, 10);
+        assert!(limits.check(Kind::Registration, from("192.0.2.1")).is_err(), "the same in another notation");
+        assert_eq!(limits.check(Kind::Registration, from("192.0.2.2")), Ok(()));
     }
 
     #[test]

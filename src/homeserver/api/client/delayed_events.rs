@@ -1,6 +1,6 @@
 //! Delayed events: looking at them, and sending, cancelling or restarting them (MSC4140). They are made by `/send` and `/state`.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::Json;
 use http::{Method, StatusCode};
@@ -24,6 +24,7 @@ use crate::homeserver::{
         self, StoreError, rooms,
         transactions::{self, Key as TxnKey},
     },
+    users::limits::{Key, Kind},
 };
 
 /// Characters of an ID: who knows one may act on the event.
@@ -72,16 +73,19 @@ async fn update_delayed_event(node: Arc<Node>, call: RawCall<()>) -> ApiResult<J
     let body = call.object()?;
     let action = body.get("action").ok_or_else(|| ApiError::missing_param("`action` is missing"))?;
     let action = action.as_str().ok_or_else(|| ApiError::bad_json("`action` is not a string"))?;
-    act(&node, call.segment(0)?, action).await
+    act(&node, call.address, call.segment(0)?, action).await
 }
 
 /// `POST /_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delayId}/{action}`
 async fn act_on_delayed_event(node: Arc<Node>, call: RawCall<()>) -> ApiResult<Json<Value>> {
-    act(&node, call.segment(0)?, call.segment(1)?).await
+    act(&node, call.address, call.segment(0)?, call.segment(1)?).await
 }
 
 /// Knowing the ID is enough: the client that made the event may be gone, and another part of it does this.
-async fn act(node: &Arc<Node>, delay_id: &str, action: &str) -> ApiResult<Json<Value>> {
+async fn act(node: &Arc<Node>, address: Option<IpAddr>, delay_id: &str, action: &str) -> ApiResult<Json<Value>> {
+    if let Some(address) = address {
+        node.limits.check(Kind::DelayedEvent, Key::Address(address)).map_err(ApiError::limit_exceeded)?;
+    }
     let action = match action {
         "restart" => Action::Restart,
         "cancel" => Action::Cancel,
@@ -89,6 +93,11 @@ async fn act(node: &Arc<Node>, delay_id: &str, action: &str) -> ApiResult<Json<V
         _ => return Err(ApiError::invalid_param("`action` is neither restart nor cancel nor send")),
     };
     let (ctx, delay_id) = (Ctx::of(node), delay_id.to_owned());
+    // Strangers who guess do not reach the writer.
+    let wanted = delay_id.clone();
+    if node.store.read(move |db| store::delayed::get(db, &wanted)).await?.is_none() {
+        return Err(ApiError::not_found("There is no such delayed event"));
+    }
     node.store.write(move |tx| delayed::act(tx, &ctx, &delay_id, action)).await?;
     Ok(Json(json!({})))
 }

@@ -55,7 +55,7 @@ async fn get_login_types(State(node): State<Arc<Node>>, request: Request) -> Jso
         flows.push(json!({ "type": "m.login.application_service" }));
     }
     let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
-    if node.base.for_request(peer, request.headers()).is_some() {
+    if node.base.for_request(peer, request.version(), request.headers()).is_some() {
         flows.push(json!({
             "type": "m.login.sso",
             "identity_providers": [],

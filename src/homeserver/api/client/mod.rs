@@ -42,7 +42,23 @@ mod sync_tests;
 mod tests;
 
 pub(super) use self::oauth::page::SameOriginOnly;
-use super::{call::Routes, endpoints};
+use super::{
+    call::Routes,
+    endpoints,
+    error::{ApiError, ApiResult},
+};
+use crate::homeserver::{Node, store, types::Requester};
+
+/// Lets through who is not suspended. Events are checked where they are made.
+///
+/// # Errors
+///
+/// 403 `M_USER_SUSPENDED`.
+async fn not_suspended(node: &Node, who: &Requester) -> ApiResult<()> {
+    let user = who.user;
+    let suspended = node.store.read(move |db| store::accounts::is_suspended(db, user)).await?;
+    if suspended { Err(ApiError::user_suspended()) } else { Ok(()) }
+}
 
 /// Registers all of it.
 pub(super) fn add(routes: Routes) -> Routes {

@@ -122,7 +122,7 @@ async fn create(State(node): State<Arc<Node>>, request: Request) -> ApiResult<Re
     let data = read_body(body, DATA_BYTES).await?;
     // Where nobody has said what we are called, we are what the client has called us.
     let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.0);
-    let base = node.base.for_request(peer, &parts.headers).map(ToOwned::to_owned);
+    let base = node.base.for_request(peer, parts.version, &parts.headers).map(ToOwned::to_owned);
     let base = base.or_else(|| parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(|host| format!("http://{host}")));
     let base = base.ok_or_else(|| ApiError::invalid_param("The request has no Host"))?;
     let (id, payload) = node.rendezvous.open(Protocol::Etag, data, kind).map_err(by_etag)?;

@@ -172,6 +172,8 @@ async fn search_events(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>>
         return Err(ApiError::invalid_param("`order_by` is neither `rank` nor `recent`"));
     }
     let (who, viewer) = (call.who.clone(), Viewer::of(&call.who, node.clock.now_ms()));
+    // One at a time, so that searches never take all of the store's readers.
+    let _turn = node.searching.acquire().await.map_err(ApiError::internal)?;
     let found = node.store.read(move |db| Search { db, who: &who, viewer: &viewer, criteria: &criteria }.run(&from));
     Ok(Json(json!({ "search_categories": { "room_events": found.await? } })))
 }
@@ -259,7 +261,7 @@ impl Search<'_, '_> {
         };
         let by_rank = self.criteria.order_by.as_deref() != Some("recent");
         let nids: Vec<RoomNid> = rooms.keys().copied().collect();
-        let mut histories: HashMap<RoomNid, History<'_, '_>> = HashMap::new();
+        let mut histories: HashMap<RoomNid, (History<'_, '_>, View<'_, '_>)> = HashMap::new();
         let mut hits = Vec::new();
         for (nid, rank) in search::find(self.db, &self.criteria.search_term, &fields, &nids, by_rank, SCANNED)? {
             let event = stored::by_nid(self.db, nid)?;
@@ -268,13 +270,14 @@ impl Search<'_, '_> {
             if !passes(&self.criteria.filter, Facts { kind: &event.kind, sender: &sender, json: &event.json }) {
                 continue;
             }
-            let history = match histories.entry(event.room) {
+            let (history, view) = match histories.entry(event.room) {
                 std::collections::hash_map::Entry::Occupied(found) => found.into_mut(),
                 std::collections::hash_map::Entry::Vacant(slot) => {
-                    slot.insert(History::new(self.db, room, self.who.user, &self.who.user_id)?)
+                    slot.insert((History::new(self.db, room, self.who.user, &self.who.user_id)?, View::new(self.db, room, self.viewer)?))
                 }
             };
-            if history.shows(&event)? {
+            // What is shown without its text is not found by it either.
+            if history.shows(&event)? && !view.is_erased(&event)? {
                 hits.push(Hit { event, rank, sender });
             }
         }

@@ -112,7 +112,7 @@ impl Visit {
     async fn read(node: Arc<Node>, request: Request) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let peer: Option<SocketAddr> = parts.extensions.get::<Peer>().and_then(|peer| peer.0);
-        let base = node.base.for_request(peer, &parts.headers).ok_or_else(ApiError::unrecognized)?.to_owned();
+        let base = node.base.for_request(peer, parts.version, &parts.headers).ok_or_else(ApiError::unrecognized)?.to_owned();
         let here = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
         let query = parts.uri.query().unwrap_or_default();
         if query.len() > QUERY_BYTES {

@@ -31,7 +31,6 @@ use crate::homeserver::{
         view::{View, Viewer},
         visibility::{Access, enter},
     },
-    rooms::format,
     store::{events as stored, members, state},
     types::Token,
 };
@@ -79,9 +78,10 @@ async fn get_state_event_for_key(
         let access = enter(db, &room, viewer.user)?;
         let key = state::find_key(db, &request.event_type.to_string(), &request.state_key)?.ok_or_else(missing)?;
         let nid = snapshot::key_visible_to(db, &room, access, key)?.ok_or_else(missing)?;
+        let view = View::new(db, &room, &viewer)?;
         match request.format {
-            StateEventFormat::Event => View::new(db, &room, &viewer)?.state(nid),
-            _ => format::content(&stored::by_nid(db, nid)?.json).map_err(|e| EventError::Internal(e.to_string())),
+            StateEventFormat::Event => view.state(nid),
+            _ => view.content(&stored::by_nid(db, nid)?),
         }
     });
     Ok(get_state_event_for_key::Response::new(found.await?))

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use axum::Json;
 use http::Method;
 use ruma::{
-    EventId, OwnedRoomId, RoomId,
+    OwnedRoomId, RoomId,
     api::{
         auth_scheme::AccessToken,
         client::{message::send_message_event::v3 as send_message_event, state::send_state_event::v3 as send_state_event},
@@ -73,12 +73,7 @@ async fn send_message_event(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Va
     if let Some(delay_ms) = delayed_events::asked(&node, &call)? {
         return delayed_events::schedule(&node, call, &room_id, (&kind, None), delay_ms, Some((scope, txn_id))).await;
     }
-    let mut draft = Draft::message(call.who.user_id.clone(), &kind, events::content_from_map(call.object()?)?);
-    if kind == "m.room.redaction" {
-        // The builder puts it where the room version wants it.
-        let named = draft.content.remove("redacts");
-        draft.redacts = named.as_ref().and_then(|id| id.as_str()).and_then(|id| EventId::parse(id).ok());
-    }
+    let mut draft = Draft::from_client(call.who.user_id.clone(), &kind, events::content_from_map(call.object()?)?);
     draft.timestamp_ms = timestamp(&call)?;
     draft.txn = Some(Txn { device_id: call.who.device_id.to_string(), scope, txn_id });
     let sent = change(&node, move |tx, ctx| {

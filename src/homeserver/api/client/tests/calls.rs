@@ -136,9 +136,66 @@ async fn a_delay_that_is_too_long_or_nothing_is_refused_and_so_is_who_is_not_in_
     assert_eq!(refused(&answer), (403, "M_FORBIDDEN"));
     let answer = test.put(&ann, &format!("{path}?org.matrix.msc4140.delay=10"), json!({ "x": 0.5 })).await;
     assert_eq!(refused(&answer), (400, "M_BAD_JSON"));
+    let answer = test.put(&ann, &format!("{path}?org.matrix.msc4140.delay=10"), json!({ "x": "x".repeat(65_535) })).await;
+    assert_eq!(refused(&answer), (413, "M_TOO_LARGE"), "no event can be that large");
+    let long = format!("/_matrix/client/v3/rooms/{room}/state/org.example.seat/{}", "x".repeat(256));
+    let answer = test.put(&ann, &format!("{long}?org.matrix.msc4140.delay=10"), json!({})).await;
+    assert_eq!(refused(&answer), (413, "M_TOO_LARGE"));
     for number in 0..100 {
         delay(&test, &ann, &format!("{path}{number}"), 1000, json!({})).await;
     }
     let answer = test.put(&ann, &format!("{path}x?org.matrix.msc4140.delay=10"), json!({})).await;
     assert_eq!(answer.1["org.matrix.msc4140.errcode"], "M_MAX_DELAYED_EVENTS_EXCEEDED");
+}
+
+#[tokio::test]
+async fn strangers_cannot_try_ids_of_delayed_events_without_end() {
+    let test = TestNode::new().await;
+    let mut tried = 0;
+    let last = loop {
+        let answer = test.call("POST", &format!("{DELAYED}/{tried}/restart"), None, json!({})).await;
+        if answer.0 != 404 || tried == 1000 {
+            break answer;
+        }
+        tried += 1;
+    };
+    assert_eq!((refused(&last), tried), ((429, "M_LIMIT_EXCEEDED"), 100));
+}
+
+#[tokio::test]
+async fn one_delayed_event_that_cannot_be_read_does_not_hold_up_the_others() {
+    let test = TestNode::new().await;
+    let ann = test.client("ann", "A").await;
+    let (broken, good) = (room(&test, &ann).await, room(&test, &ann).await);
+    for (room, delay_ms) in [(&broken, 1_000), (&good, 2_000)] {
+        delay(&test, &ann, &format!("/_matrix/client/v3/rooms/{room}/state/org.example.seat/"), delay_ms, json!({ "free": true })).await;
+    }
+    let damage = test.node.store.write(move |tx| {
+        tx.execute("UPDATE rooms SET version = 'damaged' WHERE room_id = ?1", [&broken])?;
+        Ok::<_, crate::homeserver::store::StoreError>(())
+    });
+    damage.await.unwrap();
+    test.clock.advance(5_000);
+    assert_eq!(delayed::send_due(&test.node).await.unwrap(), None);
+    assert_eq!(state(&test, &ann, &good).await, json!({ "free": true }));
+}
+
+#[tokio::test]
+async fn a_delayed_redaction_redacts_in_old_rooms_as_well() {
+    let test = TestNode::new().await;
+    let ann = test.client("ann", "A").await;
+    for version in ["10", "11"] {
+        let (_, answer) = test.post(&ann, "/_matrix/client/v3/createRoom", json!({ "room_version": version })).await;
+        let room = answer["room_id"].as_str().unwrap();
+        let path = format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/t");
+        let (_, sent) = test.put(&ann, &path, json!({ "msgtype": "m.text", "body": "for a moment" })).await;
+        let event = sent["event_id"].as_str().unwrap();
+        let path = format!("/_matrix/client/v3/rooms/{room}/send/m.room.redaction/r");
+        delay(&test, &ann, &path, 1_000, json!({ "redacts": event, "reason": "over" })).await;
+        test.clock.advance(1_000);
+        delayed::send_due(&test.node).await.unwrap();
+        let (_, shown) = test.get(&ann, &format!("/_matrix/client/v3/rooms/{room}/event/{event}")).await;
+        assert_eq!(shown["content"], json!({}), "version {version}");
+        assert_eq!(shown["unsigned"]["redacted_because"]["content"]["reason"], "over", "version {version}");
+    }
 }

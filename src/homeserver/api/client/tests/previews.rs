@@ -20,7 +20,7 @@ use crate::homeserver::api::testing::{Client, TestNode, refused};
 async fn web() -> (String, Arc<AtomicUsize>) {
     const PIXEL: &[u8] = include_bytes!("pixel.png");
     let served = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&served);
+    let (count, drawn) = (Arc::clone(&served), Arc::clone(&served));
     let page = r#"<html><head><title>T</title><meta property="og:title" content="A page"><meta property="og:image" content="/pixel.png">"#;
     let router = Router::new()
         .route(
@@ -32,6 +32,16 @@ async fn web() -> (String, Arc<AtomicUsize>) {
         )
         .route("/pixel.png", get(|| async { ([(header::CONTENT_TYPE, "image/png")], PIXEL) }))
         .route("/script.svg", get(|| async { ([(header::CONTENT_TYPE, "image/svg+xml")], "<svg/>") }))
+        .route("/changing", get(|| async { Html(r#"<meta property="og:image" content="/drawn.png">"#) }))
+        .route("/other", get(|| async { Html(r#"<meta property="og:image" content="/drawn.png">"#) }))
+        .route(
+            "/drawn.png",
+            get(move || {
+                let number = drawn.fetch_add(1, Ordering::SeqCst);
+                // The decoder stops at the end of the picture: what follows makes each file another one.
+                async move { ([(header::CONTENT_TYPE, "image/png")], [PIXEL, &number.to_le_bytes()].concat()) }
+            }),
+        )
         .route("/liar.png", get(|| async { ([(header::CONTENT_TYPE, "image/png")], "no picture") }))
         .route("/away", get(|| async { Redirect::to("/page") }))
         .route("/inside", get(|| async { Redirect::to("http://10.0.0.1/secret") }))
@@ -58,6 +68,7 @@ async fn a_page_is_described_its_picture_is_kept_here_and_it_is_fetched_once() {
     let test = node().await;
     let ann = test.client("ann", "A").await;
     let (web, served) = web().await;
+    let mut pictures = Vec::new();
     for path in ["/page", "/page#part"] {
         let (status, body) = preview(&test, &ann, &format!("{web}{path}")).await;
         assert_eq!((status.as_u16(), body["og:title"].as_str()), (200, Some("A page")), "{body}");
@@ -66,11 +77,41 @@ async fn a_page_is_described_its_picture_is_kept_here_and_it_is_fetched_once() {
         let media = body["og:image"].as_str().unwrap().strip_prefix("mxc://").unwrap().to_owned();
         let response = test.call("GET", &format!("/_matrix/client/v1/media/download/{media}"), Some(&ann.token), json!(null)).await;
         assert_eq!(response.0, 200);
+        pictures.push(body["og:image"].clone());
     }
     assert_eq!(served.load(Ordering::SeqCst), 1);
     test.clock.advance(2 * 60 * 60 * 1000);
-    assert_eq!(preview(&test, &ann, &format!("{web}/page")).await.0, 200);
+    let again = preview(&test, &ann, &format!("{web}/page")).await.1;
     assert_eq!(served.load(Ordering::SeqCst), 2, "an hour later it may have changed");
+    pictures.push(again["og:image"].clone());
+    pictures.push(preview(&test, &ann, &format!("{web}/pixel.png")).await.1["og:image"].clone());
+    pictures.dedup();
+    assert_eq!(pictures.len(), 1, "the same picture is kept once: {pictures:?}");
+}
+
+#[tokio::test]
+async fn a_picture_that_no_preview_shows_any_more_is_removed() {
+    let test = node().await;
+    let ann = test.client("ann", "A").await;
+    let (web, served) = web().await;
+    let mut media = Vec::new();
+    for page in ["/changing", "/other", "/changing"] {
+        test.clock.advance(2 * 60 * 60 * 1000);
+        let (status, body) = preview(&test, &ann, &format!("{web}{page}")).await;
+        assert_eq!(status, 200, "{body}");
+        media.push(body["og:image"].as_str().unwrap().strip_prefix("mxc://").unwrap().to_owned());
+    }
+    assert_eq!(served.load(Ordering::SeqCst), 3);
+    let files = || walk(&test.dir.path().join("media/files"));
+    let there = async |media: &str| test.get(&ann, &format!("/_matrix/client/v1/media/download/{media}")).await.0;
+    assert_eq!(there(&media[0]).await, 404, "its page shows another one now");
+    assert_eq!((there(&media[1]).await.as_u16(), there(&media[2]).await.as_u16(), files()), (200, 200, 2));
+}
+
+/// Files below a directory.
+fn walk(dir: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    entries.map(|entry| if entry.path().is_dir() { walk(&entry.path()) } else { 1 }).sum()
 }
 
 #[tokio::test]

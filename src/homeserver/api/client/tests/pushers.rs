@@ -279,3 +279,28 @@ async fn notifications_are_listed_newest_first_in_pages_and_know_what_was_read()
     assert_eq!(refused(&test.get(&ben, "/_matrix/client/v3/notifications?from=x").await), (400, "M_INVALID_PARAM"));
     assert_eq!(refused(&test.get(&ben, "/_matrix/client/v3/notifications?limit=x").await), (400, "M_INVALID_PARAM"));
 }
+
+#[tokio::test]
+async fn a_pusher_that_is_set_again_begins_with_what_happens_from_then_on() {
+    let test = TestNode::new().await;
+    let (ann, ben) = (test.client("ann", "A").await, test.client("ben", "B").await);
+    let room = room(&test, &ann, &ben).await;
+    let url = "https://push.example.org/_matrix/push/v1/notify";
+    let id = ruma::UserId::parse(&ben.user_id).unwrap();
+    let waiting = async || {
+        let id = id.clone();
+        let read = test.node.store.read(move |db| {
+            let user = crate::homeserver::store::users::find(db, &id)?.unwrap();
+            let pushers = stored::due(db, user, i64::MAX)?;
+            stored::next_notification(db, user, pushers[0].sent_pos)
+        });
+        read.await.unwrap().is_some()
+    };
+    set(&test, &ben, pusher(url, None)).await;
+    say(&test, &ann, &room, "old").await;
+    assert!(waiting().await);
+    set(&test, &ben, pusher(url, None)).await;
+    assert!(!waiting().await, "the device has been told of it in another way, or was away for long");
+    say(&test, &ann, &room, "new").await;
+    assert!(waiting().await);
+}

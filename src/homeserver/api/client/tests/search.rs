@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::homeserver::api::testing::{Client, TestNode, refused};
+use crate::homeserver::{
+    api::testing::{Client, TestNode, refused},
+    store::{self, StoreError},
+};
 
 const SEARCH: &str = "/_matrix/client/v3/search";
 
@@ -147,4 +150,28 @@ async fn a_malformed_search_is_refused() {
     let body = events(json!({ "search_term": "x" }));
     assert_eq!(refused(&test.post(&ann, &format!("{SEARCH}?next_batch=zz"), body).await), (400, "M_INVALID_PARAM"));
     assert_eq!(test.post(&ann, SEARCH, json!({ "search_categories": {} })).await.1, json!({ "search_categories": {} }));
+}
+
+#[tokio::test]
+async fn the_index_catches_up_in_bounded_steps_however_many_events_have_nothing_to_find() {
+    let test = TestNode::new().await;
+    let ann = test.client("ann", "A").await;
+    let room = room(&test, &ann, json!({})).await;
+    for text in ["plum one", "plum two", "plum three"] {
+        say(&test, &ann, &room, text).await;
+    }
+    // As after an update: nothing is in the index, and the backlog ends far above the last message.
+    let forget = test.node.store.write(|tx| {
+        tx.execute_batch("INSERT INTO search_index (search_index) VALUES ('delete-all'); UPDATE search_backlog SET next_nid = 12000")?;
+        Ok::<_, StoreError>(())
+    });
+    forget.await.unwrap();
+    assert_eq!(search(&test, &ann, json!({ "search_term": "plum" })).await["count"], 0);
+    let mut steps = 0;
+    while test.node.store.write(|tx| store::search::catch_up(tx, 2)).await.unwrap() {
+        steps += 1;
+        assert!(steps < 100);
+    }
+    assert!(steps >= 3, "{steps}: two stretches of nothing, then two at a time");
+    assert_eq!(search(&test, &ann, json!({ "search_term": "plum" })).await["count"], 3);
 }
