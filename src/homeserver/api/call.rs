@@ -35,6 +35,10 @@ use crate::homeserver::{Node, appservice::Service, listen::Peer, types::Requeste
 /// Largest request body of an ordinary endpoint. Bulk endpoints (key backup) and media have their own.
 pub const BODY_BYTES: usize = 4 * 1024 * 1024;
 
+/// What the user of a locked account may still ask for. Whole paths: what a user names themselves may end in anything.
+const SIGN_OUT: [&str; 4] =
+    ["/_matrix/client/v3/logout", "/_matrix/client/v3/logout/all", "/_matrix/client/r0/logout", "/_matrix/client/r0/logout/all"];
+
 /// A request that has been read, checked and authenticated.
 #[derive(Debug)]
 pub struct Call<T, W = Requester> {
@@ -199,7 +203,7 @@ async fn requester(node: &Node, parts: &Parts, token: &str) -> ApiResult<Request
         return asserted(node, service, parts).await;
     }
     // Client-Server API, "Account locking": all that the user of a locked account can do is to sign out.
-    let signs_out = parts.uri.path().ends_with("/logout") || parts.uri.path().ends_with("/logout/all");
+    let signs_out = SIGN_OUT.contains(&parts.uri.path());
     Ok(node.accounts.requester_who_may_be_locked(token, address(parts), signs_out).await?)
 }
 

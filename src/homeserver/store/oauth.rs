@@ -178,6 +178,16 @@ pub fn use_code(tx: &Tx<'_>, hash: &TokenHash) -> Result<Option<Code>> {
     Ok(found)
 }
 
+/// Ends the codes of a user that were not used yet.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn forget_codes(tx: &Tx<'_>, user: UserNid) -> Result<()> {
+    tx.prepare_cached("DELETE FROM oauth_codes WHERE user_nid = ?1 AND used = 0")?.execute([user.0])?;
+    Ok(())
+}
+
 /// Until when things are kept, in milliseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy)]
 pub struct Horizon {

@@ -120,14 +120,15 @@ pub fn settle(tx: &Tx<'_>, user: UserNid, device_id: &DeviceId, superseded: &[u8
     Ok(())
 }
 
-/// Forgets tokens that were made with this refresh token and never used: their answer got lost.
+/// Forgets tokens of a device that were made with this refresh token and never used: their answer got lost.
 ///
 /// # Errors
 ///
 /// Database errors.
-pub fn forget_unused(tx: &Tx<'_>, superseded: &TokenHash) -> Result<()> {
+pub fn forget_unused(tx: &Tx<'_>, user: UserNid, device_id: &DeviceId, superseded: &TokenHash) -> Result<()> {
     for table in ["access_tokens", "refresh_tokens"] {
-        tx.prepare_cached(&format!("DELETE FROM {table} WHERE supersedes = ?1"))?.execute([&superseded[..]])?;
+        let sql = format!("DELETE FROM {table} WHERE user_nid = ?1 AND device_id = ?2 AND supersedes = ?3");
+        tx.prepare_cached(&sql)?.execute((user.0, device_id.as_str(), &superseded[..]))?;
     }
     Ok(())
 }

@@ -130,6 +130,7 @@ impl Accounts {
         self.store
             .write(move |tx| {
                 store::accounts::set_password(tx, user, &hash)?;
+                store::oauth::forget_codes(tx, user)?;
                 if logout_devices {
                     let others = store::devices::list(&tx.reader(), user)?.into_iter().map(|device| device.device_id);
                     super::keys::delete_devices(tx, user, &others.filter(|device| *device != own).collect::<Vec<_>>())?;
@@ -162,11 +163,17 @@ impl Accounts {
         Ok(())
     }
 
+    /// Reads the tokens of a user's devices anew. To be called after a commit that ended some.
+    pub fn forget_tokens(&self, user: UserNid) {
+        self.tokens.forget(user, None);
+    }
+
     /// Ends what was signed in to an account and is not a device, and reads its tokens anew.
     fn forget_everywhere(&self, user: UserNid) {
         self.tokens.forget(user, None);
         self.login_tokens.forget(user);
         self.oauth.browsers.forget(user);
+        self.oauth.devices.forget(user);
     }
 
     /// Locks or unlocks an account (Client-Server API, "Account locking"). Its tokens stay.
@@ -187,7 +194,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Suspends an account, or lifts that (Client-Server API, "Account suspension").
+    /// Suspends an account, or lifts that (Client-Server API, "Account suspension"). Its user reads, signs in and out, verifies
+    /// devices, keeps keys, goes and takes back what they said; they send, upload, name and publish nothing.
     ///
     /// # Errors
     ///

@@ -256,6 +256,6 @@ pub(super) fn rotate(
     if let Some(superseded) = supersedes {
         store::tokens::settle(tx, user, device_id, superseded, now_ms)?;
     }
-    store::tokens::forget_unused(tx, used)?;
+    store::tokens::forget_unused(tx, user, device_id, used)?;
     store::tokens::issue(tx, user, device_id, stored, now_ms)
 }

@@ -176,8 +176,9 @@ impl UiaSessions {
     ///
     /// [`UiaError::UnknownSession`] when it expired meanwhile.
     pub fn complete(&self, session: &str, stage: Stage, registration_token: Option<String>) -> Result<Progress, UiaError> {
+        let now_ms = self.clock.now_ms();
         self.with(|sessions| {
-            let found = sessions.get_mut(session).ok_or(UiaError::UnknownSession)?;
+            let found = sessions.get_mut(session).filter(|found| found.expires_ms > now_ms).ok_or(UiaError::UnknownSession)?;
             found.progress.completed.insert(stage);
             if registration_token.is_some() {
                 found.progress.registration_token = registration_token;
@@ -258,5 +259,6 @@ mod tests {
         let late = sessions.open(of.clone(), Map::new());
         clock.advance(LIFETIME_MS);
         assert!(sessions.resume(&late.session, &of, Map::new()).is_err());
+        assert_eq!(sessions.complete(&late.session, Stage::Password, None).err(), Some(UiaError::UnknownSession));
     }
 }

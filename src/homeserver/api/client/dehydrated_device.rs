@@ -91,6 +91,7 @@ async fn put_dehydrated_device(node: Arc<Node>, call: RawCall) -> ApiResult<Json
     };
     let now_ms = i64::try_from(node.clock.now_ms()).unwrap_or(i64::MAX);
     let who = Requester { device_id: OwnedDeviceId::from(device_id.clone()), ..call.who };
+    let user = who.user;
     let set = node.store.write(move |tx| {
         let old = dehydrated::get(&tx.reader(), who.user)?.map(|(old, _)| OwnedDeviceId::from(old));
         // A device that somebody is signed in on is no place for this.
@@ -105,7 +106,10 @@ async fn put_dehydrated_device(node: Arc<Node>, call: RawCall) -> ApiResult<Json
         dehydrated::put(tx, who.user, who.device_id.as_str(), &data)?;
         Ok(())
     });
-    match set.await {
+    let set = set.await;
+    // Somebody may have signed in on the device that was deleted.
+    node.accounts.forget_tokens(user);
+    match set {
         Ok(()) => Ok(Json(json!({ "device_id": device_id }))),
         Err(Refused::InUse) => Err(ApiError::invalid_param("There is a device of this ID")),
         Err(Refused::Key(error)) => Err(error.into()),
@@ -120,7 +124,9 @@ async fn delete_dehydrated_device(node: Arc<Node>, call: RawCall) -> ApiResult<J
         keys::delete_devices(tx, user, &[OwnedDeviceId::from(device_id.clone())])?;
         Ok::<_, StoreError>(Some(device_id))
     });
-    Ok(Json(json!({ "device_id": gone.await?.ok_or_else(none)? })))
+    let gone = gone.await?.ok_or_else(none)?;
+    node.accounts.forget_tokens(user);
+    Ok(Json(json!({ "device_id": gone })))
 }
 
 /// `POST /_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device/{deviceId}/events`

@@ -22,9 +22,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
-use super::super::{
-    call::{RawCall, Routes, Scheme},
-    error::{ApiError, ApiResult},
+use super::{
+    super::{
+        call::{RawCall, Routes, Scheme},
+        error::{ApiError, ApiResult},
+    },
+    not_suspended,
 };
 use crate::homeserver::{
     Node,
@@ -141,13 +144,14 @@ fn content_uri(node: &Node, media_id: &str) -> String {
     format!("mxc://{}/{media_id}", node.config.server_name)
 }
 
-fn limit(node: &Node, who: &Requester) -> ApiResult<()> {
-    node.limits.check(Kind::Upload, Key::User(who.user)).map_err(ApiError::limit_exceeded)
+async fn may_upload(node: &Node, who: &Requester) -> ApiResult<()> {
+    node.limits.check(Kind::Upload, Key::User(who.user)).map_err(ApiError::limit_exceeded)?;
+    not_suspended(node, who).await
 }
 
 /// `POST /_matrix/media/v1/create`
 async fn create_mxc_uri(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
-    limit(&node, &call.who)?;
+    may_upload(&node, &call.who).await?;
     let (media_id, expires_ms) = node.media.reserve(call.who.user).await?;
     Ok(Json(json!({ "content_uri": content_uri(&node, &media_id), "unused_expires_at": expires_ms })))
 }
@@ -214,7 +218,7 @@ fn describe(node: &Node, parts: &Parts, arguments: &Arguments) -> ApiResult<Desc
 async fn upload(node: Arc<Node>, request: Request) -> ApiResult<Response> {
     let (parts, body) = request.into_parts();
     let who = AccessToken::authenticate(&node, &parts).await?;
-    limit(&node, &who)?;
+    may_upload(&node, &who).await?;
     let Query(query) = Query::try_from_uri(&parts.uri).map_err(|_| ApiError::invalid_param("The query is malformed"))?;
     let description = describe(&node, &parts, &Arguments { path: Vec::new(), query })?;
     let bytes = body.into_data_stream().map(|chunk| chunk.map_err(|_| MediaError::BrokenOff));
@@ -226,7 +230,7 @@ async fn upload(node: Arc<Node>, request: Request) -> ApiResult<Response> {
 async fn fill(node: Arc<Node>, request: Request) -> ApiResult<Response> {
     let (mut parts, body) = request.into_parts();
     let who = AccessToken::authenticate(&node, &parts).await?;
-    limit(&node, &who)?;
+    may_upload(&node, &who).await?;
     let arguments = Arguments::read(&mut parts).await?;
     let media_id = arguments.media_id(&node)?;
     let description = describe(&node, &parts, &arguments)?;

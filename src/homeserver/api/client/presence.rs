@@ -13,6 +13,7 @@ use super::{
         error::{ApiError, ApiResult},
     },
     account_data::own,
+    not_suspended,
 };
 use crate::homeserver::{
     Node,
@@ -52,6 +53,9 @@ async fn set_presence(node: Arc<Node>, call: Call<set_presence::v3::Request>) ->
     }
     if call.request.status_msg.as_ref().is_some_and(|message| message.len() > STATUS_BYTES) {
         return Err(ApiError::invalid_param("The status message is too long"));
+    }
+    if call.request.status_msg.as_ref().is_some_and(|message| !message.is_empty()) {
+        not_suspended(&node, &call.who).await?;
     }
     presence::set(&node, &call.who, state, call.request.status_msg.filter(|message| !message.is_empty())).await?;
     Ok(set_presence::v3::Response::new())

@@ -18,6 +18,7 @@ use super::{
         error::{ApiError, ApiResult},
     },
     account_data::own,
+    not_suspended,
 };
 use crate::homeserver::{
     Node,
@@ -109,6 +110,9 @@ async fn create_typing_event(node: Arc<Node>, call: RawCall) -> ApiResult<Json<V
         (Some(true), Some(Some(ms))) => Some(ms),
         (Some(true), Some(None)) => return Err(ApiError::invalid_param("`timeout` is not a number of milliseconds")),
     };
+    if time.is_some() {
+        not_suspended(&node, &call.who).await?;
+    }
     typing::set(&node, &call.who, &room_id, time.map(Duration::from_millis)).await?;
     Ok(Json(json!({})))
 }

@@ -6,9 +6,12 @@ use axum::Json;
 use ruma::{OwnedUserId, api::client::to_device::send_event_to_device};
 use serde_json::{Value, json, value::RawValue};
 
-use super::super::{
-    call::{RawCall, Routes},
-    error::{ApiError, ApiResult},
+use super::{
+    super::{
+        call::{RawCall, Routes},
+        error::{ApiError, ApiResult},
+    },
+    not_suspended,
 };
 use crate::homeserver::{
     Node,
@@ -46,6 +49,11 @@ async fn send_event_to_device(node: Arc<Node>, call: RawCall) -> ApiResult<Json<
         }
     })?;
     check(&kind, &txn_id, &object.messages)?;
+    // Own devices are verified as ever, and encrypted sessions with others kept alive: without both, messages that may be read
+    // could not be.
+    if kind != "m.room.encrypted" && object.messages.keys().any(|user_id| *user_id != call.who.user_id) {
+        not_suspended(&node, &call.who).await?;
+    }
     let (server, who, now_ms) = (node.config.server_name.clone(), call.who, node.clock.now_ms());
     node.store
         .write(move |tx| {

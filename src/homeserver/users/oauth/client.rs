@@ -133,8 +133,8 @@ impl ClientMetadata {
         if !matches!(text(body, "token_endpoint_auth_method")?.as_deref(), None | Some("none")) {
             return Err(metadata_error("only the `token_endpoint_auth_method` `none` is supported"));
         }
-        let grant_types: Vec<String> =
-            list(body, "grant_types", &[AUTHORIZATION_CODE])?.into_iter().filter(|grant| GRANTS.contains(&grant.as_str())).collect();
+        let mut grant_types = list(body, "grant_types", &[AUTHORIZATION_CODE])?;
+        grant_types.retain(|grant| GRANTS.contains(&grant.as_str()));
         let mut response_types = list(body, "response_types", &["code"])?;
         response_types.retain(|kind| kind == "code");
         let redirect_uris = list(body, "redirect_uris", &[])?;
@@ -165,7 +165,17 @@ impl ClientMetadata {
             response_types,
             grant_types,
             application_type,
-        })
+        }
+        .with_refresh())
+    }
+
+    /// Every client may refresh: access tokens live for minutes, so without that its users would sign in again and again. RFC
+    /// 7591 (3.2.1) lets a server register what it finds suitable, and tells the client.
+    fn with_refresh(mut self) -> Self {
+        if !self.may(REFRESH_TOKEN) {
+            self.grant_types.push(REFRESH_TOKEN.to_owned());
+        }
+        self
     }
 
     /// What to call it.
@@ -220,8 +230,10 @@ impl Accounts {
     pub async fn client(&self, client_id: &str) -> Result<Client, OAuthError> {
         let wanted = client_id.to_owned();
         let found = self.store.read(move |db| store::oauth::client(db, &wanted)).await?.ok_or(OAuthError::InvalidClient)?;
-        let metadata = serde_json::from_str(&found).map_err(|e| store::StoreError::Data(format!("client metadata: {e}")))?;
-        Ok(Client { client_id: client_id.to_owned(), metadata })
+        let metadata: ClientMetadata =
+            serde_json::from_str(&found).map_err(|e| store::StoreError::Data(format!("client metadata: {e}")))?;
+        // Those that registered before this was so.
+        Ok(Client { client_id: client_id.to_owned(), metadata: metadata.with_refresh() })
     }
 }
 
@@ -257,7 +269,7 @@ mod tests {
                 "tos_uri": "https://www.example.com/tos", "application_type": "web", "token_endpoint_auth_method": "none",
             })
         );
-        assert_eq!(with_redirect("web", "https://example.com/").unwrap().grant_types, [AUTHORIZATION_CODE]);
+        assert_eq!(with_redirect("web", "https://example.com/").unwrap().grant_types, [AUTHORIZATION_CODE, REFRESH_TOKEN]);
         let device = parse(&json!({ "client_uri": "https://example.com/", "grant_types": [DEVICE_CODE, REFRESH_TOKEN] })).unwrap();
         assert!(device.redirect_uris.is_empty() && device.may(DEVICE_CODE) && !device.may(AUTHORIZATION_CODE));
     }

@@ -131,6 +131,11 @@ impl DeviceCodes {
         self.waiting.look(&hash, |waiting, _| waiting.decision = decision).is_some()
     }
 
+    /// Ends what a user has allowed and no device has fetched yet: it was allowed with a password that is no longer good.
+    pub fn forget(&self, user: UserNid) {
+        self.waiting.retain(|waiting| !matches!(waiting.decision, Decision::Allowed(by) if by == user));
+    }
+
     /// The device asks. Once it has its answer the code is used up.
     ///
     /// # Errors
@@ -216,6 +221,16 @@ mod tests {
         clock.advance(LIFETIME_MS);
         assert!(!codes.decide(&late.user_code, Some(UserNid(1))));
         assert!(matches!(codes.poll(&late.device_code, "c"), Err(OAuthError::ExpiredToken)));
+    }
+
+    #[test]
+    fn what_a_user_has_allowed_can_be_ended_before_it_is_fetched() {
+        let (codes, _) = codes();
+        let (anns, bens) = (codes.start(asked()).unwrap(), codes.start(asked()).unwrap());
+        assert!(codes.decide(&anns.user_code, Some(UserNid(1))) && codes.decide(&bens.user_code, Some(UserNid(2))));
+        codes.forget(UserNid(1));
+        assert!(matches!(codes.poll(&anns.device_code, "c"), Err(OAuthError::ExpiredToken)));
+        assert_eq!(codes.poll(&bens.device_code, "c").unwrap().0, UserNid(2));
     }
 
     #[test]

@@ -74,6 +74,7 @@ async fn create_alias(node: Arc<Node>, call: Call<create_alias::Request>) -> Api
     let alias = request.room_alias.clone();
     let added = change(&node, move |tx, _| {
         let room = events::room(&tx.reader(), &request.room_id)?;
+        events::not_suspended(&tx.reader(), who.user)?;
         if members::get(&tx.reader(), room.nid, who.user)?.is_none_or(|member| member.membership != "join") {
             return Err(EventError::Forbidden("You are not in this room".into()));
         }
@@ -107,6 +108,7 @@ async fn delete_alias(node: Arc<Node>, call: Call<delete_alias::Request>) -> Api
         return Err(ApiError::exclusive("This alias is reserved for an application service"));
     }
     change(&node, move |tx, ctx| {
+        events::not_suspended(&tx.reader(), who.user)?;
         let unknown = || EventError::NotFound(format!("{alias} is not known here"));
         let (room, creator) = aliases::get(&tx.reader(), &alias)?.ok_or_else(unknown)?;
         let room = rooms::by_nid(&tx.reader(), room)?;

@@ -74,6 +74,7 @@ async fn set_room_visibility(node: Arc<Node>, call: Call<set_room_visibility::Re
         other => return Err(ApiError::invalid_param(format!("There is no visibility {other}"))),
     };
     change(&node, move |tx, _| {
+        events::not_suspended(&tx.reader(), who.user)?;
         let room = rooms::by_id(&tx.reader(), &request.room_id)?.ok_or_else(|| EventError::NotFound("There is no such room".into()))?;
         if !who.admin && !summary::may_publish(&tx.reader(), &room, who.user, &who.user_id)? {
             return Err(EventError::Forbidden("You may not change how this room is listed".into()));

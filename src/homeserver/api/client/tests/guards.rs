@@ -92,7 +92,11 @@ async fn a_dehydrated_device_takes_keys_and_messages_and_can_be_read_and_replace
     let mut ids: Vec<_> = devices["devices"].as_array().unwrap().iter().map(|d| d["device_id"].as_str().unwrap()).collect();
     ids.sort_unstable();
     assert_eq!(ids, ["A", "D2"]);
+    let whoami = "/_matrix/client/v3/account/whoami";
+    let asleep = test.client("ann", "D2").await;
+    assert_eq!(test.get(&asleep, whoami).await.0, 200);
     assert_eq!(test.delete(&ann, DEHYDRATED, json!(null)).await.1, json!({ "device_id": "D2" }));
+    assert_eq!(refused(&test.get(&asleep, whoami).await), (401, "M_UNKNOWN_TOKEN"), "who was signed in on it is no more");
     assert_eq!(refused(&test.delete(&ann, DEHYDRATED, json!(null)).await), (404, "M_NOT_FOUND"));
     assert_eq!(refused(&test.put(&ann, DEHYDRATED, device("A", &ann.user_id, "x")).await), (400, "M_INVALID_PARAM"), "it is signed in");
     assert_eq!(refused(&test.put(&ann, DEHYDRATED, device("D3", &ben.user_id, "x")).await), (400, "M_BAD_JSON"));

@@ -74,6 +74,12 @@ async fn a_locked_account_can_only_sign_out_and_keeps_its_sessions() {
     let answer = test.get(&ann, WHOAMI).await;
     assert_eq!((refused(&answer), &answer.1["soft_logout"]), ((401, "M_USER_LOCKED"), &json!(true)));
     assert_eq!(refused(&test.get(&ann, "/_matrix/client/v3/sync").await), (401, "M_USER_LOCKED"));
+    for end in ["logout", "logout/all"] {
+        let path = format!("/_matrix/client/v3/rooms/!r:home.test/send/m.room.message/{end}");
+        assert_eq!(refused(&test.put(&ann, &path, json!({})).await).1 == "M_USER_LOCKED", end == "logout", "no route has the other");
+    }
+    let path = "/_matrix/client/v3/rooms/!r:home.test/state/m.room.topic/logout";
+    assert_eq!(refused(&test.put(&ann, path, json!({})).await), (401, "M_USER_LOCKED"), "a name of one's own signs nobody out");
     let login =
         |password: &str| json!({ "type": "m.login.password", "identifier": { "type": "m.id.user", "user": "ann" }, "password": password });
     assert_eq!(refused(&test.call("POST", LOGIN, None, login(PASSWORD)).await), (401, "M_USER_LOCKED"));
@@ -159,6 +165,24 @@ async fn a_suspended_user_looks_goes_and_takes_back_but_says_nothing() {
         refused(&test.put(&ann, "/_matrix/client/v3/profile/@ann:home.test/displayname", json!({ "displayname": "x" })).await),
         suspended
     );
+    let typing = format!("/_matrix/client/v3/rooms/{room}/typing/@ann:home.test");
+    assert_eq!(refused(&test.put(&ann, &typing, json!({ "typing": true })).await), suspended);
+    assert_eq!(refused(&test.put(&ann, "/_matrix/client/v3/directory/room/%23x:home.test", json!({ "room_id": room })).await), suspended);
+    assert_eq!(refused(&test.post(&ann, "/_matrix/media/v1/create", json!({})).await), suspended);
+    assert_eq!(refused(&test.post(&ann, "/_matrix/media/v3/upload", json!({ "a": "file" })).await), suspended);
+    assert_eq!(refused(&test.get(&ann, "/_matrix/client/v1/media/preview_url?url=https://example.org/").await), suspended);
+    assert_eq!(refused(&test.put(&ann, &format!("{}?org.matrix.msc4140.delay=10", say("3")), text.clone()).await), suspended);
+    let status = json!({ "presence": "online", "status_msg": "x" });
+    assert_eq!(refused(&test.put(&ann, "/_matrix/client/v3/presence/@ann:home.test/status", status).await), suspended);
+    let to = |kind: &str, user: &Client, txn: &str| {
+        let body = json!({ "messages": { user.user_id.clone(): { "*": {} } } });
+        (format!("/_matrix/client/v3/sendToDevice/{kind}/{txn}"), body)
+    };
+    let (path, body) = to("m.key.verification.request", &ben, "1");
+    assert_eq!(refused(&test.put(&ann, &path, body).await), suspended);
+    for (path, body) in [to("m.key.verification.request", &ann, "2"), to("m.room.encrypted", &ben, "3")] {
+        assert_eq!(test.put(&ann, &path, body).await.0, 200, "own devices are verified, and encrypted sessions kept alive");
+    }
     let redact = |event: &str| format!("/_matrix/client/v3/rooms/{room}/redact/{event}/t{}", event.len());
     assert_eq!(refused(&test.put(&ann, &redact(&bens), json!({})).await), suspended);
     assert_eq!(test.put(&ann, &redact(&own), json!({})).await.0, 200);
@@ -194,6 +218,40 @@ async fn messages_of_an_erased_user_are_served_redacted_to_those_who_join_later(
         }
         assert!(test.get(&carl, &messages).await.1.to_string().contains("ben's"));
         assert_eq!(test.get(&carl, &one).await.1["content"] == json!({}), erase);
+    }
+}
+
+#[tokio::test]
+async fn erasure_takes_names_and_words_but_leaves_the_room_what_it_is() {
+    let test = TestNode::new().await;
+    let (ann, ben, carl) = (test.client("ann", "ONE").await, test.client("ben", "BEN").await, test.client("carl", "CARL").await);
+    let encryption = json!({ "type": "m.room.encryption", "state_key": "", "content": { "algorithm": "m.megolm.v1.aes-sha2" } });
+    let body = json!({ "preset": "public_chat", "initial_state": [encryption] });
+    let made = test.post(&ann, "/_matrix/client/v3/createRoom", body).await.1;
+    let room = made["room_id"].as_str().unwrap();
+    let at = |path: &str| format!("/_matrix/client/v3/rooms/{room}/{path}");
+    test.post(&ben, &at("join"), json!({})).await;
+    let avatar = json!({ "avatar_url": "mxc://home.test/secretface" });
+    assert_eq!(test.put(&ann, "/_matrix/client/v3/profile/@ann:home.test/avatar_url", avatar).await.0, 200);
+    test.put(&ann, &at("send/m.room.message/1"), json!({ "msgtype": "m.text", "body": "secretword" })).await;
+    let close = json!({ "erase": true, "auth": password_stage(&Value::Null, "ann", PASSWORD) });
+    assert_eq!(test.post(&ann, "/_matrix/client/v3/account/deactivate", close).await.0, 200);
+    test.post(&carl, &at("join"), json!({})).await;
+    for who in [&ben, &carl] {
+        let (_, content) = test.get(who, &at("state/m.room.encryption/")).await;
+        assert_eq!(content["algorithm"], "m.megolm.v1.aes-sha2", "whoever joins encrypts as well");
+        let (_, whole) = test.get(who, &at("state")).await;
+        assert!(whole.to_string().contains("m.megolm.v1.aes-sha2"), "{whole}");
+    }
+    let member = at("state/m.room.member/@ann:home.test");
+    assert_eq!(test.get(&carl, &member).await.1, json!({ "membership": "leave" }));
+    for path in [at("state"), at("members"), at("messages?dir=b&limit=50"), "/_matrix/client/v3/sync".to_owned()] {
+        assert!(!test.get(&carl, &path).await.1.to_string().contains("secret"), "{path}");
+    }
+    let search = json!({ "search_categories": { "room_events": { "search_term": "secretword" } } });
+    for (who, count) in [(&ben, 1), (&carl, 0)] {
+        let (_, found) = test.post(who, "/_matrix/client/v3/search", search.clone()).await;
+        assert_eq!(found["search_categories"]["room_events"]["count"], count, "{}", who.user_id);
     }
 }
 
