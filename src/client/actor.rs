@@ -133,10 +133,16 @@ async fn serve(context: Context, commands: Arc<Mutex<mpsc::Receiver<Command>>>, 
         }
     }
     // What was typed last is kept: the drafts' writer is still there and takes it before it ends. What was read is read.
+    let mut unsent = Vec::new();
     while let Ok(command) = incoming.try_recv() {
-        if matches!(command, Command::SaveDraft { .. } | Command::MarkRead { .. }) {
-            handler.start(command).await;
+        match command {
+            Command::SaveDraft { .. } | Command::MarkRead { .. } => handler.start(command).await,
+            Command::Send { room_id, draft } | Command::Edit { room_id, draft, .. } => unsent.push((room_id, draft.text)),
+            _ => {}
         }
+    }
+    for (room_id, text) in unsent {
+        handler.keep_unsent(room_id, text).await;
     }
 }
 
@@ -182,6 +188,10 @@ impl Actor {
         outlet.thread.send_replace(None);
         outlet.details.send_replace(None);
         outlet.drafts.send_replace(Arc::default());
+        // Writes what the store still gathers.
+        if let Err(error) = self.context.client.event_cache_store().close().await {
+            tracing::warn!(%error, "the cache of events could not be closed; what was cached last may be fetched again");
+        }
         drop(self.context);
         let commands = match Arc::try_unwrap(self.commands) {
             Ok(commands) => commands.into_inner(),

@@ -73,7 +73,7 @@ impl Commands {
             Command::LoadOlderInThread { count } => self.timelines.load_older_in_thread(count),
             Command::SaveDraft { room_id, text } => {
                 // The writer never waits for anything but the local disk.
-                if self.drafts.send((room_id, text)).await.is_err() {
+                if self.drafts.send(drafts::Change::Typed(room_id, text)).await.is_err() {
                     tracing::warn!("the drafts' writer has ended");
                 }
             }
@@ -87,6 +87,13 @@ impl Commands {
             | Command::Redact { .. }
             | Command::Retry { .. }) => self.within_room(command),
             command => self.by_itself(command),
+        }
+    }
+
+    /// A text that there was no time to send.
+    pub(super) async fn keep_unsent(&self, room_id: OwnedRoomId, text: String) {
+        if self.drafts.send(drafts::Change::Unsent(room_id, text)).await.is_err() {
+            tracing::warn!("the drafts' writer has ended");
         }
     }
 
@@ -250,7 +257,7 @@ impl Commands {
         let context = self.context.clone();
         self.context.tasks.spawn("command", async move {
             let _slot = slot;
-            answer.give(&context, work(context.clone())).await;
+            answer.give(&context, None, work(context.clone())).await;
         });
     }
 
@@ -266,14 +273,14 @@ impl Commands {
             self.tails.retain(|_, tail| matches!(tail.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
         }
         let handles = self.timelines.handles(&room_id);
-        let context = self.context.clone();
+        let (context, drafts) = (self.context.clone(), self.drafts.clone());
         self.context.tasks.spawn("command", async move {
             let (_slot, _done) = (slot, done);
             if let Some(before) = before {
                 // Ends with an error when the one before is done: its sender is dropped, never used.
                 let _ = before.await;
             }
-            answer.give(&context, work(context.clone(), room_id, handles)).await;
+            answer.give(&context, Some(&drafts), work(context.clone(), room_id, handles)).await;
         });
     }
 
@@ -284,7 +291,7 @@ impl Commands {
                 let (context, answer) = (self.context.clone(), answer.clone());
                 self.context.tasks.spawn("refusal", async move {
                     let busy = async { Err(Trouble::Other("too many things are under way; wait for some to finish".to_owned())) };
-                    answer.give(&context, busy).await;
+                    answer.give(&context, None, busy).await;
                 });
                 None
             }
@@ -302,11 +309,35 @@ enum Answer {
 }
 
 impl Answer {
-    async fn give(&self, context: &Context, work: impl Future<Output = Result<Option<Update>, Trouble>>) {
+    /// Does the work and tells the outcome. Stopping ends it; a text that is still on its way gets a moment, and goes back to the
+    /// drafts then.
+    async fn give(
+        &self,
+        context: &Context,
+        drafts: Option<&mpsc::Sender<drafts::Change>>,
+        work: impl Future<Output = Result<Option<Update>, Trouble>>,
+    ) {
+        let shutdown = context.tasks.shutdown();
+        let late = shutdown.is_triggered();
+        let mut work = std::pin::pin!(work);
         let result = tokio::select! {
-            result = work => result,
-            () = context.tasks.shutdown().wait() => return,
+            biased;
+            () = shutdown.wait(), if late => None,
+            result = &mut work => Some(result),
+            () = shutdown.wait() => match self {
+                Self::Text(..) => tokio::time::timeout(GRACE, work).await.ok(),
+                _ => None,
+            },
         };
+        if shutdown.is_triggered() && !matches!(result, Some(Ok(_))) {
+            if let (Self::Text(room_id, draft), Some(drafts)) = (self, drafts)
+                && drafts.send(drafts::Change::Unsent(room_id.clone(), draft.text.clone())).await.is_err()
+            {
+                tracing::warn!("the drafts' writer ended before a text could be given back");
+            }
+            return;
+        }
+        let Some(result) = result else { return };
         match (self, result) {
             // Shown by the timeline itself.
             (_, Ok(None)) => {}

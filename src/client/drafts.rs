@@ -20,8 +20,14 @@ const PACE: Duration = Duration::from_millis(400);
 /// No draft is kept beyond this many bytes; a paste larger than that is cut at a character.
 pub(super) const MAX_DRAFT_BYTES: usize = 4 * 1024 * 1024;
 
-/// A change of one draft; an empty text forgets it.
-pub(super) type Change = (OwnedRoomId, String);
+/// A change of one draft.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// What stands in the composer now; an empty text forgets the draft.
+    Typed(OwnedRoomId, String),
+    /// A text that was on its way when we stopped. It goes after what stands there already.
+    Unsent(OwnedRoomId, String),
+}
 
 /// The drafts as they were written last.
 ///
@@ -68,7 +74,17 @@ pub(super) async fn run(context: Context, mut changes: mpsc::Receiver<Change>, r
     context.outlet.drafts.send_replace(Arc::new(drafts));
 }
 
-fn apply(drafts: &mut HashMap<OwnedRoomId, String>, (room_id, mut text): Change) -> bool {
+fn apply(drafts: &mut HashMap<OwnedRoomId, String>, change: Change) -> bool {
+    let (room_id, mut text) = match change {
+        Change::Typed(room_id, text) => (room_id, text),
+        Change::Unsent(room_id, unsent) => {
+            let text = match drafts.get(&room_id) {
+                Some(typed) => format!("{typed}\n\n{unsent}"),
+                None => unsent,
+            };
+            (room_id, text)
+        }
+    };
     if text.len() > MAX_DRAFT_BYTES {
         let mut end = MAX_DRAFT_BYTES;
         while !text.is_char_boundary(end) {
@@ -111,18 +127,27 @@ mod tests {
     fn an_empty_text_forgets_and_an_equal_one_changes_nothing() {
         let mut drafts = HashMap::new();
         let room = owned_room_id!("!a:x");
-        assert!(apply(&mut drafts, (room.clone(), "hello".to_owned())));
-        assert!(!apply(&mut drafts, (room.clone(), "hello".to_owned())));
-        assert!(apply(&mut drafts, (room.clone(), String::new())));
-        assert!(!apply(&mut drafts, (room, String::new())));
+        assert!(apply(&mut drafts, Change::Typed(room.clone(), "hello".to_owned())));
+        assert!(!apply(&mut drafts, Change::Typed(room.clone(), "hello".to_owned())));
+        assert!(apply(&mut drafts, Change::Typed(room.clone(), String::new())));
+        assert!(!apply(&mut drafts, Change::Typed(room, String::new())));
         assert!(drafts.is_empty());
+    }
+
+    #[test]
+    fn what_could_not_be_sent_is_added_to_what_was_typed() {
+        let mut drafts = HashMap::new();
+        let room = owned_room_id!("!a:x");
+        assert!(apply(&mut drafts, Change::Unsent(room.clone(), "one".to_owned())));
+        assert!(apply(&mut drafts, Change::Unsent(room.clone(), "two".to_owned())));
+        assert_eq!(drafts.get(&room).map(String::as_str), Some("one\n\ntwo"));
     }
 
     #[test]
     fn an_enormous_draft_is_cut_at_a_character() {
         let mut drafts = HashMap::new();
         let room = owned_room_id!("!a:x");
-        apply(&mut drafts, (room.clone(), "ä".repeat(MAX_DRAFT_BYTES)));
+        apply(&mut drafts, Change::Typed(room.clone(), "ä".repeat(MAX_DRAFT_BYTES)));
         assert!(drafts.get(&room).is_some_and(|text| text.len() <= MAX_DRAFT_BYTES));
     }
 }

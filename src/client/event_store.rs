@@ -4,12 +4,14 @@
 //! later, all together, as an update of the room's chunks. A page of 500 events then costs 501 commits instead of one. Here
 //! the single events wait in memory until that update, a question about them, or their number, calls for them.
 //!
-//! What waits can be lost with the process. It is a copy of what the server has, and nothing refers to it yet: positions in
-//! the timeline are written with the update, which carries the events itself.
+//! What waits is written within a second or two all the same, and when the store is closed: the SDK also saves single events
+//! that no such update follows, for instance one that was redacted while only the newest part of its room is in memory.
+//! A process that is killed loses at most that second of a copy of what the server has.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -17,58 +19,143 @@ use matrix_sdk::{
     cross_process_lock::CrossProcessLockGeneration,
     linked_chunk::{ChunkIdentifier, ChunkIdentifierGenerator, ChunkMetadata, LinkedChunkId, Position, RawChunk, Update},
 };
-use matrix_sdk_base::event_cache::{Event, Gap, store::EventCacheStore};
+use matrix_sdk_base::event_cache::{
+    Event, Gap,
+    store::{EventCacheStore, EventCacheStoreError},
+};
 use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId, events::relation::RelationType};
+use tokio::sync::Notify;
 
 /// Events that may wait, all rooms together.
 const WAITING: usize = 2_000;
+/// How long events wait for the update that carries them.
+const LINGER: Duration = Duration::from_secs(1);
 
-type Waiting = HashMap<OwnedRoomId, HashMap<OwnedEventId, Event>>;
-
-/// A store whose single events are written together with what refers to them.
-#[derive(Debug)]
-pub(super) struct GatheringStore<S> {
-    inner: S,
-    waiting: Mutex<Waiting>,
+/// An event, and when it was saved in the order of all.
+struct Saved {
+    order: u64,
+    event: Event,
 }
 
-impl<S: EventCacheStore> GatheringStore<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self { inner, waiting: Mutex::new(Waiting::new()) }
+#[derive(Default)]
+struct Waiting {
+    rooms: HashMap<OwnedRoomId, HashMap<OwnedEventId, Saved>>,
+    count: usize,
+    /// Of the newest.
+    order: u64,
+}
+
+impl Waiting {
+    fn put(&mut self, room_id: &RoomId, event_id: OwnedEventId, event: Event) {
+        self.order += 1;
+        let saved = Saved { order: self.order, event };
+        if self.rooms.entry(room_id.to_owned()).or_default().insert(event_id, saved).is_none() {
+            self.count += 1;
+        }
     }
 
+    fn get(&self, room_id: &RoomId, event_id: &EventId) -> Option<&Saved> {
+        self.rooms.get(room_id)?.get(event_id)
+    }
+
+    /// Drops an event, unless it was saved again after `order`.
+    fn drop_written(&mut self, room_id: &RoomId, event_id: &EventId, order: u64) {
+        let Some(room) = self.rooms.get_mut(room_id) else { return };
+        if room.get(event_id).is_some_and(|saved| saved.order <= order) {
+            room.remove(event_id);
+            self.count -= 1;
+        }
+        if room.is_empty() {
+            self.rooms.remove(room_id);
+        }
+    }
+
+    fn drop_room(&mut self, room_id: &RoomId) {
+        if let Some(room) = self.rooms.remove(room_id) {
+            self.count -= room.len();
+        }
+    }
+}
+
+struct Shared<S> {
+    inner: S,
+    waiting: Mutex<Waiting>,
+    /// Held while something is written, so that an older form never overwrites a newer one.
+    writing: tokio::sync::Mutex<()>,
+    /// Something waits.
+    more: Notify,
+}
+
+impl<S> Shared<S> {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         // Every change is one call on the map: a panic elsewhere leaves it whole.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
+impl<S: EventCacheStore> Shared<S> {
     /// Writes what waits for a room, one by one.
     async fn write_room(&self, room_id: &RoomId) -> Result<(), S::Error> {
-        let events = self.waiting().get(room_id).cloned().unwrap_or_default();
-        for (event_id, event) in events {
+        let events: Vec<OwnedEventId> = self.waiting().rooms.get(room_id).into_iter().flat_map(|room| room.keys().cloned()).collect();
+        for event_id in events {
+            let _writing = self.writing.lock().await;
+            // Asked again under the lock: it may have been written, or changed, since.
+            let saved = self.waiting().get(room_id, &event_id).map(|saved| (saved.order, saved.event.clone()));
+            let Some((order, event)) = saved else { continue };
             self.inner.save_event(room_id, event).await?;
-            self.forget(room_id, [&*event_id]);
+            self.waiting().drop_written(room_id, &event_id, order);
         }
         Ok(())
     }
 
     async fn write_all(&self) -> Result<(), S::Error> {
-        let rooms: Vec<OwnedRoomId> = self.waiting().keys().cloned().collect();
+        let rooms: Vec<OwnedRoomId> = self.waiting().rooms.keys().cloned().collect();
         for room_id in rooms {
             self.write_room(&room_id).await?;
         }
         Ok(())
     }
 
-    fn forget<'a>(&self, room_id: &RoomId, events: impl IntoIterator<Item = &'a EventId>) {
-        let mut waiting = self.waiting();
-        let Some(room) = waiting.get_mut(room_id) else { return };
-        for event_id in events {
-            room.remove(event_id);
+    /// Writes what no update came for. Ends with the store.
+    async fn linger(&self) {
+        loop {
+            self.more.notified().await;
+            tokio::time::sleep(LINGER).await;
+            if let Err(error) = self.write_all().await {
+                let error: EventCacheStoreError = error.into();
+                tracing::warn!(%error, "cached events could not be saved; they are tried again with the next ones");
+            }
         }
-        if room.is_empty() {
-            waiting.remove(room_id);
-        }
+    }
+}
+
+/// A store whose single events are written together with what refers to them.
+pub(super) struct GatheringStore<S> {
+    shared: Arc<Shared<S>>,
+    lingering: tokio::task::JoinHandle<()>,
+}
+
+impl<S> Drop for GatheringStore<S> {
+    fn drop(&mut self) {
+        self.lingering.abort();
+    }
+}
+
+impl<S> std::fmt::Debug for GatheringStore<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GatheringStore").field("waiting", &self.shared.waiting().count).finish_non_exhaustive()
+    }
+}
+
+impl<S: EventCacheStore + 'static> GatheringStore<S> {
+    /// Needs a runtime, in which a task writes what waits for too long.
+    pub(super) fn new(inner: S) -> Self {
+        let shared = Arc::new(Shared { inner, waiting: Mutex::default(), writing: tokio::sync::Mutex::default(), more: Notify::new() });
+        let lingering = tokio::spawn({
+            let shared = shared.clone();
+            async move { shared.linger().await }
+        });
+        Self { shared, lingering }
     }
 }
 
@@ -95,7 +182,7 @@ fn written(updates: &[Update<Event, Gap>]) -> Vec<OwnedEventId> {
 }
 
 #[async_trait]
-impl<S: EventCacheStore> EventCacheStore for GatheringStore<S> {
+impl<S: EventCacheStore + 'static> EventCacheStore for GatheringStore<S> {
     type Error = S::Error;
 
     async fn try_take_leased_lock(
@@ -104,7 +191,7 @@ impl<S: EventCacheStore> EventCacheStore for GatheringStore<S> {
         key: &str,
         holder: &str,
     ) -> Result<Option<CrossProcessLockGeneration>, Self::Error> {
-        self.inner.try_take_leased_lock(lease_duration_ms, key, holder).await
+        self.shared.inner.try_take_leased_lock(lease_duration_ms, key, holder).await
     }
 
     async fn handle_linked_chunk_updates(
@@ -114,29 +201,37 @@ impl<S: EventCacheStore> EventCacheStore for GatheringStore<S> {
     ) -> Result<(), Self::Error> {
         let room_id = room_of(&linked_chunk_id);
         let written = written(&updates);
-        self.inner.handle_linked_chunk_updates(linked_chunk_id, updates).await?;
-        self.forget(room_id, written.iter().map(|event_id| &**event_id));
+        let _writing = self.shared.writing.lock().await;
+        let order = self.shared.waiting().order;
+        self.shared.inner.handle_linked_chunk_updates(linked_chunk_id, updates).await?;
+        let mut waiting = self.shared.waiting();
+        for event_id in &written {
+            waiting.drop_written(room_id, event_id, order);
+        }
         Ok(())
     }
 
     async fn remove_room(&self, room_id: &RoomId) -> Result<(), Self::Error> {
-        self.waiting().remove(room_id);
-        self.inner.remove_room(room_id).await
+        let _writing = self.shared.writing.lock().await;
+        self.shared.waiting().drop_room(room_id);
+        self.shared.inner.remove_room(room_id).await
     }
 
     async fn load_all_chunks(&self, linked_chunk_id: LinkedChunkId<'_>) -> Result<Vec<RawChunk<Event, Gap>>, Self::Error> {
-        self.inner.load_all_chunks(linked_chunk_id).await
+        self.shared.write_room(room_of(&linked_chunk_id)).await?;
+        self.shared.inner.load_all_chunks(linked_chunk_id).await
     }
 
     async fn load_all_chunks_metadata(&self, linked_chunk_id: LinkedChunkId<'_>) -> Result<Vec<ChunkMetadata>, Self::Error> {
-        self.inner.load_all_chunks_metadata(linked_chunk_id).await
+        self.shared.inner.load_all_chunks_metadata(linked_chunk_id).await
     }
 
     async fn load_last_chunk(
         &self,
         linked_chunk_id: LinkedChunkId<'_>,
     ) -> Result<(Option<RawChunk<Event, Gap>>, ChunkIdentifierGenerator), Self::Error> {
-        self.inner.load_last_chunk(linked_chunk_id).await
+        self.shared.write_room(room_of(&linked_chunk_id)).await?;
+        self.shared.inner.load_last_chunk(linked_chunk_id).await
     }
 
     async fn load_previous_chunk(
@@ -144,12 +239,18 @@ impl<S: EventCacheStore> EventCacheStore for GatheringStore<S> {
         linked_chunk_id: LinkedChunkId<'_>,
         before_chunk_identifier: ChunkIdentifier,
     ) -> Result<Option<RawChunk<Event, Gap>>, Self::Error> {
-        self.inner.load_previous_chunk(linked_chunk_id, before_chunk_identifier).await
+        self.shared.write_room(room_of(&linked_chunk_id)).await?;
+        self.shared.inner.load_previous_chunk(linked_chunk_id, before_chunk_identifier).await
     }
 
     async fn clear_all_linked_chunks(&self) -> Result<(), Self::Error> {
-        self.waiting().clear();
-        self.inner.clear_all_linked_chunks().await
+        let _writing = self.shared.writing.lock().await;
+        {
+            let mut waiting = self.shared.waiting();
+            waiting.rooms.clear();
+            waiting.count = 0;
+        }
+        self.shared.inner.clear_all_linked_chunks().await
     }
 
     async fn filter_duplicated_events(
@@ -158,14 +259,14 @@ impl<S: EventCacheStore> EventCacheStore for GatheringStore<S> {
         events: Vec<OwnedEventId>,
     ) -> Result<Vec<(OwnedEventId, Position)>, Self::Error> {
         // Asks for positions, which events that wait do not have.
-        self.inner.filter_duplicated_events(linked_chunk_id, events).await
+        self.shared.inner.filter_duplicated_events(linked_chunk_id, events).await
     }
 
     async fn find_event(&self, room_id: &RoomId, event_id: &EventId) -> Result<Option<Event>, Self::Error> {
-        let found = self.waiting().get(room_id).and_then(|room| room.get(event_id)).cloned();
+        let found = self.shared.waiting().get(room_id, event_id).map(|saved| saved.event.clone());
         match found {
             Some(event) => Ok(Some(event)),
-            None => self.inner.find_event(room_id, event_id).await,
+            None => self.shared.inner.find_event(room_id, event_id).await,
         }
     }
 
@@ -175,8 +276,8 @@ impl<S: EventCacheStore> EventCacheStore for GatheringStore<S> {
         event_id: &EventId,
         filter: Option<&[RelationType]>,
     ) -> Result<Vec<(Event, Option<Position>)>, Self::Error> {
-        self.write_room(room_id).await?;
-        self.inner.find_event_relations(room_id, event_id, filter).await
+        self.shared.write_room(room_id).await?;
+        self.shared.inner.find_event_relations(room_id, event_id, filter).await
     }
 
     async fn get_room_events(
@@ -185,35 +286,35 @@ impl<S: EventCacheStore> EventCacheStore for GatheringStore<S> {
         event_type: Option<&str>,
         session_id: Option<&str>,
     ) -> Result<Vec<Event>, Self::Error> {
-        self.write_room(room_id).await?;
-        self.inner.get_room_events(room_id, event_type, session_id).await
+        self.shared.write_room(room_id).await?;
+        self.shared.inner.get_room_events(room_id, event_type, session_id).await
     }
 
     async fn save_event(&self, room_id: &RoomId, event: Event) -> Result<(), Self::Error> {
-        let Some(event_id) = event.event_id() else { return self.inner.save_event(room_id, event).await };
-        let full = {
-            let mut waiting = self.waiting();
-            waiting.entry(room_id.to_owned()).or_default().insert(event_id, event);
-            waiting.values().map(HashMap::len).sum::<usize>() > WAITING
-        };
-        if full { self.write_all().await } else { Ok(()) }
+        let Some(event_id) = event.event_id() else { return self.shared.inner.save_event(room_id, event).await };
+        if self.shared.waiting().count >= WAITING {
+            self.shared.write_all().await?;
+        }
+        self.shared.waiting().put(room_id, event_id, event);
+        self.shared.more.notify_one();
+        Ok(())
     }
 
     async fn close(&self) -> Result<(), Self::Error> {
-        self.write_all().await?;
-        self.inner.close().await
+        self.shared.write_all().await?;
+        self.shared.inner.close().await
     }
 
     async fn reopen(&self) -> Result<(), Self::Error> {
-        self.inner.reopen().await
+        self.shared.inner.reopen().await
     }
 
     async fn optimize(&self) -> Result<(), Self::Error> {
-        self.inner.optimize().await
+        self.shared.inner.optimize().await
     }
 
     async fn get_size(&self) -> Result<Option<usize>, Self::Error> {
-        self.inner.get_size().await
+        self.shared.inner.get_size().await
     }
 }
 
@@ -246,7 +347,7 @@ mod tests {
         let store = store();
         let room = room_id!("!r:x");
         store.save_event(room, event("$a", None)).await.unwrap();
-        assert!(store.inner.find_event(room, event_id!("$a")).await.unwrap().is_none(), "nothing is written yet");
+        assert!(store.shared.inner.find_event(room, event_id!("$a")).await.unwrap().is_none(), "nothing is written yet");
         assert!(store.find_event(room, event_id!("$a")).await.unwrap().is_some());
         assert!(store.find_event(room_id!("!other:x"), event_id!("$a")).await.unwrap().is_none());
     }
@@ -263,9 +364,9 @@ mod tests {
             Update::PushItems { at: Position::new(chunk, 0), items: vec![event("$a", None)] },
         ];
         store.handle_linked_chunk_updates(LinkedChunkId::Room(room), updates).await.unwrap();
-        let waiting: Vec<OwnedEventId> = store.waiting().get(room).unwrap().keys().cloned().collect();
+        let waiting: Vec<OwnedEventId> = store.shared.waiting().rooms.get(room).unwrap().keys().cloned().collect();
         assert_eq!(waiting, [event_id!("$b")], "what the update did not carry still waits");
-        assert!(store.inner.find_event(room, event_id!("$a")).await.unwrap().is_some());
+        assert!(store.shared.inner.find_event(room, event_id!("$a")).await.unwrap().is_some());
     }
 
     #[tokio::test]
@@ -275,7 +376,7 @@ mod tests {
         store.save_event(room, event("$reply", Some("$root"))).await.unwrap();
         let found = store.find_event_relations(room, event_id!("$root"), None).await.unwrap();
         assert_eq!(found.len(), 1);
-        assert!(store.waiting().is_empty(), "and they are written now");
+        assert_eq!(store.shared.waiting().count, 0, "and they are written now");
     }
 
     #[tokio::test]
@@ -285,11 +386,11 @@ mod tests {
         for number in 0..=WAITING {
             store.save_event(room, event(&format!("$e{number}"), None)).await.unwrap();
         }
-        assert!(store.waiting().is_empty());
-        assert!(store.inner.find_event(room, event_id!("$e0")).await.unwrap().is_some());
+        assert_eq!(store.shared.waiting().count, 1);
+        assert!(store.shared.inner.find_event(room, event_id!("$e0")).await.unwrap().is_some());
         store.save_event(room, event("$last", None)).await.unwrap();
         store.close().await.unwrap();
-        assert!(store.inner.find_event(room, event_id!("$last")).await.unwrap().is_some(), "closing writes what waits");
+        assert!(store.shared.inner.find_event(room, event_id!("$last")).await.unwrap().is_some(), "closing writes what waits");
     }
 
     #[tokio::test]
@@ -299,5 +400,48 @@ mod tests {
         store.save_event(room, event("$a", None)).await.unwrap();
         store.remove_room(room).await.unwrap();
         assert!(store.find_event(room, event_id!("$a")).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_event_that_no_update_carries_is_written_soon() {
+        let store = store();
+        let room = room_id!("!r:x");
+        store.save_event(room, event("$a", None)).await.unwrap();
+        tokio::time::timeout(LINGER * 10, async {
+            while store.shared.inner.find_event(room, event_id!("$a")).await.unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .expect("written");
+        assert_eq!(store.shared.waiting().count, 0);
+    }
+
+    #[test]
+    fn a_form_that_was_saved_during_the_write_of_an_older_one_stays() {
+        let mut waiting = Waiting::default();
+        let (room, id) = (room_id!("!r:x"), event_id!("$a"));
+        waiting.put(room, id.to_owned(), event("$a", None));
+        let order = waiting.order;
+        waiting.put(room, id.to_owned(), event("$a", None));
+        waiting.drop_written(room, id, order);
+        assert!(waiting.get(room, id).is_some());
+        waiting.drop_written(room, id, waiting.order);
+        assert_eq!(waiting.count, 0);
+    }
+
+    #[tokio::test]
+    async fn loading_a_part_of_a_room_sees_the_newest_form_of_its_events() {
+        let store = store();
+        let room = room_id!("!r:x");
+        let chunk = ChunkIdentifier::new(0);
+        let updates = vec![
+            Update::NewItemsChunk { previous: None, new: chunk, next: None },
+            Update::PushItems { at: Position::new(chunk, 0), items: vec![event("$a", None)] },
+        ];
+        store.handle_linked_chunk_updates(LinkedChunkId::Room(room), updates).await.unwrap();
+        store.save_event(room, event("$a", Some("$root"))).await.unwrap();
+        store.load_last_chunk(LinkedChunkId::Room(room)).await.unwrap();
+        assert_eq!(store.shared.waiting().count, 0, "written before it was read");
     }
 }

@@ -142,6 +142,11 @@ impl Mirror {
         self.items.iter().filter(|item| item.id.is_some()).count()
     }
 
+    /// True when this message is there.
+    pub(super) fn has(&self, id: &ItemId) -> bool {
+        self.items.iter().any(|item| item.id.as_ref() == Some(id))
+    }
+
     /// The items, oldest first.
     pub(super) fn items(&self) -> &[Arc<Item>] {
         &self.items

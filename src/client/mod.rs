@@ -4,6 +4,7 @@
 //! it is given a base URL and, for the own node, a Unix socket.
 
 pub mod actor;
+mod beginning;
 pub mod command;
 mod commands;
 mod connect;
@@ -16,10 +17,12 @@ mod encryption;
 mod event_store;
 pub mod headless;
 mod incoming;
+mod keeper;
 pub mod leftovers;
 mod media;
 mod membership;
 mod mirror;
+mod opening;
 mod past;
 pub mod puppet;
 mod queue;

@@ -24,11 +24,7 @@ use ruma::{
     },
 };
 
-use super::{
-    context::within,
-    timelines::{Handles, timeline_trouble},
-    words::Trouble,
-};
+use super::{context::within, opening::timeline_trouble, timelines::Handles, words::Trouble};
 use crate::client::{command::Draft, view::ItemId};
 
 /// Longest wait for the event that is replied to.

@@ -29,6 +29,8 @@ const PAUSES_MS: [u64; 5] = [500, 1_000, 2_000, 5_000, 12_000];
 const QUEUE_PAUSES_MS: [u64; 5] = [1_000, 3_000, 10_000, 30_000, 60_000];
 /// After this long without trouble the send queue's pauses start over.
 const QUEUE_CALM: Duration = Duration::from_secs(180);
+/// A server that forgets our position twice within this long is in trouble, and is given time.
+const FORGETFUL: Duration = Duration::from_secs(60);
 /// Long poll of `/v3/sync`.
 const POLL: Duration = Duration::from_secs(30);
 /// Events per room in the first list answers. Enough for a last message and honest small counts.
@@ -61,6 +63,7 @@ pub(super) enum Mode {
 pub(super) async fn run(context: Context, mode: Mode) {
     let mut changes = context.client.subscribe_to_session_changes();
     let mut failures = 0_usize;
+    let mut forgotten: Option<Instant> = None;
     let mut classic = mode == Mode::Classic;
     context.session(|view| {
         view.connection = Connection::Connecting;
@@ -76,15 +79,15 @@ pub(super) async fn run(context: Context, mode: Mode) {
         };
         context.room_list.send_replace(None);
         let end = match end {
-            // Time and again would be a fault of the server's, and is waited out like any other.
-            End::Forgotten if failures > 0 => End::Broken(Trouble::Unreachable),
+            // Time and again is a fault of the server's, and is waited out like any other.
+            End::Forgotten if forgotten.is_some_and(|last| last.elapsed() < FORGETFUL) => End::Broken(Trouble::Unreachable),
             other => other,
         };
         match end {
             End::Stopped => return,
             End::Forgotten => {
                 tracing::info!("the server has forgotten our position; syncing anew");
-                failures = 1;
+                forgotten = Some(Instant::now());
             }
             End::NoSlidingSync => classic = true,
             End::Expired { soft } => {

@@ -16,6 +16,55 @@ use crate::support::{
     proxy::Proxy,
 };
 
+/// All of a room is there, then the connection goes while a message is on its way, and comes back to much that was said: what
+/// is older than that can still be had.
+#[test]
+fn history_goes_on_after_an_absence_during_which_a_message_waited() -> Result<()> {
+    let node = LocalNode::start();
+    let ann_id = account(&node, "ann")?;
+    account(&node, "bob")?;
+    let dir = tempfile::tempdir()?;
+    let store = store_in(dir.path());
+    runtime()?.block_on(async {
+        let proxy = Proxy::start(node.url(), true).await;
+        let bob = Puppet::login(&Endpoint::Server { name_or_url: node.url() }, "bob", &secret(PASSWORD)).await?;
+        let room_id = bob.create_room(NewRoom { encrypted: false, ..private_room("Long", vec![ann_id.clone()]) }).await?;
+        bob.send(&room_id, "the first words").await?;
+        let endpoint = Endpoint::Server { name_or_url: proxy.url() };
+        let saved = session::login(&endpoint, "ann", &secret(PASSWORD), &store, |_| {}).await?.session;
+        let mut ann = Running::start(&saved, &store).await?;
+        ann.row(|row| row.id == room_id).await?;
+        ann.room_ready(Command::AcceptInvite { ticket: Ticket(1), room_id: room_id.clone() }).await?;
+        ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
+        ann.shows(|timeline| timeline.back == Pagination::AtStart && has_text(timeline, "the first words")).await?;
+        proxy.set_away(true);
+        until(&mut ann.link.session, |view| matches!(view.connection, Connection::Offline { .. })).await?;
+        ann.ask(Command::Send { room_id: room_id.clone(), draft: draft("on its way") })?;
+        until(&mut ann.link.session, |view| view.queued == 1).await?;
+        for number in 0..60 {
+            bob.send(&room_id, &format!("missed {number}")).await?;
+        }
+        proxy.set_away(false);
+        ann.ask(Command::Reconnect)?;
+        ann.shows(|timeline| has_text(timeline, "missed 59")).await?;
+        let expected: Vec<String> = std::iter::once("the first words".to_owned()).chain((0..60).map(|n| format!("missed {n}"))).collect();
+        for _ in 0..20 {
+            let timeline = ann.shows(|timeline| timeline.back != Pagination::Loading).await?;
+            if timeline.back == Pagination::AtStart {
+                break;
+            }
+            ann.ask(Command::LoadOlder { count: 50 })?;
+            ann.shows(|now| now.items.len() != timeline.items.len() || now.back == Pagination::AtStart).await?;
+        }
+        let timeline = ann.shows(|timeline| timeline.back == Pagination::AtStart).await?;
+        let texts: Vec<&str> = timeline.items.iter().filter_map(|item| text_of(item)).filter(|text| *text != "on its way").collect();
+        ensure!(texts == expected, "{texts:?}");
+        ann.stop().await
+    })?;
+    node.stop();
+    Ok(())
+}
+
 /// Everything works over `/v3/sync`, too.
 #[test]
 fn a_server_without_sliding_sync_is_as_good() -> Result<()> {

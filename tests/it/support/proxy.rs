@@ -14,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::client::spawn_task;
 
@@ -26,6 +27,7 @@ struct Between {
     sliding_sync: bool,
     seen: Mutex<HashSet<String>>,
     ended: Mutex<HashSet<String>>,
+    away: watch::Sender<bool>,
 }
 
 /// Stands between a client and a node until it is dropped.
@@ -44,8 +46,14 @@ impl Drop for Proxy {
 impl Proxy {
     /// Starts one before the node at this URL. Without `sliding_sync` the node knows `/v3/sync` only.
     pub async fn start(target: String, sliding_sync: bool) -> Self {
-        let between =
-            Arc::new(Between { target, http: reqwest::Client::new(), sliding_sync, seen: Mutex::default(), ended: Mutex::default() });
+        let between = Arc::new(Between {
+            target,
+            http: reqwest::Client::new(),
+            sliding_sync,
+            seen: Mutex::default(),
+            ended: Mutex::default(),
+            away: watch::Sender::new(false),
+        });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(forward).with_state(between.clone());
@@ -56,6 +64,11 @@ impl Proxy {
     /// Its base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// From now on nobody is reached through it, waiting requests included; or everybody is again.
+    pub fn set_away(&self, away: bool) {
+        self.between.away.send_replace(away);
     }
 
     /// Ends every session that has been seen, each to be renewed by signing in again (`soft_logout`).
@@ -70,6 +83,15 @@ fn refused(status: StatusCode, body: &Value) -> Response {
 }
 
 async fn forward(State(between): State<Arc<Between>>, request: Request) -> Response {
+    let mut away = between.away.subscribe();
+    tokio::select! {
+        biased;
+        _ = away.wait_for(|away| *away) => refused(StatusCode::BAD_GATEWAY, &json!({})),
+        response = pass_on(between, request) => response,
+    }
+}
+
+async fn pass_on(between: Arc<Between>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().unwrap().to_string();
     if let Some(token) = parts.headers.get(header::AUTHORIZATION) {
