@@ -149,6 +149,7 @@ impl<S> std::fmt::Debug for GatheringStore<S> {
 
 impl<S: EventCacheStore + 'static> GatheringStore<S> {
     /// Needs a runtime, in which a task writes what waits for too long.
+    #[expect(clippy::disallowed_methods, reason = "stores are opened before there are tasks; this one ends with its store")]
     pub(super) fn new(inner: S) -> Self {
         let shared = Arc::new(Shared { inner, waiting: Mutex::default(), writing: tokio::sync::Mutex::default(), more: Notify::new() });
         let lingering = tokio::spawn({

@@ -8,7 +8,7 @@ use std::{
 };
 
 use eyeball_im::{Vector, VectorDiff};
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use matrix_sdk::Room;
 use matrix_sdk_ui::timeline::{EmbeddedEvent, Timeline as SdkTimeline, TimelineDetails, TimelineItem};
 use ruma::{OwnedEventId, OwnedUserId};
@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    aside::Aside,
     beginning::oldest_shown,
     context::{Context, within},
     convert::{self, Names},
@@ -139,7 +140,7 @@ struct Past {
 #[derive(Default)]
 struct Root {
     item: Option<Arc<Item>>,
-    fetch: Option<BoxFuture<'static, Result<Option<EmbeddedEvent>, Trouble>>>,
+    fetch: Option<Aside<Result<Option<EmbeddedEvent>, Trouble>>>,
 }
 
 struct Keeper {
@@ -150,7 +151,7 @@ struct Keeper {
     mirror: Mirror,
     names: Names,
     back: Pagination,
-    paging: Option<BoxFuture<'static, Result<bool, Trouble>>>,
+    paging: Option<Aside<Result<bool, Trouble>>>,
     paging_since: Instant,
     /// What has yet to come before the beginning is reached, and for how long it is waited for.
     arriving: Option<(ItemId, Instant)>,
@@ -159,7 +160,7 @@ struct Keeper {
     /// Items whose replied-to event is not loaded.
     replies: VecDeque<OwnedEventId>,
     asked: HashSet<OwnedEventId>,
-    fetching: FuturesUnordered<BoxFuture<'static, ()>>,
+    fetching: FuturesUnordered<Aside<()>>,
     /// Events have come since it was last asked whether they can be right.
     suspect: bool,
     /// Shows what there is without asking that.
@@ -307,7 +308,7 @@ impl Keeper {
             let event = within(HISTORY_TIMEOUT, room.load_or_fetch_event(&root, None)).await?;
             timeline.make_replied_to(event).await.map_err(|error| timeline_trouble(&error))
         };
-        self.root.fetch = Some(fetch.boxed());
+        self.root.fetch = Some(Aside::start(&self.context.tasks, "thread root", fetch));
     }
 
     fn found_root(&mut self, event: Result<Option<EmbeddedEvent>, Trouble>) {
@@ -345,16 +346,13 @@ impl Keeper {
         let room = self.room.clone();
         self.back = Pagination::Loading;
         self.paging_since = Instant::now();
-        self.paging = Some(
-            async move {
-                let page = async {
-                    told_of(&room).await;
-                    timeline.paginate_backwards(count).await.map_err(|error| timeline_trouble(&error))
-                };
-                within(HISTORY_TIMEOUT, page).await
-            }
-            .boxed(),
-        );
+        self.paging = Some(Aside::start(&self.context.tasks, "history", async move {
+            let page = async {
+                told_of(&room).await;
+                timeline.paginate_backwards(count).await.map_err(|error| timeline_trouble(&error))
+            };
+            within(HISTORY_TIMEOUT, page).await
+        }));
         self.publish();
     }
 
@@ -451,15 +449,12 @@ impl Keeper {
             // The newest first: they are on the screen.
             let Some(event_id) = self.replies.pop_back() else { return };
             let timeline = self.timeline.clone();
-            self.fetching.push(
-                async move {
-                    let fetched = tokio::time::timeout(HISTORY_TIMEOUT, timeline.fetch_details_for_event(&event_id)).await;
-                    if let Ok(Err(error)) = fetched {
-                        tracing::debug!(%event_id, %error, "a replied-to event was not loaded");
-                    }
+            self.fetching.push(Aside::start(&self.context.tasks, "replied-to event", async move {
+                let fetched = tokio::time::timeout(HISTORY_TIMEOUT, timeline.fetch_details_for_event(&event_id)).await;
+                if let Ok(Err(error)) = fetched {
+                    tracing::debug!(%event_id, %error, "a replied-to event was not loaded");
                 }
-                .boxed(),
-            );
+            }));
         }
     }
 
@@ -502,10 +497,10 @@ impl Keeper {
     }
 }
 
-/// The result of a future that may not be there. Cancel-safe: it stays where it is.
-async fn pending_or<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
-    match future {
-        Some(future) => future.await,
+/// The outcome of work that may not be there. Cancel-safe: it stays where it is.
+async fn pending_or<T>(work: &mut Option<Aside<T>>) -> T {
+    match work {
+        Some(work) => work.await,
         None => std::future::pending().await,
     }
 }

@@ -4,6 +4,7 @@
 //! it is given a base URL and, for the own node, a Unix socket.
 
 pub mod actor;
+mod aside;
 mod beginning;
 pub mod command;
 mod commands;
