@@ -330,7 +330,7 @@ impl Answer {
             },
         };
         if shutdown.is_triggered() && !matches!(result, Some(Ok(_))) {
-            if let (Self::Text(room_id, draft), Some(drafts)) = (self, drafts)
+            if let (Self::Text(room_id, draft, _), Some(drafts)) = (self, drafts)
                 && drafts.send(drafts::Change::Unsent(room_id.clone(), draft.text.clone())).await.is_err()
             {
                 tracing::warn!("the drafts' writer ended before a text could be given back");
