@@ -27,6 +27,8 @@ enum AccountCommand {
     Create(CreateArgs),
     /// Make a registration token, for a node with `registration = "token"`
     Token(TokenArgs),
+    /// Make a new signing key for the node, when the old one may have been seen by others; the old one is published as past
+    NewKey(NewKeyArgs),
     /// Show what users of the node have reported to its owner, newest first
     Reports(ReportsArgs),
 }
@@ -36,6 +38,13 @@ struct ReportsArgs {
     /// How many at most
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct NewKeyArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -75,6 +84,7 @@ impl AccountArgs {
         match &self.command {
             AccountCommand::Create(args) => args.json,
             AccountCommand::Token(args) => args.json,
+            AccountCommand::NewKey(args) => args.json,
             AccountCommand::Reports(args) => args.json,
         }
     }
@@ -95,6 +105,7 @@ pub async fn run(context: &Context, args: &AccountArgs) -> Result<(), Failure> {
             let valid_ms = u64::from(args.days) * 24 * 60 * 60 * 1000;
             (Request::CreateToken { uses: Some(args.uses), valid_ms: Some(valid_ms) }, "token")
         }
+        AccountCommand::NewKey(_) => (Request::NewKey, "key_id"),
         AccountCommand::Reports(args) => (Request::Reports { limit: args.limit }, "reports"),
     };
     let answer = ask(context, &request).await?;

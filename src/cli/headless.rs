@@ -63,7 +63,7 @@ impl Handler for ClientHandler {
                 }
                 Ok(Value::Null)
             }
-            Request::Watch | Request::CreateAccount { .. } | Request::CreateToken { .. } | Request::Reports { .. } => {
+            Request::Watch | Request::CreateAccount { .. } | Request::CreateToken { .. } | Request::NewKey | Request::Reports { .. } => {
                 Err(Failure::usage("this socket is the profile's; the node is asked through its admin socket"))
             }
         }

@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod control;
 mod demo;
+mod doctor;
 mod exit;
 mod headless;
 mod login;
@@ -69,6 +70,8 @@ enum Command {
     RecoveryKey(recovery_key::RecoveryKeyArgs),
     /// Manage accounts on the profile's own node
     Account(account::AccountArgs),
+    /// Look at the node as other servers see it, or at another server: names, certificates, keys, clocks
+    Doctor(doctor::DoctorArgs),
     /// Print the settings in force and where each comes from
     Config(config::ConfigArgs),
     /// Show a manual page, or write all of them
@@ -82,6 +85,7 @@ impl Command {
     fn json(&self) -> bool {
         match self {
             Self::Account(args) => args.json(),
+            Self::Doctor(args) => args.json,
             Self::Login(args) => args.json,
             Self::Logout(args) => args.json,
             Self::Send(args) => args.json,
@@ -153,6 +157,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Rooms(args)) => block_on(rooms::run(&context()?, args)),
         Some(Command::RecoveryKey(args)) => block_on(recovery_key::run(&context()?, args)),
         Some(Command::Account(args)) => block_on(account::run(&context()?, args)),
+        Some(Command::Doctor(args)) => block_on(doctor::run(&context()?, args)),
         Some(Command::Config(args)) => config::run(&context()?, args),
         Some(Command::Manual(args)) => manual::run(args),
         Some(Command::Completions(args)) => completions::run(args),

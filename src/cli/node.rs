@@ -108,6 +108,32 @@ impl Plan {
         self.dir.join("node.db").exists()
     }
 
+    /// How other servers are talked to, and the networks that count as public.
+    #[must_use]
+    pub fn federation(&self) -> (homeserver::config::Federation, Vec<homeserver::config::Network>) {
+        let federation = homeserver::config::Federation {
+            enabled: self.settings.federation,
+            extra_ca: self.settings.extra_ca.clone(),
+            delegate: self.settings.delegate.as_ref().map(ToString::to_string),
+            notaries: self.settings.notaries.clone(),
+            allow_private_networks: self.settings.allow_private_networks,
+        };
+        (federation, self.settings.allow_networks.clone())
+    }
+
+    /// The name under which the node is known to other servers; `None` for a local one.
+    #[must_use]
+    pub fn federation_name(&self) -> Option<OwnedServerName> {
+        self.server_name.clone().filter(|name| self.settings.federation && name.as_str() != LOCAL_SERVER_NAME)
+    }
+
+    /// True when others would look for the node at port 8448 and it is at 443, the port of HTTPS, where they ask for
+    /// `.well-known` first.
+    fn only_on_https(&self, name: &ruma::ServerName) -> bool {
+        let has = |port| self.settings.listen_tls.iter().any(|address| address.port() == port);
+        name.port().is_none() && has(443) && !has(8448)
+    }
+
     fn config(&self, server_name: OwnedServerName) -> homeserver::Config {
         let mut config = homeserver::Config::new(server_name, self.dir.clone());
         config.registration = match self.settings.registration {
@@ -118,13 +144,12 @@ impl Plan {
         config.rate_limits = self.settings.rate_limits;
         config.max_upload_bytes = self.settings.max_upload.0;
         config.outbound_networks.clone_from(&self.settings.allow_networks);
-        config.federation = homeserver::config::Federation {
-            // Nobody could reach a local node, nor believe what it says.
-            enabled: self.settings.federation && config.server_name.as_str() != LOCAL_SERVER_NAME,
-            extra_ca: self.settings.extra_ca.clone(),
-            delegate: self.settings.delegate.as_ref().map(ToString::to_string),
-            allow_private_networks: self.settings.allow_private_networks,
-        };
+        // Nobody could reach a local node, nor believe what it says.
+        let enabled = self.settings.federation && config.server_name.as_str() != LOCAL_SERVER_NAME;
+        config.federation = homeserver::config::Federation { enabled, ..self.federation().0 };
+        if config.federation.delegate.is_none() && self.only_on_https(&config.server_name) {
+            config.federation.delegate = Some(format!("{}:443", config.server_name.host()));
+        }
         config.trusted_proxies.clone_from(&self.settings.trusted_proxies);
         config.support_email.clone_from(&self.settings.support_email);
         config.support_page.clone_from(&self.settings.support_page);
@@ -172,6 +197,7 @@ enum WishFor {
     Account { name: String, password: Secret, admin: bool },
     Token { uses: Option<u32>, valid_ms: Option<u64> },
     Reports { limit: u32 },
+    NewKey,
 }
 
 /// A wish of the owner that came through the admin socket.
@@ -270,6 +296,7 @@ impl OwnNode {
                 created.map(|user_id| json!({ "user_id": user_id })).map_err(|error| account_failure(&error))
             }
             WishFor::Token { uses, valid_ms } => self.create_token(uses, valid_ms).await.map(|token| json!({ "token": token })),
+            WishFor::NewKey => self.new_key().await.map(|key_id| json!({ "key_id": key_id })),
             WishFor::Reports { limit } => self.reports(limit).await.map(|reports| json!({ "reports": reports })),
         };
         // Who hangs up does not want to know.
@@ -291,6 +318,15 @@ impl OwnNode {
     pub async fn create_token(&self, uses: Option<u32>, valid_ms: Option<u64>) -> Result<String, Failure> {
         let expires_ms = valid_ms.map(|valid_ms| SystemClock.now_ms().saturating_add(valid_ms));
         let made = self.homeserver.node().accounts.create_registration_token(uses, expires_ms).await;
+        made.map_err(|error| Failure::new(Exit::Failure, error.to_string()))
+    }
+
+    /// Makes a new signing key. Its ID.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn new_key(&self) -> Result<String, Failure> {
+        let made = self.homeserver.node().federation.keys.rotate().await;
         made.map_err(|error| Failure::new(Exit::Failure, error.to_string()))
     }
 
@@ -345,6 +381,7 @@ impl Handler for Admin {
             }
             Request::CreateAccount { name, password, admin } => self.wish(WishFor::Account { name, password, admin }).await,
             Request::CreateToken { uses, valid_ms } => self.wish(WishFor::Token { uses, valid_ms }).await,
+            Request::NewKey => self.wish(WishFor::NewKey).await,
             Request::Reports { limit } => self.wish(WishFor::Reports { limit }).await,
             _ => Err(Failure::usage("this socket is for the node's owner; messages go through the profile's control socket")),
         }

@@ -137,6 +137,8 @@ settings! {
         delegate: Option<OwnedServerName> = None;
         /// A PEM file of certificate authorities that are trusted beside the system's when connecting to other servers.
         extra_ca: Option<PathBuf> = None;
+        /// Servers that are asked for the keys of others which do not answer themselves, or of many at once. Their word is taken.
+        notaries: Vec<OwnedServerName> = vec!["matrix.org".try_into().expect("a server name")];
         /// Connect to other servers at private addresses as well, for a federation within a network.
         allow_private_networks: bool = false;
         /// The address at which other machines reach the node through a proxy, which has to pass on `/_matrix` and

@@ -39,6 +39,8 @@ pub struct Federation {
     pub extra_ca: Option<PathBuf>,
     /// Where the server is, as `.well-known/matrix/server` tells it: a host, with a port or without.
     pub delegate: Option<String>,
+    /// Servers that are asked for the keys of others which do not answer themselves. Their word is taken.
+    pub notaries: Vec<OwnedServerName>,
     /// Connect to servers at private addresses as well.
     pub allow_private_networks: bool,
 }

@@ -303,4 +303,31 @@ mod tests {
         assert!(tasks.finish(Duration::from_secs(5)).await);
         Ok(())
     }
+
+    #[tokio::test]
+    async fn tls_carries_both_versions_of_http() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+        let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        std::fs::write(&certificate, made.cert.pem())?;
+        std::fs::write(&key, made.signing_key.serialize_pem())?;
+        let tasks = Tasks::new(Shutdown::new());
+        let tls = Some(TlsListeners { addresses: vec![([127, 0, 0, 1], 0).into()], certificate, key });
+        let router = Router::new().route("/", axum::routing::get(|| async { "fine" }));
+        let addresses = start(&Listeners { tls, ..Listeners::default() }, router, &tasks).await?;
+        let port = addresses.tls.first().ok_or("no address")?.port();
+        let trusted = reqwest::Certificate::from_pem(made.cert.pem().as_bytes())?;
+        for version in [http::Version::HTTP_11, http::Version::HTTP_2] {
+            let client = reqwest::Client::builder().add_root_certificate(trusted.clone());
+            let client = if version == http::Version::HTTP_11 { client.http1_only() } else { client }.build()?;
+            let answer = client.get(format!("https://localhost:{port}/")).send().await?;
+            assert_eq!(answer.version(), version);
+            assert_eq!(answer.text().await?, "fine");
+        }
+        // Who does not speak TLS gets nothing, and takes no place for long.
+        assert!(reqwest::get(format!("http://127.0.0.1:{port}/")).await.is_err());
+        tasks.shutdown().trigger();
+        assert!(tasks.finish(Duration::from_secs(5)).await);
+        Ok(())
+    }
 }

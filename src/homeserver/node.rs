@@ -6,7 +6,7 @@ use super::{
     Config, StartError,
     appservice::AppServices,
     base_url::BaseUrl,
-    federation::Federation,
+    federation::{Federation, Given},
     key::SigningKey,
     media::{Media, places::Places},
     outbound::Outbound,
@@ -90,6 +90,9 @@ impl Node {
         let key = Arc::new(key);
         let appservices = AppServices::new(config.appservices.clone(), &config.server_name).map_err(StartError::AppServices)?;
         let appservices = Arc::new(appservices);
+        let given = Given { config: &config, key: &key, store: &store, clock: &clock, randomness: &randomness, tasks: &tasks };
+        let failed = |error| StartError::Store { path: config.data_dir.join("node.db"), error };
+        let federation = Federation::open(given).await.map_err(failed)?;
         let outbound = Outbound::new(config.outbound_networks.clone())
             .map_err(|error| StartError::Io { path: config.data_dir.clone(), error: std::io::Error::other(error) })?;
         let accounts =
@@ -104,7 +107,7 @@ impl Node {
             rendezvous: Rendezvous::new(Arc::clone(&clock), Arc::clone(&randomness)),
             shared_secret: (config.registration_shared_secret.clone())
                 .map(|secret| SharedSecret::new(secret, Arc::clone(&clock), Arc::clone(&randomness))),
-            federation: Federation::new(&config, &key, &clock, &randomness, &tasks),
+            federation,
             key,
             sync: Sync::new(clock.now_ms(), randomness.as_ref()),
             media,

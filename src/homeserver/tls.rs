@@ -139,3 +139,63 @@ pub(super) fn server_config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<Se
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Arc::new(config)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+mod tests {
+    use super::*;
+
+    /// Writes a certificate for a name, and gives its bytes.
+    fn issue(dir: &Path, name: &str) -> Vec<u8> {
+        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+        std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        made.cert.der().as_ref().to_vec()
+    }
+
+    fn shown(files: &Files) -> Vec<u8> {
+        files.current.read().unwrap().cert.first().unwrap().as_ref().to_vec()
+    }
+
+    fn open(dir: &Path) -> Result<Arc<Files>, TlsError> {
+        Files::open(dir.join("cert.pem"), dir.join("key.pem"))
+    }
+
+    #[tokio::test]
+    async fn a_new_certificate_is_taken_up_and_a_broken_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = issue(dir.path(), "a.example");
+        let files = open(dir.path()).unwrap();
+        files.refresh();
+        assert_eq!(shown(&files), first);
+        let second = issue(dir.path(), "b.example.with.another.length");
+        files.refresh();
+        assert_eq!(shown(&files), second);
+        for (file, text) in [("cert.pem", "no certificate"), ("key.pem", "")] {
+            let good = std::fs::read(dir.path().join(file)).unwrap();
+            std::fs::write(dir.path().join(file), text).unwrap();
+            files.refresh();
+            assert_eq!(shown(&files), second, "{file}");
+            std::fs::write(dir.path().join(file), good).unwrap();
+        }
+        std::fs::remove_file(dir.path().join("key.pem")).unwrap();
+        files.refresh();
+        assert_eq!(shown(&files), second, "gone for a moment");
+        let third = issue(dir.path(), "c.example");
+        files.refresh();
+        assert_eq!(shown(&files), third);
+    }
+
+    #[test]
+    fn what_cannot_be_used_stops_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(open(dir.path()).is_err(), "there is nothing");
+        issue(dir.path(), "a.example");
+        let other = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(dir.path().join("key.pem"), other.serialize_pem()).unwrap();
+        let error = open(dir.path()).unwrap_err();
+        assert!(error.why.contains("does not go with"), "{error}");
+        std::fs::write(dir.path().join("cert.pem"), other.serialize_pem()).unwrap();
+        assert!(open(dir.path()).unwrap_err().why.contains("no certificate"));
+    }
+}

@@ -38,6 +38,8 @@ pub enum Request {
         /// For how long.
         valid_ms: Option<u64>,
     },
+    /// A new signing key for the node.
+    NewKey,
     /// What users of the node reported to its owner, newest first.
     Reports {
         /// How many at most.

@@ -17,7 +17,7 @@ use ruma::{
 
 use super::{
     connect::{ConnectError, Connector, Stream},
-    discovery::{self, DiscoveryError},
+    discovery::{Discovery, DiscoveryError},
     health::Health,
     names,
     request::{Body, Limits, RequestError, Signing, refusal},
@@ -42,7 +42,7 @@ struct Inner {
     name: OwnedServerName,
     key: Arc<SigningKey>,
     http: legacy::Client<Dial, Full<Bytes>>,
-    connector: Connector,
+    discovery: Discovery,
     health: Arc<Health>,
 }
 
@@ -55,27 +55,28 @@ impl Client {
 
     /// Speaks in the name of `name`.
     #[must_use]
-    pub fn new(name: OwnedServerName, key: Arc<SigningKey>, connector: Connector, health: Arc<Health>, tasks: Tasks) -> Self {
+    pub fn new(
+        name: OwnedServerName,
+        key: Arc<SigningKey>,
+        connector: Connector,
+        discovery: Discovery,
+        health: Arc<Health>,
+        tasks: Tasks,
+    ) -> Self {
         let http = legacy::Client::builder(OnTasks(tasks))
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_max_headers(64)
-            .build(Dial(connector.clone()));
-        Self(Some(Arc::new(Inner { name, key, http, connector, health })))
+            .build(Dial { connector, discovery: discovery.clone() });
+        Self(Some(Arc::new(Inner { name, key, http, discovery, health })))
     }
 
     /// True when this node talks to other servers.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         self.0.is_some()
-    }
-
-    /// What connections are made with.
-    #[must_use]
-    pub fn connector(&self) -> Option<&Connector> {
-        self.0.as_ref().map(|inner| &inner.connector)
     }
 
     /// Asks a server, within [`Limits::ORDINARY`].
@@ -106,7 +107,8 @@ impl Client {
         let inner = self.0.as_ref().ok_or(RequestError::Disabled)?;
         // Nothing of the request is held while we wait for the answer, so it need not be `Send`.
         let made = {
-            let input = R::Authentication::input(&inner.name, destination, inner.key.pair());
+            let key = inner.key.pair();
+            let input = R::Authentication::input(&inner.name, destination, &key);
             let ours = |error: ruma::api::error::IntoHttpError| RequestError::Ours(error.to_string());
             request.try_into_http_request::<BytesMut>(&base_url(destination), input, ()).map_err(ours)?
         };
@@ -143,7 +145,8 @@ impl Client {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         let mut request = request.body(Bytes::from(content.unwrap_or_default())).map_err(|error| ours(&error))?;
-        let input = ServerSignatures::input(&inner.name, destination, inner.key.pair());
+        let key = inner.key.pair();
+        let input = ServerSignatures::input(&inner.name, destination, &key);
         ServerSignatures::add_authentication(&mut request, input).map_err(|error| ours(&error))?;
         inner.exchange(destination, request, limits).await
     }
@@ -208,7 +211,7 @@ impl Inner {
         deadline: tokio::time::Instant,
     ) -> Result<http::Response<Body>, RequestError> {
         let place = self.health.place(destination).await;
-        let route = discovery::route(destination).await?;
+        let route = self.discovery.route(destination).await?;
         let host = header::HeaderValue::from_str(&route.host).map_err(|error| RequestError::Ours(error.to_string()))?;
         request.headers_mut().insert(header::HOST, host);
         request.headers_mut().insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
@@ -268,7 +271,10 @@ enum DialError {
 
 /// Opens a connection for hyper's pool, which knows servers by their Matrix names: the authority of our URLs.
 #[derive(Debug, Clone)]
-struct Dial(Connector);
+struct Dial {
+    connector: Connector,
+    discovery: Discovery,
+}
 
 impl tower::Service<Uri> for Dial {
     type Response = Stream;
@@ -280,11 +286,11 @@ impl tower::Service<Uri> for Dial {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connector = self.0.clone();
+        let Self { connector, discovery } = self.clone();
         Box::pin(async move {
             let name = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
             let server = names::parse(name).map_err(DiscoveryError::from)?;
-            let route = discovery::route(&server).await?;
+            let route = discovery.route(&server).await?;
             Ok(connector.connect(&route).await?)
         })
     }

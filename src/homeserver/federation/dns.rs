@@ -1,6 +1,11 @@
 //! Names to addresses: a caching resolver of our own, because the system's knows neither SRV records nor times to live.
 
-use std::{fmt::Debug, net::IpAddr, sync::OnceLock, time::Duration};
+use std::{
+    fmt::Debug,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use hickory_resolver::{
@@ -8,6 +13,7 @@ use hickory_resolver::{
     net::NetError,
     proto::rr::{RData, RecordType},
 };
+use tokio::time::Instant;
 
 /// Answers that are kept.
 const CACHED: u64 = 4096;
@@ -15,6 +21,10 @@ const CACHED: u64 = 4096;
 const NEGATIVE: Duration = Duration::from_secs(5 * 60);
 /// How long an answer is believed at most, whatever its time to live.
 const POSITIVE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Where the machine's name servers are written.
+const CONFIGURATION: &str = "/etc/resolv.conf";
+/// How often that is looked at: a laptop moves from one network to another.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// Addresses and services that one name may have.
 const MAX_ANSWERS: usize = 16;
 
@@ -69,7 +79,14 @@ pub trait Dns: Debug + Send + Sync + 'static {
 #[derive(Default)]
 pub struct SystemDns {
     /// Read when the first name is looked up: a node that never federates does not pay for it.
-    resolver: OnceLock<Result<TokioResolver, String>>,
+    current: Mutex<Option<Current>>,
+}
+
+/// A resolver and the configuration that it was made from.
+struct Current {
+    resolver: TokioResolver,
+    modified: Option<SystemTime>,
+    next_look: Instant,
 }
 
 impl Debug for SystemDns {
@@ -79,17 +96,39 @@ impl Debug for SystemDns {
 }
 
 impl SystemDns {
-    fn resolver(&self, name: &str) -> Result<&TokioResolver, DnsError> {
-        let made = self.resolver.get_or_init(|| {
-            let mut builder = TokioResolver::builder_tokio().map_err(|error| error.to_string())?;
-            let options = builder.options_mut();
-            options.cache_size = CACHED;
-            options.negative_max_ttl = Some(NEGATIVE);
-            options.positive_max_ttl = Some(POSITIVE);
-            builder.build().map_err(|error| error.to_string())
-        });
-        made.as_ref().map_err(|why| DnsError::Failed { name: name.to_owned(), why: why.clone() })
+    /// The resolver, made anew when the machine has moved to another network.
+    async fn resolver(&self, name: &str) -> Result<TokioResolver, DnsError> {
+        let failed = |why: String| DnsError::Failed { name: name.to_owned(), why };
+        let known = |at: Option<SystemTime>| {
+            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            let current = current.as_mut()?;
+            if at.is_some() && at == current.modified {
+                current.next_look = Instant::now() + LOOK_AGAIN;
+            }
+            (Instant::now() < current.next_look).then(|| current.resolver.clone())
+        };
+        if let Some(resolver) = known(None) {
+            return Ok(resolver);
+        }
+        let modified = tokio::fs::metadata(CONFIGURATION).await.and_then(|file| file.modified()).ok();
+        if let Some(resolver) = known(modified) {
+            return Ok(resolver);
+        }
+        let made = tokio::task::spawn_blocking(make).await.map_err(|error| failed(error.to_string()))?;
+        let resolver = made.map_err(|error| failed(error.to_string()))?;
+        let current = Current { resolver: resolver.clone(), modified, next_look: Instant::now() + LOOK_AGAIN };
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
+        Ok(resolver)
     }
+}
+
+fn make() -> Result<TokioResolver, NetError> {
+    let mut builder = TokioResolver::builder_tokio()?;
+    let options = builder.options_mut();
+    options.cache_size = CACHED;
+    options.negative_max_ttl = Some(NEGATIVE);
+    options.positive_max_ttl = Some(POSITIVE);
+    builder.build()
 }
 
 #[async_trait]
@@ -97,7 +136,7 @@ impl Dns for SystemDns {
     async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, DnsError> {
         // With its dot the name is whole: no search domain of the machine is tried.
         let absolute = format!("{name}.");
-        let resolver = self.resolver(name)?;
+        let resolver = self.resolver(name).await?;
         // Both kinds, whatever of the two the machine prefers; one may fail as long as the other has an answer.
         let (v4, v6) =
             tokio::join!(resolver.lookup(absolute.as_str(), RecordType::A), resolver.lookup(absolute.as_str(), RecordType::AAAA));
@@ -123,7 +162,7 @@ impl Dns for SystemDns {
     }
 
     async fn services(&self, name: &str) -> Result<Vec<Service>, DnsError> {
-        let lookup = match self.resolver(name)?.lookup(format!("{name}."), RecordType::SRV).await {
+        let lookup = match self.resolver(name).await?.lookup(format!("{name}."), RecordType::SRV).await {
             Ok(lookup) => lookup,
             Err(error) if is_nothing(&error) => return Ok(Vec::new()),
             Err(error) => return Err(DnsError::Failed { name: name.to_owned(), why: error.to_string() }),

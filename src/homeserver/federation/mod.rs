@@ -6,19 +6,72 @@ pub mod client;
 pub mod connect;
 pub mod discovery;
 pub mod dns;
+pub mod doctor;
 pub mod edus;
+mod flight;
 pub mod health;
 pub mod key_ring;
 pub mod names;
+mod once;
 pub mod request;
 pub mod sender;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod well_known;
 pub mod x_matrix;
 
 use std::sync::Arc;
 
-use self::{client::Client, connect::Connector, dns::SystemDns, health::Health, key_ring::KeyRing};
-use super::{config::Config, key::SigningKey, outbound::Guard};
+use self::{
+    client::Client,
+    connect::Connector,
+    discovery::Discovery,
+    dns::{Dns, SystemDns},
+    health::Health,
+    key_ring::KeyRing,
+    well_known::WellKnown,
+};
+use super::{
+    config::{self, Config, Network},
+    key::SigningKey,
+    outbound::Guard,
+    store::{Store, StoreError, server_keys},
+};
 use crate::base::{Clock, Randomness, Tasks};
+
+/// The ways to other servers: how they are found, and how they are connected to.
+#[derive(Debug)]
+pub(super) struct Ways {
+    pub(super) connector: Connector,
+    pub(super) discovery: Discovery,
+}
+
+impl Ways {
+    /// As the settings say; `networks` are those that may be connected to although they are not public.
+    pub(super) fn new(
+        settings: &config::Federation,
+        networks: Vec<Network>,
+        clock: &Arc<dyn Clock>,
+        randomness: &Arc<dyn Randomness>,
+    ) -> Self {
+        let guard = if settings.allow_private_networks { Guard::everything() } else { Guard::new(networks) };
+        let dns: Arc<dyn Dns> = Arc::new(SystemDns::default());
+        let connector = Connector::new(Arc::clone(&dns), guard, settings.extra_ca.clone());
+        let well_known = WellKnown::new(connector.clone(), Arc::clone(clock), Arc::clone(randomness));
+        Self { connector, discovery: Discovery::new(dns, well_known, Arc::clone(randomness)) }
+    }
+}
+
+/// What federation is given of the node.
+#[derive(Debug)]
+pub(super) struct Given<'a> {
+    pub(super) config: &'a Config,
+    pub(super) key: &'a Arc<SigningKey>,
+    pub(super) store: &'a Store,
+    pub(super) clock: &'a Arc<dyn Clock>,
+    pub(super) randomness: &'a Arc<dyn Randomness>,
+    pub(super) tasks: &'a Tasks,
+}
 
 /// What the node has for talking to other servers.
 #[derive(Debug)]
@@ -35,21 +88,30 @@ pub struct Federation {
 
 impl Federation {
     /// As the settings say. Connects to nobody yet.
-    #[must_use]
-    pub fn new(config: &Config, key: &Arc<SigningKey>, clock: &Arc<dyn Clock>, randomness: &Arc<dyn Randomness>, tasks: &Tasks) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub(super) async fn open(given: Given<'_>) -> Result<Self, StoreError> {
+        let Given { config, key, store, clock, randomness, tasks } = given;
         let health = Arc::new(Health::new(Arc::clone(clock), Arc::clone(randomness)));
         let client = if config.federation.enabled {
-            let guard = match config.federation.allow_private_networks {
-                true => Guard::everything(),
-                false => Guard::new(config.outbound_networks.clone()),
-            };
-            let connector = Connector::new(Arc::new(SystemDns::default()), guard, config.federation.extra_ca.clone());
-            Client::new(config.server_name.clone(), Arc::clone(key), connector, Arc::clone(&health), tasks.clone())
+            let Ways { connector, discovery } = Ways::new(&config.federation, config.outbound_networks.clone(), clock, randomness);
+            Client::new(config.server_name.clone(), Arc::clone(key), connector, discovery, Arc::clone(&health), tasks.clone())
         } else {
             Client::disabled()
         };
-        let keys = KeyRing::new(config.server_name.clone(), Arc::clone(key), client.clone(), Arc::clone(clock));
-        Self { client, keys, health, edus: edus::State::default() }
+        let keys = KeyRing::new(key_ring::Parts {
+            name: config.server_name.clone(),
+            own: Arc::clone(key),
+            past: past_keys(store, key).await?,
+            notaries: config.federation.notaries.clone(),
+            client: client.clone(),
+            store: store.clone(),
+            clock: Arc::clone(clock),
+            randomness: Arc::clone(randomness),
+        });
+        Ok(Self { client, keys, health, edus: edus::State::default() })
     }
 
     /// True when this node talks to other servers.
@@ -57,4 +119,15 @@ impl Federation {
     pub fn is_enabled(&self) -> bool {
         self.client.is_enabled()
     }
+}
+
+/// Keys that this node had before. One that is in use was not replaced after all: the node was cut off before that.
+async fn past_keys(store: &Store, key: &SigningKey) -> Result<Vec<server_keys::PastKey>, StoreError> {
+    let mut past = store.read(server_keys::past).await?;
+    let current = key.id();
+    if past.iter().any(|key| key.key_id == current) {
+        past.retain(|key| key.key_id != current);
+        store.write(move |tx| server_keys::reinstate(tx, &current)).await?;
+    }
+    Ok(past)
 }

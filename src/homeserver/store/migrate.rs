@@ -20,6 +20,7 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema/0009_sliding_connections.sql"),
     include_str!("schema/0010_appservices.sql"),
     include_str!("schema/0011_reviewed.sql"),
+    include_str!("schema/0012_server_keys.sql"),
 ];
 
 /// Applies what is missing.

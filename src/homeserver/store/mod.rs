@@ -40,6 +40,7 @@ pub mod remote_media;
 pub mod reports;
 pub mod rooms;
 pub mod search;
+pub mod server_keys;
 pub mod servers;
 pub mod sliding;
 pub mod state;

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use ruma::OwnedServerName;
+
 use crate::{base::Clock, homeserver::types::UserNid};
 
 /// Keys of each kind remembered at most. An entry is a few dozen bytes.
@@ -48,6 +50,10 @@ pub enum Kind {
     UserCode,
     /// Rendezvous sessions opened from one address.
     Rendezvous,
+    /// Servers whose keys one address asks for.
+    KeyQuery,
+    /// Requests of one other server.
+    Federation,
 }
 
 impl Kind {
@@ -68,6 +74,8 @@ impl Kind {
             Self::OAuth => (20, 10_000),
             Self::UserCode => (10, 10_000),
             Self::Rendezvous => (10, 10_000),
+            Self::KeyQuery => (300, 500),
+            Self::Federation => (500, 20),
         }
     }
 }
@@ -81,6 +89,8 @@ pub enum Key {
     Account(String),
     /// A local user.
     User(UserNid),
+    /// Another server.
+    Server(OwnedServerName),
 }
 
 type Spent = HashMap<Key, u64>;

@@ -75,3 +75,45 @@ fn a_server_that_comes_back_is_found_again() {
     eventually("the server's answer", || a.wait(client.request_within(&name, get_server_version::Request::new(), limits)).ok());
     assert_eq!(a.node().federation.health.of(&name).failures, 0);
 }
+
+#[test]
+fn one_node_vouches_for_the_keys_of_another() {
+    let authority = Authority::new();
+    let (a, b) = (FedNode::start(&authority), FedNode::start(&authority));
+    let path = format!("/_matrix/key/v2/query/{}", crate::support::http::encoded(b.name().as_str()));
+    let told = a.http().get(&path).ok();
+    let signatures = &told["server_keys"][0]["signatures"];
+    assert!(signatures[b.name().as_str()][b.node().key.id()].is_string(), "{told}");
+    assert!(signatures[a.name().as_str()][a.node().key.id()].is_string(), "{told}");
+    let body = serde_json::json!({ "server_keys": { b.name().as_str(): {}, a.name().as_str(): {}, "127.1": {}, "localhost:1": {} } });
+    let told = a.http().post("/_matrix/key/v2/query", &body).ok();
+    assert_eq!(told["server_keys"].as_array().unwrap().len(), 2, "{told}");
+    let many: serde_json::Map<_, _> = (0..101).map(|n| (format!("s{n}.example"), serde_json::json!({}))).collect();
+    assert_eq!(a.http().post("/_matrix/key/v2/query", &serde_json::json!({ "server_keys": many })).status, 400);
+}
+
+#[test]
+fn a_new_signing_key_is_published_with_the_old_one_and_outlives_a_restart() {
+    let authority = Authority::new();
+    let mut a = FedNode::start(&authority);
+    let old = a.node().key.id();
+    let new = a.wait(a.node().federation.keys.rotate()).unwrap();
+    a.stop();
+    a.start_again();
+    let told = a.http().get("/_matrix/key/v2/server").ok();
+    assert_eq!(a.node().key.id(), new);
+    assert!(told["verify_keys"][&new]["key"].is_string() && told["verify_keys"][&old].is_null(), "{told}");
+    assert!(told["old_verify_keys"][&old]["expired_ts"].as_u64().is_some(), "{told}");
+}
+
+#[test]
+fn the_place_of_the_server_is_told_where_the_owner_says_it() {
+    let authority = Authority::new();
+    let plain = FedNode::start(&authority);
+    assert_eq!(plain.http().get("/.well-known/matrix/server").status, 404);
+    let delegating = FedNode::start_with(&authority, std::sync::Arc::new(homeroom::base::SystemClock), |config| {
+        config.federation.delegate = Some("matrix.example.org:443".to_owned());
+    });
+    let told = delegating.http().get("/.well-known/matrix/server").ok();
+    assert_eq!(told, serde_json::json!({ "m.server": "matrix.example.org:443" }));
+}

@@ -16,6 +16,7 @@ use crate::homeserver::{
         key_ring::{KeyFault, SignatureFault},
         x_matrix::{InvalidHeader, XMatrix},
     },
+    users::limits::{Key, Kind},
 };
 
 /// Bodies up to this many bytes are checked where we are; larger ones would hold up other requests.
@@ -62,10 +63,13 @@ impl Scheme for ServerSignatures {
         match checked {
             Ok(()) => {
                 node.federation.health.heard_from(who);
-                Ok(())
+                // Only now: nobody spends another server's allowance.
+                let limited = node.limits.check(Kind::Federation, Key::Server(who.0.clone()));
+                limited.map_err(ApiError::limit_exceeded)
             }
             Err(SignatureFault::Wrong(_)) => Err(unauthorized("The signature is wrong")),
             Err(SignatureFault::Key(KeyFault::Unknown { .. })) => Err(unauthorized("The request is signed with a key that is not known")),
+            Err(SignatureFault::Key(KeyFault::Store(error))) => Err(error.into()),
             Err(SignatureFault::Key(fault)) => {
                 tracing::info!(peer = %who.0, %fault, "a request could not be checked");
                 Err(unauthorized("The keys of your server could not be fetched"))

@@ -7,6 +7,8 @@ use ruma::{
     signatures::{to_canonical_json_string_for_signing, verify_canonical_json_bytes},
 };
 
+use crate::homeserver::federation::names;
+
 /// Keys that one server may have, those of the past included.
 const MAX_KEYS: usize = 64;
 /// Longest key ID, in bytes.
@@ -125,6 +127,11 @@ fn signed_by_itself(server: &ServerName, object: &CanonicalJsonObject, keys: &BT
         signed |= key.current;
     }
     Ok(signed)
+}
+
+/// The server that an answer says it is about, when that is a server name.
+pub(super) fn subject(object: &CanonicalJsonObject) -> Option<ruma::OwnedServerName> {
+    object.get("server_name").and_then(CanonicalJsonValue::as_str).and_then(|name| names::parse(name).ok())
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use super::{KeyFault, KeyRing, Purpose, Want, is_key_id};
 
 /// Servers that are asked for their keys at a time.
 const AT_ONCE: usize = 16;
+/// From so many unknown servers on, the notaries are asked first: one question instead of many.
+const MANY: usize = 8;
 /// Signatures of one server on one event that are looked at.
 const MAX_SIGNATURES: usize = 8;
 
@@ -36,13 +38,6 @@ pub enum SignatureFault {
 pub struct EventKeys {
     found: HashMap<Want, Vec<u8>>,
     faults: HashMap<OwnedServerName, KeyFault>,
-}
-
-impl std::hash::Hash for Want {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.server.hash(state);
-        self.key_id.hash(state);
-    }
 }
 
 /// Checks one signature.
@@ -69,6 +64,18 @@ fn wants(event: &CanonicalJsonObject, rules: &RoomVersionRules) -> Vec<Want> {
 }
 
 impl EventKeys {
+    fn note(&mut self, want: Want, outcome: Option<Result<Vec<u8>, KeyFault>>) {
+        match outcome {
+            Some(Ok(key)) => {
+                self.found.insert(want, key);
+            }
+            Some(Err(fault)) => {
+                self.faults.insert(want.server, fault);
+            }
+            None => {}
+        }
+    }
+
     /// Checks the signatures and the content hash of an event whose keys were collected. [`Verified::Signatures`] means that
     /// the content hash is wrong: the event goes on in its redacted form (Server-Server API, "Checks performed on receipt").
     ///
@@ -98,14 +105,28 @@ impl KeyRing {
     /// Collects the keys that these events need, asking the servers that are not known. What is not to be had is remembered as
     /// that.
     pub async fn collect<'a>(&self, events: impl IntoIterator<Item = &'a CanonicalJsonObject>, rules: &RoomVersionRules) -> EventKeys {
-        let all: BTreeSet<Want> = events.into_iter().flat_map(|event| wants(event, rules)).collect();
+        let wants: BTreeSet<Want> = events.into_iter().flat_map(|event| wants(event, rules)).collect();
+        let mut collected = EventKeys::default();
+        let mut missing = Vec::new();
+        let mut looked_up =
+            stream::iter(wants.into_iter().map(|want| async move { (self.without_asking(&want).await, want) })).buffer_unordered(AT_ONCE);
+        while let Some((outcome, want)) = looked_up.next().await {
+            match outcome {
+                Ok(None) => missing.push(want),
+                other => collected.note(want, other.transpose()),
+            }
+        }
+        drop(looked_up);
         let mut by_server: BTreeMap<OwnedServerName, Vec<Want>> = BTreeMap::new();
-        for want in all {
+        for want in missing {
             by_server.entry(want.server.clone()).or_default().push(want);
         }
-        let mut collected = EventKeys::default();
-        // One server after the other's keys in order, many servers at a time.
-        let mut answers = stream::iter(by_server.into_values().map(|wants| async move {
+        if by_server.len() >= MANY {
+            let all: Vec<Want> = by_server.values().flatten().cloned().collect();
+            self.ask_notaries(&all).await;
+        }
+        // One server's keys one after the other, many servers at a time.
+        let mut asked = stream::iter(by_server.into_values().map(|wants| async move {
             let mut out = Vec::with_capacity(wants.len());
             for want in wants {
                 out.push((self.key(&want).await, want));
@@ -113,19 +134,18 @@ impl KeyRing {
             out
         }))
         .buffer_unordered(AT_ONCE);
-        while let Some(answers) = answers.next().await {
+        while let Some(answers) = asked.next().await {
             for (outcome, want) in answers {
-                match outcome {
-                    Ok(key) => {
-                        collected.found.insert(want, key);
-                    }
-                    Err(fault) => {
-                        collected.faults.insert(want.server, fault);
-                    }
-                }
+                collected.note(want, Some(outcome));
             }
         }
+        drop(asked);
         collected
+    }
+
+    /// A key of ours, or one from memory or the store.
+    async fn without_asking(&self, want: &Want) -> Result<Option<Vec<u8>>, KeyFault> {
+        if want.server == *self.name() { Ok(self.own_key(want)) } else { self.at_hand(want).await }
     }
 
     /// Checks the signatures and the content hash of one event, fetching keys as needed. [`Verified::Signatures`] means that

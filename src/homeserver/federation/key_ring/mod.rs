@@ -2,45 +2,53 @@
 //!
 //! Which key counts for what (Server-Server API, "Retrieving server keys"): a request is signed with a key in use; an event of
 //! room version 5 or later counts if it was sent while its key was valid, which is no later than seven days after we asked.
+//! A key that is not known is looked for in memory, in the store, at its server, and at the notaries that the owner trusts.
 
 pub(crate) mod answer;
 mod events;
+mod known;
+mod notary;
+mod own;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
 };
 
-use futures_util::{
-    FutureExt as _,
-    future::{BoxFuture, Shared},
-};
+use futures_util::FutureExt as _;
 use http::Method;
 use ruma::{CanonicalJsonObject, OwnedServerName, ServerName};
 
 pub(super) use self::answer::base64;
+use self::known::Known;
 pub use self::{
     answer::{Answer, BadAnswer, Key, is_key_id},
     events::{EventKeys, SignatureFault},
+    notary::{MAX_QUERIED, Query},
+    own::RotationError,
 };
 use super::{
     client::Client,
+    flight::Flights,
     request::{Limits, RequestError},
 };
-use crate::{base::Clock, homeserver::key::SigningKey};
+use crate::{
+    base::{Clock, Randomness},
+    homeserver::{
+        key::SigningKey,
+        store::{Reader, Store, StoreError, server_keys},
+    },
+};
 
 /// Servers whose keys are in memory.
 const SERVERS: usize = 4096;
-/// Largest answer with keys, in bytes.
+/// Largest answer with the keys of one server, in bytes.
 const ANSWER_BYTES: usize = 256 * 1024;
-/// A server is not asked again before this time has passed since the last answer, so that nobody can make us ask it by
-/// naming keys that do not exist.
-const FIRST_PAUSE_MS: u64 = 3_000;
-/// The pause grows with every answer that did not bring what was missing.
-const LONGEST_PAUSE_MS: u64 = 15 * 60 * 1000;
-
-/// How long other servers may believe what we publish before they ask again.
-const PUBLISHED_VALIDITY_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long a server may take to say its keys: whoever waits for them wants to check something that it sent.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Why a key is not to be had.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -69,10 +77,13 @@ pub enum KeyFault {
         /// Which.
         key_id: String,
     },
+    /// Our store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// A key that is wanted, and the time at which it has to count.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Want {
     /// Whose.
     pub server: OwnedServerName,
@@ -83,7 +94,7 @@ pub struct Want {
 }
 
 /// What a key is wanted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
     /// A request made now.
     Request,
@@ -93,96 +104,94 @@ pub enum Purpose {
     OldEvent,
 }
 
-/// The keys of one server, and when they were fetched.
-#[derive(Debug, Clone)]
-struct Known {
-    keys: BTreeMap<String, Key>,
-    fetched_ms: u64,
-    /// Not before then is the server asked again.
-    pause_until_ms: u64,
-    /// Answers in a row that did not bring what was missing.
-    fruitless: u32,
-}
-
-impl Known {
-    fn usable(&self, key_id: &str, purpose: Purpose, now_ms: u64) -> Option<&Key> {
-        let key = self.keys.get(key_id)?;
-        let usable = match purpose {
-            Purpose::OldEvent => true,
-            // A little time for clocks that do not agree is not given: the server is asked again when its answer has run out.
-            Purpose::Request => key.current && key.valid_until_ms.min(self.fetched_ms + answer::MAX_VALIDITY_MS) >= now_ms,
-            Purpose::Event(sent_ms) if key.current => sent_ms <= key.valid_until_ms.min(self.fetched_ms + answer::MAX_VALIDITY_MS),
-            Purpose::Event(sent_ms) => sent_ms <= key.valid_until_ms,
-        };
-        usable.then_some(key)
-    }
-}
-
-type Fetch = Shared<BoxFuture<'static, Result<(), KeyFault>>>;
-
-#[derive(Debug, Default)]
-struct Memory {
-    known: HashMap<OwnedServerName, Known>,
-    /// Fetches under way: who needs the same server's keys waits for the same answer.
-    under_way: HashMap<OwnedServerName, Fetch>,
+/// What the ring is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// This server.
+    pub name: OwnedServerName,
+    /// Its key.
+    pub own: Arc<SigningKey>,
+    /// Keys that it had before.
+    pub past: Vec<server_keys::PastKey>,
+    /// Servers that are asked for the keys of others.
+    pub notaries: Vec<OwnedServerName>,
+    /// The way to other servers.
+    pub client: Client,
+    /// Where keys are kept.
+    pub store: Store,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness, for new keys.
+    pub randomness: Arc<dyn Randomness>,
 }
 
 /// The ring. Clones share it.
 #[derive(Debug, Clone)]
-pub struct KeyRing {
-    name: OwnedServerName,
-    own: Arc<SigningKey>,
-    client: Client,
-    clock: Arc<dyn Clock>,
-    memory: Arc<Mutex<Memory>>,
+pub struct KeyRing(Arc<Ring>);
+
+#[derive(Debug)]
+struct Ring {
+    parts: Parts,
+    /// Keys of ours that are past; a rotation adds to them.
+    past: RwLock<Vec<server_keys::PastKey>>,
+    known: Mutex<HashMap<OwnedServerName, Known>>,
+    /// Fetches under way: who needs the same server's keys waits for the same answer.
+    under_way: Flights<OwnedServerName, Result<(), KeyFault>>,
+    /// Places for fetches that strangers make us do.
+    for_strangers: tokio::sync::Semaphore,
 }
 
 impl KeyRing {
-    /// An empty ring of the server `name`, whose own key is `own`.
+    /// The ring of a server.
     #[must_use]
-    pub fn new(name: OwnedServerName, own: Arc<SigningKey>, client: Client, clock: Arc<dyn Clock>) -> Self {
-        Self { name, own, client, clock, memory: Arc::default() }
+    pub fn new(mut parts: Parts) -> Self {
+        let past = RwLock::new(std::mem::take(&mut parts.past));
+        Self(Arc::new(Ring {
+            parts,
+            past,
+            known: Mutex::default(),
+            under_way: Flights::default(),
+            for_strangers: tokio::sync::Semaphore::new(notary::FETCHES_FOR_STRANGERS),
+        }))
     }
 
-    /// A key for a purpose; the server is asked when it is not known.
+    /// A key for a purpose; the server is asked when it is not known, and after it the notaries.
     ///
     /// # Errors
     ///
     /// [`KeyFault`].
     pub async fn key(&self, want: &Want) -> Result<Vec<u8>, KeyFault> {
-        if want.server == self.name {
-            return self.own_key(&want.key_id).ok_or_else(|| unknown(want));
+        if want.server == self.0.parts.name {
+            return self.own_key(want).ok_or_else(|| unknown(want));
         }
-        if let Some(key) = self.usable(want) {
-            return Ok(key);
-        }
-        if !is_key_id(&want.key_id) || !self.may_ask(&want.server) {
+        if !is_key_id(&want.key_id) {
             return Err(unknown(want));
         }
-        self.fetch(&want.server).await?;
-        self.usable(want).ok_or_else(|| {
-            self.note_fruitless(&want.server);
-            unknown(want)
-        })
+        if let Some(key) = self.at_hand(want).await? {
+            return Ok(key);
+        }
+        if !self.may_ask(&want.server) {
+            return Err(unknown(want));
+        }
+        let fetched = self.fetch(&want.server).await;
+        if let Some(key) = self.usable(want) {
+            self.with(|known, _| known.get_mut(&want.server).map(Known::note_found));
+            return Ok(key);
+        }
+        // A request proves nothing that its own server would not say; only what is past needs a witness.
+        if want.purpose != Purpose::Request {
+            self.ask_notaries(std::slice::from_ref(want)).await;
+            if let Some(key) = self.usable(want) {
+                return Ok(key);
+            }
+        }
+        self.note_fruitless(&want.server);
+        fetched.and(Err(unknown(want)))
     }
 
-    /// The keys of this node, signed, as other servers ask for them (`GET /_matrix/key/v2/server`).
-    ///
-    /// # Errors
-    ///
-    /// When they cannot be signed, which is a fault of ours.
-    pub fn published(&self) -> Result<CanonicalJsonObject, String> {
-        use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-        let valid_until_ms = self.clock.now_ms() + PUBLISHED_VALIDITY_MS;
-        let keys = serde_json::json!({
-            "server_name": self.name,
-            "verify_keys": { self.own.id(): { "key": STANDARD_NO_PAD.encode(self.own.public_key()) } },
-            "old_verify_keys": {},
-            "valid_until_ts": valid_until_ms,
-        });
-        let mut object = serde_json::from_value(keys).map_err(|error| error.to_string())?;
-        self.own.sign_json(self.name.as_str(), &mut object)?;
-        Ok(object)
+    /// This server.
+    fn name(&self) -> &ServerName {
+        &self.0.parts.name
     }
 
     /// Checks the signature of a request: `object` is what was signed, without the signature.
@@ -204,98 +213,96 @@ impl KeyRing {
 
     /// Makes a server's key known, as if it had been fetched.
     #[cfg(test)]
-    pub(crate) fn learn(&self, server: &ServerName, answer: CanonicalJsonObject) -> Result<(), BadAnswer> {
-        answer::check(server, answer).map(|answer| self.keep(server, &answer))
+    pub(crate) async fn learn(&self, server: &ServerName, answer: CanonicalJsonObject) -> Result<(), KeyFault> {
+        let answer = answer::check(server, answer).map_err(|why| KeyFault::Bad { server: server.to_owned(), why })?;
+        self.keep(server, answer).await
     }
 
-    fn own_key(&self, key_id: &str) -> Option<Vec<u8>> {
-        (self.own.id() == key_id).then(|| self.own.public_key().to_vec())
+    fn now_ms(&self) -> u64 {
+        self.0.parts.clock.now_ms()
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Memory, u64) -> T) -> T {
-        let now_ms = self.clock.now_ms();
-        work(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner), now_ms)
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<OwnedServerName, Known>, u64) -> T) -> T {
+        let now_ms = self.now_ms();
+        work(&mut self.0.known.lock().unwrap_or_else(PoisonError::into_inner), now_ms)
     }
 
+    /// From memory.
     fn usable(&self, want: &Want) -> Option<Vec<u8>> {
-        self.with(|memory, now_ms| {
-            let key = memory.known.get(&want.server)?.usable(&want.key_id, want.purpose, now_ms)?;
-            Some(key.public.clone())
-        })
+        self.with(|known, now_ms| known.get(&want.server)?.usable(&want.key_id, want.purpose, now_ms).map(|key| key.public.clone()))
+    }
+
+    /// From memory or the store.
+    async fn at_hand(&self, want: &Want) -> Result<Option<Vec<u8>>, KeyFault> {
+        if self.with(|known, _| !known.contains_key(&want.server)) {
+            self.load(&want.server).await?;
+        }
+        Ok(self.usable(want))
+    }
+
+    async fn load(&self, server: &ServerName) -> Result<(), KeyFault> {
+        let wanted = server.to_owned();
+        let read = move |db: &Reader<'_>| Ok::<_, StoreError>((server_keys::keys(db, &wanted)?, server_keys::answer(db, &wanted)?));
+        let (keys, answer) = self.0.parts.store.read(read).await?;
+        if let Some(answer) = answer.filter(|_| !keys.is_empty()) {
+            let loaded = Known::stored(keys, answer.fetched_ms);
+            self.with(|known, _| {
+                known::make_room(known, server, SERVERS);
+                known.entry(server.to_owned()).or_insert(loaded);
+            });
+        }
+        Ok(())
     }
 
     fn may_ask(&self, server: &ServerName) -> bool {
-        self.with(|memory, now_ms| memory.known.get(server).is_none_or(|known| known.pause_until_ms <= now_ms))
+        self.with(|known, now_ms| known.get(server).is_none_or(|known| known.pause_until_ms <= now_ms))
     }
 
     fn note_fruitless(&self, server: &ServerName) {
-        self.with(|memory, now_ms| {
-            if let Some(known) = memory.known.get_mut(server) {
-                known.fruitless = known.fruitless.saturating_add(1);
-                let pause = FIRST_PAUSE_MS.saturating_mul(1 << known.fruitless.min(20)).min(LONGEST_PAUSE_MS);
-                known.pause_until_ms = now_ms + pause;
-            }
+        self.with(|known, now_ms| {
+            known::make_room(known, server, SERVERS);
+            known.entry(server.to_owned()).or_default().note_fruitless(now_ms);
         });
     }
 
     /// Asks a server for its keys, once however many want them.
     async fn fetch(&self, server: &ServerName) -> Result<(), KeyFault> {
-        let fetch = self.with(|memory, _| {
-            if let Some(fetch) = memory.under_way.get(server) {
-                return fetch.clone();
-            }
-            let (ring, wanted) = (self.clone(), server.to_owned());
-            let fetch = async move { ring.ask(&wanted).await }.boxed().shared();
-            memory.under_way.insert(server.to_owned(), fetch.clone());
-            fetch
-        });
-        let outcome = fetch.clone().await;
-        self.with(|memory, _| {
-            if memory.under_way.get(server).is_some_and(|other| other.ptr_eq(&fetch)) {
-                memory.under_way.remove(server);
-            }
-        });
-        outcome
+        let (ring, wanted) = (self.clone(), server.to_owned());
+        let start = move || async move { ring.ask(&wanted).await }.boxed();
+        self.0.under_way.run(server.to_owned(), start).await
     }
 
     async fn ask(&self, server: &ServerName) -> Result<(), KeyFault> {
         let unreachable = |why| KeyFault::Unreachable { server: server.to_owned(), why };
-        let limits = Limits::ORDINARY.bytes(ANSWER_BYTES);
-        let body = self.client.raw(server, Method::GET, "/_matrix/key/v2/server", None, limits).await.map_err(unreachable)?;
+        // That the server has failed lately does not matter: it has just sent what is to be checked. How often it is asked is
+        // limited by the pause after each time.
+        let limits = Limits::ORDINARY.bytes(ANSWER_BYTES).within(PATIENCE).insisting();
+        let body = self.0.parts.client.raw(server, Method::GET, "/_matrix/key/v2/server", None, limits).await.map_err(unreachable)?;
         let object = serde_json::from_slice(&body).map_err(|_| BadAnswer("it is no canonical JSON"));
         let answer = object.and_then(|object| answer::check(server, object));
-        let answer = answer.map_err(|why| KeyFault::Bad { server: server.to_owned(), why })?;
-        self.keep(server, &answer);
-        Ok(())
+        let answer = answer.map_err(|why| {
+            tracing::info!(peer = %server, %why, "the keys of a server cannot be used");
+            KeyFault::Bad { server: server.to_owned(), why }
+        })?;
+        self.keep(server, answer).await
     }
 
-    fn keep(&self, server: &ServerName, answer: &Answer) {
-        self.with(|memory, now_ms| {
-            if memory.known.len() >= SERVERS && !memory.known.contains_key(server) {
-                forget_some(&mut memory.known);
-            }
-            let before = memory.known.remove(server);
-            let fruitless = before.as_ref().map_or(0, |known| known.fruitless);
-            let mut keys = answer.keys.clone();
-            // A key that is no longer listed stays good for the events of its time.
-            for (id, key) in before.map(|known| known.keys).unwrap_or_default() {
-                keys.entry(id).or_insert(Key { current: false, ..key });
-            }
-            let known = Known { keys, fetched_ms: now_ms, pause_until_ms: now_ms + FIRST_PAUSE_MS, fruitless };
-            memory.known.insert(server.to_owned(), known);
+    /// Keeps an answer, in the store before in memory.
+    async fn keep(&self, server: &ServerName, answer: Answer) -> Result<(), KeyFault> {
+        let now_ms = self.now_ms();
+        let out_of_range = || KeyFault::Bad { server: server.to_owned(), why: BadAnswer("its times are out of range") };
+        let (keys, stored) = known::to_store(&answer, now_ms).ok_or_else(out_of_range)?;
+        let wanted = server.to_owned();
+        self.0.parts.store.write(move |tx| server_keys::put(tx, &wanted, &keys, &stored)).await?;
+        self.with(|known, now_ms| {
+            known::make_room(known, server, SERVERS);
+            let before = known.remove(server);
+            known.insert(server.to_owned(), Known::fetched(answer.keys, now_ms, before));
         });
+        Ok(())
     }
 }
 
 fn unknown(want: &Want) -> KeyFault {
     KeyFault::Unknown { server: want.server.clone(), key_id: want.key_id.clone() }
-}
-
-/// Makes room: what was fetched longest ago, a quarter at once.
-fn forget_some(known: &mut HashMap<OwnedServerName, Known>) {
-    let mut by_age: Vec<(u64, OwnedServerName)> = known.iter().map(|(server, known)| (known.fetched_ms, server.clone())).collect();
-    by_age.sort_unstable();
-    for (_, server) in by_age.into_iter().take(SERVERS / 4) {
-        known.remove(&server);
-    }
 }

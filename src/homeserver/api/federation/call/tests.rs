@@ -48,7 +48,7 @@ impl Receiver {
         let test = TestNode::with(|config| config.federation.enabled = true).await;
         let pair = pair("1");
         let keys = answer("a.example", &pair, test.clock_ms() + 60_000);
-        test.node.federation.keys.learn(server_name!("a.example"), keys).unwrap();
+        test.node.federation.keys.learn(server_name!("a.example"), keys).await.unwrap();
         let who = |_: Arc<Node>, call: RawCall<Origin>| async move { Ok(Json(json!({ "origin": call.who.0 }))) };
         let routes = Routes::new(Arc::clone(&test.node));
         let routes = routes.add_raw_at::<ServerSignatures, _, _, _>(&Method::PUT, &["/_test/{x}"], who);
@@ -177,4 +177,23 @@ async fn another_servers_key_and_a_key_that_has_run_out_sign_nothing() {
     receiver.test.clock.advance(60_001);
     // The server would be asked again now, and cannot be: `.example` exists nowhere.
     assert_eq!(receiver.outcome(GOOD).await, 401);
+}
+
+#[tokio::test]
+async fn one_server_can_ask_so_much_and_strangers_cannot_spend_its_allowance() {
+    let receiver = Receiver::new().await;
+    let header = receiver.sign(&GOOD);
+    let forged = header.replace("sig=\"", "sig=\"A");
+    for _ in 0..600 {
+        assert_eq!(receiver.deliver(GOOD.method, GOOD.path, GOOD.body, &forged).await.0, 401);
+    }
+    let mut statuses = Vec::new();
+    for _ in 0..510 {
+        statuses.push(receiver.deliver(GOOD.method, GOOD.path, GOOD.body, &header).await.0);
+    }
+    let answered = statuses.iter().filter(|status| **status == 200).count();
+    assert!((500..510).contains(&answered), "{answered}");
+    assert_eq!(statuses.last(), Some(&429));
+    receiver.test.clock.advance(1000);
+    assert_eq!(receiver.deliver(GOOD.method, GOOD.path, GOOD.body, &header).await.0, 200);
 }
