@@ -31,6 +31,15 @@ enum AccountCommand {
     NewKey(NewKeyArgs),
     /// Show what users of the node have reported to its owner, newest first
     Reports(ReportsArgs),
+    /// Show what does not work: push gateways and application services that take nothing
+    Troubles(TroublesArgs),
+}
+
+#[derive(Debug, Args)]
+struct TroublesArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -86,6 +95,7 @@ impl AccountArgs {
             AccountCommand::Token(args) => args.json,
             AccountCommand::NewKey(args) => args.json,
             AccountCommand::Reports(args) => args.json,
+            AccountCommand::Troubles(args) => args.json,
         }
     }
 }
@@ -107,12 +117,14 @@ pub async fn run(context: &Context, args: &AccountArgs) -> Result<(), Failure> {
         }
         AccountCommand::NewKey(_) => (Request::NewKey, "key_id"),
         AccountCommand::Reports(args) => (Request::Reports { limit: args.limit }, "reports"),
+        AccountCommand::Troubles(_) => (Request::Troubles, "troubles"),
     };
     let answer = ask(context, &request).await?;
     if let Some(reports) = answer.get(result).and_then(Value::as_array) {
         return if args.json() {
             output::line(&answer.to_string())
         } else {
+            let line = if result == "troubles" { trouble_line } else { line };
             reports.iter().try_for_each(|report| output::line(&line(report)))
         };
     }
@@ -131,6 +143,14 @@ fn line(report: &Value) -> String {
     let line = format!("{when}  {} reports {about}: {}", text("reporter").unwrap_or("?"), text("reason").unwrap_or("(no reason)"));
     // A tab would pass as harmless, and one line is one report.
     output::harmless(&line.replace('\t', " "))
+}
+
+/// A trouble in one line. What others answered is in it: nothing of that may steer the terminal.
+fn trouble_line(trouble: &Value) -> String {
+    let text = |field: &str| trouble.get(field).and_then(Value::as_str).unwrap_or_default();
+    let failures = trouble.get("failures").and_then(Value::as_i64).unwrap_or_default();
+    let line = format!("{} {} {}: {} failures, the last: {}", text("kind"), text("id"), text("user_id"), failures, text("error"));
+    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Asks the process that runs the node, and for want of one runs it for the moment.

@@ -63,9 +63,12 @@ impl Handler for ClientHandler {
                 }
                 Ok(Value::Null)
             }
-            Request::Watch | Request::CreateAccount { .. } | Request::CreateToken { .. } | Request::NewKey | Request::Reports { .. } => {
-                Err(Failure::usage("this socket is the profile's; the node is asked through its admin socket"))
-            }
+            Request::Watch
+            | Request::CreateAccount { .. }
+            | Request::CreateToken { .. }
+            | Request::NewKey
+            | Request::Reports { .. }
+            | Request::Troubles => Err(Failure::usage("this socket is the profile's; the node is asked through its admin socket")),
         }
     }
 }

@@ -22,7 +22,10 @@ use super::{
 };
 use crate::{
     base::{Clock as _, Secret, Shutdown, SystemClock, SystemRandomness, Tasks, sockets},
-    config::{Origin, types::Registration},
+    config::{
+        Origin,
+        types::{Days, Registration},
+    },
     homeserver::{self, AccountError, Homeserver, Listeners, StartError, TlsListeners},
 };
 
@@ -159,6 +162,14 @@ impl Plan {
         config.public_base_url = self.settings.public_base_url.as_ref().map(|url| url.0.clone());
         config.registration_shared_secret = self.shared_secret.clone();
         config.appservices.clone_from(&self.appservices);
+        config.media_user_bytes = self.settings.media_per_user.map(|size| size.0);
+        config.media_total_bytes = self.settings.media_total.map(|size| size.0);
+        config.media_retention = homeserver::media::Retention {
+            age_ms: self.settings.media_age.map(Days::as_ms),
+            unused_ms: self.settings.media_unused.map(Days::as_ms),
+        };
+        let version = &self.settings.terms_version;
+        config.terms = self.settings.terms_url.clone().map(|url| homeserver::config::Terms { url, version: version.clone() });
         config
     }
 }
@@ -198,6 +209,7 @@ enum WishFor {
     Token { uses: Option<u32>, valid_ms: Option<u64> },
     Reports { limit: u32 },
     NewKey,
+    Troubles,
 }
 
 /// A wish of the owner that came through the admin socket.
@@ -297,6 +309,7 @@ impl OwnNode {
             }
             WishFor::Token { uses, valid_ms } => self.create_token(uses, valid_ms).await.map(|token| json!({ "token": token })),
             WishFor::NewKey => self.new_key().await.map(|key_id| json!({ "key_id": key_id })),
+            WishFor::Troubles => self.troubles().await.map(|troubles| json!({ "troubles": troubles })),
             WishFor::Reports { limit } => self.reports(limit).await.map(|reports| json!({ "reports": reports })),
         };
         // Who hangs up does not want to know.
@@ -338,6 +351,14 @@ impl OwnNode {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let found = self.homeserver.node().store.read(move |db| homeserver::store::reports::newest(db, limit)).await;
         found.map_err(|error| Failure::new(Exit::Failure, error.to_string()))
+    }
+
+    /// What does not work at the moment: push gateways and application services that take nothing.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn troubles(&self) -> Result<Vec<Value>, Failure> {
+        homeserver::troubles(self.homeserver.node()).await.map_err(|error| Failure::new(Exit::Failure, error.to_string()))
     }
 
     /// Stops it: requests in flight end, the store is closed last.
@@ -383,6 +404,7 @@ impl Handler for Admin {
             Request::CreateToken { uses, valid_ms } => self.wish(WishFor::Token { uses, valid_ms }).await,
             Request::NewKey => self.wish(WishFor::NewKey).await,
             Request::Reports { limit } => self.wish(WishFor::Reports { limit }).await,
+            Request::Troubles => self.wish(WishFor::Troubles).await,
             _ => Err(Failure::usage("this socket is for the node's owner; messages go through the profile's control socket")),
         }
     }

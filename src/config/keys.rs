@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use ruma::OwnedServerName;
 
 use super::{
-    types::{BaseUrl, Colour, LogFilter, Network, Notifications, Registration, Size},
+    types::{BaseUrl, Colour, Days, LogFilter, Network, Notifications, Registration, Size},
     value::{Setting, Value},
 };
 
@@ -154,6 +154,18 @@ settings! {
         rate_limits: bool = true;
         /// The largest file that can be uploaded.
         max_upload: Size = Size(50 << 20);
+        /// Room for all files of one user. Without it there is no limit but the disk.
+        media_per_user: Option<Size> = None;
+        /// Room for all files that users of the node have uploaded.
+        media_total: Option<Size> = None;
+        /// Remove uploaded files when they are this old. Pictures of people and rooms stay.
+        media_age: Option<Days> = None;
+        /// Remove uploaded files that nobody has fetched for so long. Pictures of people and rooms stay.
+        media_unused: Option<Days> = None;
+        /// A web page with terms that whoever registers has to accept.
+        terms_url: Option<String> = None;
+        /// The version of these terms, as it is told to clients.
+        terms_version: String = "1".to_owned();
         /// Networks such as "192.168.1.0/24" that push gateways and previews of links may lead to. Without any, the node
         /// connects to public addresses only when it does so on behalf of a user.
         allow_networks: Vec<Network> = Vec::new();

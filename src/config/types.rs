@@ -101,6 +101,33 @@ impl Setting for Size {
     }
 }
 
+/// A number of days, written as "90 days".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Days(pub u32);
+
+impl Days {
+    /// The same in milliseconds.
+    #[must_use]
+    pub fn as_ms(self) -> u64 {
+        u64::from(self.0) * 24 * 60 * 60 * 1000
+    }
+}
+
+impl Setting for Days {
+    fn expects() -> String {
+        "a number of days such as \"90 days\"".to_owned()
+    }
+    fn read(value: &Value) -> Result<Self, Option<String>> {
+        let Value::Text(text) = value else { return Err(None) };
+        let number = text.strip_suffix("days").or_else(|| text.strip_suffix("day")).ok_or(None)?;
+        let days: u32 = number.trim_end().parse().map_err(|_| None)?;
+        if days == 0 { Err(Some("it is at least one day".to_owned())) } else { Ok(Self(days)) }
+    }
+    fn show(&self) -> Value {
+        Value::Text(format!("{} days", self.0))
+    }
+}
+
 impl Setting for Network {
     fn expects() -> String {
         "an address or a network such as \"192.168.1.0/24\" or \"::1\"".to_owned()
@@ -169,6 +196,14 @@ mod tests {
 
     fn size(text: &str) -> Result<Size, Option<String>> {
         Size::read(&Value::Text(text.to_owned()))
+    }
+
+    #[test]
+    fn days_are_called_days() {
+        let days = |text: &str| Days::read(&Value::Text(text.to_owned()));
+        assert_eq!((days("90 days"), days("1 day")), (Ok(Days(90)), Ok(Days(1))));
+        assert!(days("0 days").is_err() && days("90").is_err() && days("-1 days").is_err());
+        assert_eq!(Days(2).as_ms(), 172_800_000);
     }
 
     #[test]

@@ -45,6 +45,15 @@ pub struct Federation {
     pub allow_private_networks: bool,
 }
 
+/// Terms that a new user has to accept.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// The page that has them.
+    pub url: String,
+    /// Which version that is.
+    pub version: String,
+}
+
 /// A node's settings.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -80,6 +89,14 @@ pub struct Config {
     pub max_event_delay_ms: u64,
     /// Whoever knows it can make accounts at `/_synapse/admin/v1/register`.
     pub registration_shared_secret: Option<Secret>,
+    /// Room for all files of one user, in bytes.
+    pub media_user_bytes: Option<u64>,
+    /// Room for all files that users have uploaded, in bytes.
+    pub media_total_bytes: Option<u64>,
+    /// How long files are kept.
+    pub media_retention: super::media::Retention,
+    /// What a new user has to accept.
+    pub terms: Option<Terms>,
     /// Application services.
     pub appservices: Vec<super::appservice::Registration>,
 }
@@ -87,6 +104,12 @@ pub struct Config {
 impl Config {
     /// Default for [`Config::max_upload_bytes`]: 100 MiB.
     pub const MAX_UPLOAD_BYTES: u64 = 100 * 1024 * 1024;
+
+    /// How much room files may take.
+    #[must_use]
+    pub fn media_limits(&self) -> super::media::Limits {
+        super::media::Limits { file: self.max_upload_bytes, user: self.media_user_bytes, total: self.media_total_bytes }
+    }
 
     /// Default settings for a name and a directory.
     #[must_use]
@@ -108,6 +131,10 @@ impl Config {
             livekit_urls: Vec::new(),
             max_event_delay_ms: 24 * 60 * 60 * 1000,
             registration_shared_secret: None,
+            media_user_bytes: None,
+            media_total_bytes: None,
+            media_retention: super::media::Retention::default(),
+            terms: None,
             appservices: Vec::new(),
         }
     }

@@ -97,6 +97,11 @@ async fn round(node: &Node) -> store::Result<()> {
             break;
         }
     }
+    match node.media.expire(node.config.media_retention, node.config.server_name.as_str()).await {
+        Ok(0) => {}
+        Ok(files) => tracing::info!(files, "removed files that are kept no longer"),
+        Err(error) => tracing::warn!(%error, "old files could not be removed"),
+    }
     forget_sign_ins(node).await?;
     sweep(node).await
 }

@@ -246,7 +246,11 @@ where
         let answer = AssertUnwindSafe(router.clone().call(request)).catch_unwind();
         async move {
             // What a stranger sends may at worst cost its own answer, never the node. The panic hook has logged it.
-            let fault = |_| Ok(ApiError::internal("a handler panicked").into_response());
+            let fault = |_| {
+                let mut response = ApiError::internal("a handler panicked").into_response();
+                super::api::let_everybody_read(&mut response);
+                Ok(response)
+            };
             answer.await.unwrap_or_else(fault)
         }
     });
@@ -296,7 +300,9 @@ mod tests {
         let listeners = Listeners { tcp: vec![([127, 0, 0, 1], 0).into()], ..Listeners::default() };
         let addresses = start(&listeners, router, &tasks).await?;
         let base = format!("http://{}", addresses.tcp.first().ok_or("no address")?);
-        assert_eq!(reqwest::get(format!("{base}/boom")).await?.status(), 500);
+        let boom = reqwest::get(format!("{base}/boom")).await?;
+        assert_eq!(boom.status(), 500);
+        assert!(boom.headers().contains_key("access-control-allow-origin"), "a web client can read what went wrong");
         assert_eq!(reqwest::get(format!("{base}/fine")).await?.text().await?, "fine");
         assert!(!tasks.shutdown().is_triggered());
         tasks.shutdown().trigger();

@@ -204,6 +204,31 @@ impl Homeserver {
     }
 }
 
+/// What does not work at the moment, for the owner: push gateways and application services that take nothing.
+///
+/// # Errors
+///
+/// Store errors.
+pub async fn troubles(node: &Node) -> store::Result<Vec<serde_json::Value>> {
+    /// Entries of the list.
+    const MOST: usize = 200;
+    let services: Vec<String> = node.appservices.all().iter().map(|service| service.id.clone()).collect();
+    node.store
+        .read(move |db| {
+            let mut found = Vec::new();
+            for (user_id, app_id, failures, error) in store::pushers::failing(db, MOST)? {
+                found.push(serde_json::json!({ "kind": "pusher", "id": app_id, "user_id": user_id, "failures": failures, "error": error }));
+            }
+            for id in services {
+                if let Some((failures, error)) = store::appservices::troubled(db, &id)? {
+                    found.push(serde_json::json!({ "kind": "appservice", "id": id, "failures": failures, "error": error }));
+                }
+            }
+            Ok(found)
+        })
+        .await
+}
+
 /// Creates the data directory (0700) and takes its lock.
 fn lock_data_dir(dir: &std::path::Path) -> Result<File, StartError> {
     use std::os::unix::fs::DirBuilderExt;

@@ -75,13 +75,13 @@ impl Node {
         let dir = config.data_dir.clone();
         let path = dir.join("node.db");
         let observer = notifier.observer();
-        let (for_key, for_media) = (Arc::clone(&randomness), (Arc::clone(&clock), Arc::clone(&randomness), config.max_upload_bytes));
+        let (for_key, for_media) = (Arc::clone(&randomness), (Arc::clone(&clock), Arc::clone(&randomness), config.media_limits()));
         let opened = tokio::task::spawn_blocking(move || {
             let store = Store::open(&path, observer).map_err(|error| StartError::Store { path, error })?;
             let key = SigningKey::load_or_create(&dir, for_key.as_ref())?;
-            let (clock, randomness, limit) = for_media;
+            let (clock, randomness, limits) = for_media;
             let media =
-                Media::open(&dir, store.clone(), clock, randomness, limit).map_err(|(path, error)| StartError::Io { path, error })?;
+                Media::open(&dir, store.clone(), clock, randomness, limits).map_err(|(path, error)| StartError::Io { path, error })?;
             Ok::<_, StartError>((store, key, media))
         });
         let (store, key, media) =

@@ -45,6 +45,8 @@ pub enum Request {
         /// How many at most.
         limit: u32,
     },
+    /// What of the node does not work at the moment.
+    Troubles,
     /// The rooms of the account.
     Rooms,
     /// Send a message and wait until the server has it.

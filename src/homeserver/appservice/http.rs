@@ -22,6 +22,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// True when the service does not know the path. One that knows it and what it asks for has an error code of its own.
+    fn is_unknown_path(&self) -> bool {
+        let code = || serde_json::from_slice::<serde_json::Value>(&self.body).ok()?.get("errcode")?.as_str().map(str::to_owned);
+        UNKNOWN.contains(&self.status) && code().is_none_or(|code| code == "M_UNRECOGNIZED")
+    }
+
     /// True for 2xx.
     #[must_use]
     pub fn is_success(&self) -> bool {
@@ -84,7 +90,7 @@ impl Http {
     pub async fn ask(&self, service: &Service, question: &Question<'_>) -> Result<Answer, HttpError> {
         let answer = self.once(service, question, question.path, false).await?;
         match question.old_path {
-            Some(old) if UNKNOWN.contains(&answer.status) => self.once(service, question, old, true).await,
+            Some(old) if answer.is_unknown_path() => self.once(service, question, old, true).await,
             _ => Ok(answer),
         }
     }

@@ -208,6 +208,11 @@ pub fn remove(
     removal: Removal,
     reason: Option<&str>,
 ) -> Result<()> {
+    // How others stand is nothing that an outsider is told.
+    let moderator = users::intern(tx, sender)?;
+    if standing(&tx.reader(), room, moderator)?.is_none_or(|member| member.membership != "join") {
+        return Err(EventError::Forbidden("You are not in this room".into()));
+    }
     let nid = users::intern(tx, target)?;
     let before = standing(&tx.reader(), room, nid)?.map(|member| member.membership);
     let membership = match (removal, before.as_deref()) {

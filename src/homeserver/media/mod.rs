@@ -62,6 +62,9 @@ pub enum MediaError {
         /// What is allowed.
         limit: u64,
     },
+    /// The user's files, or everybody's, would take more room than the owner gives them.
+    #[error("there is no room left for your files on this server")]
+    NoRoom,
     /// The client stopped in the middle.
     #[error("the upload broke off")]
     BrokenOff,
@@ -113,6 +116,31 @@ pub struct Download {
     pub filename: Option<String>,
 }
 
+/// How much room files may take, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// One file.
+    pub file: u64,
+    /// All files of one user.
+    pub user: Option<u64>,
+    /// All files that users have uploaded.
+    pub total: Option<u64>,
+}
+
+/// How long files are kept, in milliseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Retention {
+    /// After the upload.
+    pub age_ms: Option<u64>,
+    /// After somebody last got them.
+    pub unused_ms: Option<u64>,
+}
+
+/// A download of a file is written down at most this often.
+const USED_EVERY_MS: i64 = 24 * 60 * 60 * 1000;
+/// Files that are removed between two looks at the list.
+const AT_ONCE: usize = 100;
+
 /// The media repository of a node.
 #[derive(Debug)]
 pub struct Media {
@@ -120,7 +148,7 @@ pub struct Media {
     clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
     files: Files,
-    limit: u64,
+    limits: Limits,
     /// Places that are being filled right now: two uploads to one place must not both win.
     filling: Mutex<HashSet<String>>,
     /// Changes with every finished upload, for those who wait for one.
@@ -140,7 +168,7 @@ impl Media {
         store: store::Store,
         clock: Arc<dyn Clock>,
         randomness: Arc<dyn Randomness>,
-        limit: u64,
+        limits: Limits,
     ) -> Result<Self, (PathBuf, std::io::Error)> {
         let dir = data_dir.join("media");
         let files = Files::open(dir.clone()).map_err(|error| (dir, error))?;
@@ -149,7 +177,7 @@ impl Media {
             clock,
             randomness,
             files,
-            limit,
+            limits,
             filling: Mutex::default(),
             uploads: watch::Sender::new(0),
             decoding: Arc::new(Semaphore::new(1)),
@@ -159,7 +187,7 @@ impl Media {
     /// Largest file that may be uploaded.
     #[must_use]
     pub fn limit(&self) -> u64 {
-        self.limit
+        self.limits.file
     }
 
     fn now_ms(&self) -> i64 {
@@ -220,10 +248,15 @@ impl Media {
 
     async fn receive(&self, media_id: String, owner: UserNid, description: Description, bytes: Upload<'_>) -> Result<(), MediaError> {
         let name = self.randomness.alphanumeric(ID_CHARS);
-        let written = self.files.receive(&name, bytes, self.limit).await?;
+        let limits = self.limits;
+        let left = self.store.read(move |db| room_left(db, limits, owner)).await?;
+        let written = match self.files.receive(&name, bytes, limits.file.min(left)).await {
+            Err(MediaError::TooLarge { limit }) if limit < limits.file => return Err(MediaError::NoRoom),
+            other => other?,
+        };
         let size = written.size_bytes();
         let path = self.files.original(&media_id).ok_or(MediaError::NotFound)?;
-        written.keep(path).await?;
+        written.keep(path.clone()).await?;
         let keep = |text: Option<String>| text.filter(|text| !text.is_empty() && text.len() <= NAME_BYTES);
         let row = Row {
             media_id,
@@ -232,12 +265,74 @@ impl Media {
             filename: keep(description.filename),
             size_bytes: Some(i64::try_from(size).unwrap_or(i64::MAX)),
             created_ms: self.now_ms(),
+            used_ms: None,
         };
-        if !self.store.write(move |tx| store::media::uploaded(tx, &row)).await? {
-            return Err(MediaError::AlreadyUploaded);
+        let stored = self.store.write(move |tx| {
+            // Several uploads may have been under way.
+            if room_left(&tx.reader(), limits, owner)? < size {
+                return Err(MediaError::NoRoom);
+            }
+            if store::media::uploaded(tx, &row)? { Ok(()) } else { Err(MediaError::AlreadyUploaded) }
+        });
+        if let Err(error) = stored.await {
+            if matches!(error, MediaError::NoRoom) {
+                tokio::fs::remove_file(path).await?;
+            }
+            return Err(error);
         }
         self.uploads.send_modify(|count| *count = count.wrapping_add(1));
         Ok(())
+    }
+
+    /// Removes files that are older, or have been unused for longer, than the owner keeps them. Returns how many.
+    ///
+    /// Pictures of people and rooms stay, whatever their age.
+    ///
+    /// # Errors
+    ///
+    /// [`MediaError`].
+    pub async fn expire(&self, retention: Retention, server: &str) -> Result<usize, MediaError> {
+        if retention.age_ms.is_none() && retention.unused_ms.is_none() {
+            return Ok(0);
+        }
+        let ago = |ms: Option<u64>| ms.map_or(i64::MIN, |ms| self.now_ms().saturating_sub(i64::try_from(ms).unwrap_or(i64::MAX)));
+        let (before_ms, unused_since_ms) = (ago(retention.age_ms), ago(retention.unused_ms));
+        let pictures = self.store.read(store::media::pictures).await?;
+        let (mut gone, mut after) = (0, String::new());
+        loop {
+            let from = after.clone();
+            let found = self.store.read(move |db| store::media::stale(db, before_ms, unused_since_ms, &from, AT_ONCE)).await?;
+            let Some(last) = found.last() else { return Ok(gone) };
+            after.clone_from(last);
+            for media_id in found.into_iter().filter(|media_id| !pictures.contains(&format!("mxc://{server}/{media_id}"))) {
+                gone += usize::from(self.delete(&media_id).await?);
+            }
+        }
+    }
+
+    /// Removes a file with its thumbnails. False when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`MediaError`].
+    pub async fn delete(&self, media_id: &str) -> Result<bool, MediaError> {
+        match self.row(media_id).await {
+            Ok(row) if row.size_bytes.is_some() => self.remove(media_id).await.map(|()| true),
+            Ok(_) | Err(MediaError::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes that somebody gets a file. That it could not be noted keeps nobody from it.
+    async fn note_use(&self, row: &Row) {
+        let now_ms = self.now_ms();
+        if now_ms.saturating_sub(row.used_ms.unwrap_or(row.created_ms)) < USED_EVERY_MS {
+            return;
+        }
+        let id = row.media_id.clone();
+        if let Err(error) = self.store.write(move |tx| store::media::used(tx, &id, now_ms)).await {
+            tracing::warn!(%error, "the use of a file was not noted");
+        }
     }
 
     /// The row of a media ID, unless its time is over.
@@ -282,6 +377,7 @@ impl Media {
     /// [`MediaError`].
     pub async fn download(&self, media_id: &str, wait: Duration) -> Result<Download, MediaError> {
         let row = self.uploaded_row(media_id, wait).await?;
+        self.note_use(&row).await;
         let path = self.files.original(&row.media_id).ok_or(MediaError::NotFound)?;
         let (file, size_bytes) = files::open(path).await?;
         Ok(Download { file, size_bytes, content_type: row.content_type, filename: row.filename })
@@ -307,6 +403,7 @@ impl Media {
     /// [`MediaError`].
     pub async fn thumbnail(&self, media_id: &str, wanted: Thumbnail, wait: Duration) -> Result<Download, MediaError> {
         let row = self.uploaded_row(media_id, wait).await?;
+        self.note_use(&row).await;
         let wanted = wanted.standard();
         if let Some(found) = self.cached(&row.media_id, wanted).await? {
             return Ok(found);
@@ -332,6 +429,16 @@ impl Media {
         let (file, size_bytes) = files::open(path).await?;
         Ok(thumbnail(file, size_bytes, format))
     }
+}
+
+/// Bytes that a user may still upload.
+fn room_left(db: &store::Reader<'_>, limits: Limits, owner: UserNid) -> Result<u64, MediaError> {
+    if limits.user.is_none() && limits.total.is_none() {
+        return Ok(u64::MAX);
+    }
+    let (own, all) = store::media::usage(db, owner)?;
+    let left = |limit: Option<u64>, used: u64| limit.map_or(u64::MAX, |limit| limit.saturating_sub(used));
+    Ok(left(limits.user, own).min(left(limits.total, all)))
 }
 
 /// The right to fill a place, given back when dropped.

@@ -31,7 +31,7 @@ use super::{
         events, members,
         push::{self, Action, Recipient},
         pushers::{self, Notification},
-        relations, state,
+        relations, state, threads,
     },
     types::{EventNid, Pdu, RoomHandle, StreamPos, UserNid},
 };
@@ -68,16 +68,26 @@ struct Content {
 #[must_use]
 pub fn default_rules(user_id: &UserId) -> Ruleset {
     let mut rules = Ruleset::server_default(user_id);
-    // Rules of thread subscriptions, which this node does not have.
+    // Rules of thread subscriptions are for those who have any: to others, threads would fall silent.
     rules.postcontent.clear();
     rules
 }
 
-fn parse(content: &str, user_id: &UserId) -> Ruleset {
-    let defaults = default_rules(user_id);
+/// The same for a user who follows threads, or not.
+fn default_rules_with(user_id: &UserId, threads: bool) -> Ruleset {
+    if threads { Ruleset::server_default(user_id) } else { default_rules(user_id) }
+}
+
+fn parse(content: &str, user_id: &UserId, threads: bool) -> Ruleset {
+    let defaults = default_rules_with(user_id, threads);
     match serde_json::from_str::<Content>(content) {
         Ok(Content { global: mut rules }) => {
+            // ruma leaves these alone.
+            let mut about_threads = defaults.postcontent.clone();
+            about_threads =
+                about_threads.into_iter().map(|rule| rules.postcontent.shift_take(rule.rule_id.as_str()).unwrap_or(rule)).collect();
             rules.update_with_server_default(defaults);
+            rules.postcontent = about_threads;
             rules
         }
         Err(error) => {
@@ -93,9 +103,10 @@ fn parse(content: &str, user_id: &UserId) -> Ruleset {
 ///
 /// Database errors.
 pub fn rules(db: &Reader<'_>, user: UserNid, user_id: &UserId) -> Result<Ruleset> {
+    let about_threads = threads::in_use(db, user)?;
     Ok(match account_data::get(db, user, None, RULES)? {
-        Some(content) => parse(&content, user_id),
-        None => default_rules(user_id),
+        Some(content) => parse(&content, user_id, about_threads),
+        None => default_rules_with(user_id, about_threads),
     })
 }
 
@@ -141,7 +152,7 @@ pub fn set_rules(tx: &mut Tx<'_>, user: UserNid, rules: Ruleset) -> Result<()> {
 pub fn global_account_data(db: &Reader<'_>, user: UserNid, user_id: &UserId) -> Result<Vec<AccountData>> {
     let mut found = account_data::global(db, user)?;
     if !found.iter().any(|data| data.kind == RULES) {
-        found.push(AccountData { room: None, kind: RULES.to_owned(), content: content(default_rules(user_id))? });
+        found.push(AccountData { room: None, kind: RULES.to_owned(), content: content(rules(db, user, user_id)?)? });
     }
     Ok(found)
 }
@@ -178,7 +189,7 @@ pub fn on_event(tx: &mut Tx<'_>, event: &NewEvent<'_>) -> Result<()> {
     let room = Room::load(&tx.reader(), event, recipients.iter().any(|r| r.rules.is_some()) || flat.contains_mentions())?;
     let mut thread = None;
     for recipient in &recipients {
-        let Some(Outcome { notify, highlight, actions }) = evaluate(recipient, &flat, &room, event)? else { continue };
+        let Some(Outcome { notify, highlight, actions }) = evaluate(&tx.reader(), recipient, &flat, &room, event)? else { continue };
         let thread_id = match &thread {
             Some(thread) => thread,
             None => &*thread.insert(thread_of(&tx.reader(), event.pdu)?),
@@ -190,7 +201,7 @@ pub fn on_event(tx: &mut Tx<'_>, event: &NewEvent<'_>) -> Result<()> {
         }
     }
     if let Some(recipient) = &invited
-        && let Some(Outcome { notify: true, highlight, actions }) = evaluate(recipient, &flat, &room, event)?
+        && let Some(Outcome { notify: true, highlight, actions }) = evaluate(&tx.reader(), recipient, &flat, &room, event)?
     {
         remember(tx, recipient.user, event, actions, highlight, true)?;
     }
@@ -276,18 +287,23 @@ struct Outcome {
 }
 
 /// What the recipient's rules say; `None` when they neither notify nor highlight.
-fn evaluate(recipient: &Recipient, flat: &FlattenedJson, room: &Room, event: &NewEvent<'_>) -> Result<Option<Outcome>> {
+fn evaluate(db: &Reader<'_>, recipient: &Recipient, flat: &FlattenedJson, room: &Room, event: &NewEvent<'_>) -> Result<Option<Outcome>> {
     if ignores(recipient, event.pdu.sender()) {
         return Ok(None);
     }
     let user_id = UserId::parse(&recipient.user_id).map_err(|e| StoreError::Data(format!("user ID: {e}")))?;
     let rules = match &recipient.rules {
-        Some(content) => parse(content, &user_id),
-        None => default_rules(&user_id),
+        Some(content) => parse(content, &user_id, recipient.threads),
+        None => default_rules_with(&user_id, recipient.threads),
     };
     let name = recipient.displayname.clone().unwrap_or_else(|| user_id.localpart().to_owned());
     let mut context = PushConditionRoomCtx::new(event.room.room_id.clone(), room.joined, user_id, name);
     context.power_levels.clone_from(&room.power_levels);
+    if recipient.threads {
+        let root = flat.get_str("content.m\\.relates_to.event_id").and_then(|root| ruma::EventId::parse(root).ok());
+        let follows = root.map(|root| threads::is_subscribed(db, recipient.user, event.room.nid, &root)).transpose()?.unwrap_or(false);
+        context = context.with_has_thread_subscription_fn(move |_| Box::pin(std::future::ready(follows)));
+    }
     for rule in &rules {
         // Nothing in it waits: the future is one only for the sake of thread subscriptions.
         if rule.applies(flat, &context).now_or_never() == Some(true) {

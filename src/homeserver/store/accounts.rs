@@ -105,6 +105,7 @@ pub fn deactivate(tx: &Tx<'_>, user: UserNid) -> Result<()> {
         "backup_versions",
         "oauth_codes",
         "openid_tokens",
+        "thread_subscriptions",
     ] {
         tx.execute(&format!("DELETE FROM {table} WHERE user_nid = ?1"), [user.0])?;
     }

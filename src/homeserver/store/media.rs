@@ -1,11 +1,11 @@
 //! What is known of media files. The bytes are files in the data directory.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use rusqlite::OptionalExtension;
 
 use super::{Reader, Result, StoreError, Tx};
-use crate::homeserver::types::UserNid;
+use crate::homeserver::types::{EventNid, UserNid};
 
 /// A media file, or the place of one that is still to come.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct Media {
     pub size_bytes: Option<i64>,
     /// When it was uploaded, or its place made.
     pub created_ms: i64,
+    /// When somebody last got it.
+    pub used_ms: Option<i64>,
 }
 
 /// Looks a media ID up.
@@ -30,19 +32,135 @@ pub struct Media {
 ///
 /// Database errors.
 pub fn get(db: &Reader<'_>, media_id: &str) -> Result<Option<Media>> {
+    let mut query = db.prepare_cached(
+        "SELECT media_id, user_nid, content_type, filename, size_bytes, created_ms, used_ms FROM media WHERE media_id = ?1",
+    )?;
+    Ok(query.query_row([media_id], read).optional()?)
+}
+
+fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Media> {
+    Ok(Media {
+        media_id: row.get(0)?,
+        owner: row.get::<_, Option<i64>>(1)?.map(UserNid),
+        content_type: row.get(2)?,
+        filename: row.get(3)?,
+        size_bytes: row.get(4)?,
+        created_ms: row.get(5)?,
+        used_ms: row.get(6)?,
+    })
+}
+
+/// Bytes of one user's files, and of all.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn usage(db: &Reader<'_>, owner: UserNid) -> Result<(u64, u64)> {
+    let mut own = db.prepare_cached("SELECT coalesce(sum(size_bytes), 0) FROM media WHERE user_nid = ?1")?;
+    let mut all = db.prepare_cached("SELECT coalesce(sum(size_bytes), 0) FROM media")?;
+    let bytes = |sum: i64| u64::try_from(sum).unwrap_or(0);
+    Ok((bytes(own.query_row([owner.0], |row| row.get(0))?), bytes(all.query_row([], |row| row.get(0))?)))
+}
+
+/// Notes that somebody got a file.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn used(tx: &Tx<'_>, media_id: &str, now_ms: i64) -> Result<()> {
+    tx.prepare_cached("UPDATE media SET used_ms = ?2 WHERE media_id = ?1")?.execute((media_id, now_ms))?;
+    Ok(())
+}
+
+/// Files uploaded before `before_ms`, or that nobody got since `unused_since_ms`, in the order of their IDs.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn stale(db: &Reader<'_>, before_ms: i64, unused_since_ms: i64, after: &str, limit: usize) -> Result<Vec<String>> {
+    let mut query = db.prepare_cached(
+        "SELECT media_id FROM media WHERE media_id > ?3 AND size_bytes IS NOT NULL
+           AND (created_ms < ?1 OR max(created_ms, coalesce(used_ms, 0)) < ?2) ORDER BY media_id LIMIT ?4",
+    )?;
+    let rows = query.query_map((before_ms, unused_since_ms, after, i64::try_from(limit).unwrap_or(i64::MAX)), |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// A user's files, newest first.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn of_user(db: &Reader<'_>, owner: UserNid, skip: usize, limit: usize) -> Result<Vec<Media>> {
+    let mut query = db.prepare_cached(
+        "SELECT media_id, user_nid, content_type, filename, size_bytes, created_ms, used_ms FROM media
+         WHERE user_nid = ?1 AND size_bytes IS NOT NULL ORDER BY created_ms DESC, media_id LIMIT ?3 OFFSET ?2",
+    )?;
+    let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    let rows = query.query_map((owner.0, number(skip), number(limit)), read)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Pictures of people and rooms, as `mxc:` URIs: clients keep them for long, so that they seem unused.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn pictures(db: &Reader<'_>) -> Result<BTreeSet<String>> {
+    let mut query = db.prepare_cached("SELECT DISTINCT avatar_url FROM members WHERE avatar_url IS NOT NULL")?;
+    let mut found = query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<BTreeSet<String>>>()?;
+    let mut query = db.prepare_cached("SELECT value FROM profiles WHERE field = 'avatar_url'")?;
+    for value in query.query_map([], |row| row.get::<_, String>(0))? {
+        found.extend(serde_json::from_str::<String>(&value?).ok());
+    }
     let mut query =
-        db.prepare_cached("SELECT media_id, user_nid, content_type, filename, size_bytes, created_ms FROM media WHERE media_id = ?1")?;
-    let found = query.query_row([media_id], |row| {
-        Ok(Media {
-            media_id: row.get(0)?,
-            owner: row.get::<_, Option<i64>>(1)?.map(UserNid),
-            content_type: row.get(2)?,
-            filename: row.get(3)?,
-            size_bytes: row.get(4)?,
-            created_ms: row.get(5)?,
-        })
-    });
-    Ok(found.optional()?)
+        db.prepare_cached("SELECT c.event_nid FROM state_keys k JOIN current_state c USING (statekey_nid) WHERE k.type = 'm.room.avatar'")?;
+    for event in query.query_map([], |row| row.get(0).map(EventNid))? {
+        let event = super::events::by_nid(db, event?)?;
+        let json: serde_json::Value = serde_json::from_str(&event.json).map_err(|e| StoreError::Data(e.to_string()))?;
+        found.extend(json.pointer("/content/url").and_then(serde_json::Value::as_str).map(str::to_owned));
+    }
+    Ok(found)
+}
+
+/// True for a file that nobody is given.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn is_quarantined(db: &Reader<'_>, server: &str, media_id: &str) -> Result<bool> {
+    let mut query = db.prepare_cached("SELECT 1 FROM quarantined_media WHERE server = ?1 AND media_id = ?2")?;
+    Ok(query.exists((server, media_id))?)
+}
+
+/// Withholds a file from everybody, or gives it free again.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn set_quarantined(tx: &Tx<'_>, server: &str, media_id: &str, by: Option<&str>, now_ms: i64) -> Result<()> {
+    match by {
+        Some(by) => tx
+            .prepare_cached("INSERT OR IGNORE INTO quarantined_media (server, media_id, by_user, since_ms) VALUES (?1, ?2, ?3, ?4)")?
+            .execute((server, media_id, by, now_ms))?,
+        None => tx.prepare_cached("DELETE FROM quarantined_media WHERE server = ?1 AND media_id = ?2")?.execute((server, media_id))?,
+    };
+    Ok(())
+}
+
+/// Withholds all files that a user has uploaded. Returns how many those are.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn quarantine_user(tx: &Tx<'_>, server: &str, owner: UserNid, by: &str, now_ms: i64) -> Result<usize> {
+    let changed = tx
+        .prepare_cached(
+            "INSERT OR IGNORE INTO quarantined_media (server, media_id, by_user, since_ms)
+             SELECT ?1, media_id, ?3, ?4 FROM media WHERE user_nid = ?2 AND size_bytes IS NOT NULL",
+        )?
+        .execute((server, owner.0, by, now_ms))?;
+    Ok(changed)
 }
 
 /// Those of these media IDs whose files have been uploaded.

@@ -46,6 +46,7 @@ pub mod sliding;
 pub mod state;
 pub mod sync_rooms;
 pub mod sync_user;
+pub mod threads;
 pub mod to_device;
 pub mod tokens;
 pub mod transactions;

@@ -109,6 +109,8 @@ pub struct Recipient {
     pub rules: Option<String>,
     /// Content of `m.ignored_user_list`, where there is one.
     pub ignored: Option<String>,
+    /// Follows threads, so that the rules for them apply.
+    pub threads: bool,
 }
 
 /// Local joined members of a room other than the sender, with what decides about their notifications.
@@ -118,7 +120,8 @@ pub struct Recipient {
 /// Database errors.
 pub fn recipients(db: &Reader<'_>, room: RoomNid, sender: UserNid) -> Result<Vec<Recipient>> {
     let mut query = db.prepare_cached(
-        "SELECT a.user_nid, u.user_id, m.displayname, r.content, i.content
+        "SELECT a.user_nid, u.user_id, m.displayname, r.content, i.content,
+                EXISTS (SELECT 1 FROM thread_subscriptions t WHERE t.user_nid = a.user_nid)
          FROM members m CROSS JOIN accounts a ON a.user_nid = m.user_nid JOIN users u ON u.user_nid = a.user_nid
          LEFT JOIN account_data r ON r.user_nid = a.user_nid AND r.room_nid = 0 AND r.type = 'm.push_rules'
          LEFT JOIN account_data i ON i.user_nid = a.user_nid AND i.room_nid = 0 AND i.type = 'm.ignored_user_list'
@@ -129,7 +132,14 @@ pub fn recipients(db: &Reader<'_>, room: RoomNid, sender: UserNid) -> Result<Vec
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Recipient> {
-    Ok(Recipient { user: UserNid(row.get(0)?), user_id: row.get(1)?, displayname: row.get(2)?, rules: row.get(3)?, ignored: row.get(4)? })
+    Ok(Recipient {
+        user: UserNid(row.get(0)?),
+        user_id: row.get(1)?,
+        displayname: row.get(2)?,
+        rules: row.get(3)?,
+        ignored: row.get(4)?,
+        threads: row.get(5)?,
+    })
 }
 
 /// One local user, who may not be in the room yet.
@@ -139,7 +149,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Recipient> {
 /// Database errors.
 pub fn recipient(db: &Reader<'_>, user: UserNid) -> Result<Option<Recipient>> {
     let mut query = db.prepare_cached(
-        "SELECT a.user_nid, u.user_id, NULL, r.content, i.content FROM accounts a JOIN users u ON u.user_nid = a.user_nid
+        "SELECT a.user_nid, u.user_id, NULL, r.content, i.content,
+                EXISTS (SELECT 1 FROM thread_subscriptions t WHERE t.user_nid = a.user_nid) FROM accounts a JOIN users u ON u.user_nid = a.user_nid
          LEFT JOIN account_data r ON r.user_nid = a.user_nid AND r.room_nid = 0 AND r.type = 'm.push_rules'
          LEFT JOIN account_data i ON i.user_nid = a.user_nid AND i.room_nid = 0 AND i.type = 'm.ignored_user_list'
          WHERE a.user_nid = ?1 AND a.deactivated = 0",

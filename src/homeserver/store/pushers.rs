@@ -207,6 +207,21 @@ pub fn failed(tx: &Tx<'_>, id: &PusherId, why: &str, retry_ms: i64, now_ms: i64)
     Ok(())
 }
 
+/// Pushers that cannot send at the moment: user ID, application, attempts that failed, and why the last did.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn failing(db: &Reader<'_>, limit: usize) -> Result<Vec<(String, String, i64, String)>> {
+    let mut query = db.prepare_cached(
+        "SELECT u.user_id, p.app_id, p.failures, coalesce(p.last_error, '') FROM pushers p JOIN users u USING (user_nid)
+         WHERE p.failures > 0 ORDER BY p.failures DESC LIMIT ?1",
+    )?;
+    let rows =
+        query.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// A notification.
 #[derive(Debug, Clone)]
 pub struct Notification {

@@ -12,6 +12,7 @@ mod notifier;
 pub mod presence;
 mod rooms;
 pub mod sliding;
+mod threads;
 mod timeline;
 mod token;
 pub mod typing;
@@ -33,6 +34,7 @@ pub use self::{
     live::{Live, Presence, Told},
     notifier::Notifier,
     sliding::Connections,
+    threads::thread_changes,
     token::SyncToken,
 };
 

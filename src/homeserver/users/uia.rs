@@ -33,6 +33,8 @@ pub enum Stage {
     Dummy,
     /// `m.login.registration_token`
     RegistrationToken,
+    /// `m.login.terms`: the user accepts what the owner asks them to.
+    Terms,
     /// `m.oauth`: the user confirms on the account pages.
     OAuth,
     /// The same under the name that it had in MSC4312.
@@ -47,6 +49,7 @@ impl Stage {
             Self::Password => "m.login.password",
             Self::Dummy => "m.login.dummy",
             Self::RegistrationToken => "m.login.registration_token",
+            Self::Terms => "m.login.terms",
             Self::OAuth => "m.oauth",
             Self::CrossSigningReset => "org.matrix.cross_signing_reset",
         }

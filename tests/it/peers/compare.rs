@@ -85,7 +85,7 @@ fn judge(suite: &str, ours: &Findings, theirs: &Findings) -> Vec<String> {
             }
         }
     }
-    let stale = |(known, used): &(&Difference, bool)| known.suite == suite && !used && !known.until_served;
+    let stale = |(known, used): &(&Difference, bool)| known.suite == suite && !used && !known.may_be_gone;
     wrong.extend(DIFFERENCES.iter().zip(used).filter(stale).map(|(known, _)| format!("no difference any more: {}", known.path)));
     wrong
 }
@@ -160,7 +160,7 @@ fn a_difference_is_found_and_an_explanation_covers_it_alone() {
     assert_eq!(differences_of(&facts(200), &failed).len(), 1);
     assert_eq!(differences_of(&failed, &failed).len(), 1, "what fails at both is no comparison");
     assert_eq!(differences_of(&facts(200), &Findings::new()).len(), 1);
-    let known = Difference { suite: "chat", path: "check/a/1", why: "", until_served: false };
+    let known = Difference { suite: "chat", path: "check/a/1", why: "", may_be_gone: false };
     assert!(known.covers("chat", "check/a/1/status") && known.covers("chat", "check/a/1"));
     assert!(!known.covers("chat", "check/a/10") && !known.covers("nio", "check/a/1"));
 }

@@ -16,9 +16,10 @@ use super::super::{
 };
 use crate::homeserver::{Node, rooms::versions, types::Requester};
 
-/// Versions of the specification that this node speaks, as far as its endpoints go.
+/// Versions of the specification whose Client-Server API this node speaks: `endpoints.txt` has every endpoint of the last.
 const VERSIONS: &[&str] = &[
-    "r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12", "v1.13", "v1.14",
+    "r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12", "v1.13",
+    "v1.14", "v1.15", "v1.16", "v1.17", "v1.18", "v1.19",
 ];
 
 /// Unstable features that clients look for.
@@ -42,6 +43,7 @@ const FEATURES: &[&str] = &[
     "org.matrix.msc4151",
     "org.matrix.msc4155",
     "org.matrix.msc4260",
+    "org.matrix.msc4306",
     "org.matrix.msc4380",
 ];
 

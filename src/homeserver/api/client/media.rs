@@ -85,7 +85,7 @@ impl From<MediaError> for ApiError {
         match error {
             MediaError::NotFound => Self::not_found("There is no such file"),
             MediaError::NotYetUploaded => refused(StatusCode::GATEWAY_TIMEOUT, "M_NOT_YET_UPLOADED"),
-            MediaError::NotOwner => refused(StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+            MediaError::NotOwner | MediaError::NoRoom => refused(StatusCode::FORBIDDEN, "M_FORBIDDEN"),
             MediaError::AlreadyUploaded => refused(StatusCode::CONFLICT, "M_CANNOT_OVERWRITE_MEDIA"),
             MediaError::TooManyPending => Self::limit_exceeded(Duration::from_secs(60)),
             MediaError::TooLarge { .. } | MediaError::ImageTooLarge => Self::too_large(error.to_string()),
@@ -250,11 +250,19 @@ async fn may_read(node: &Node, parts: &Parts, legacy: bool) -> ApiResult<()> {
     Ok(())
 }
 
+/// What the owner withholds is not there for anybody.
+async fn not_quarantined(node: &Node, arguments: &Arguments) -> ApiResult<()> {
+    let (server, id) = (arguments.part("server").unwrap_or_default().to_owned(), arguments.part("id").unwrap_or_default().to_owned());
+    let withheld = node.store.read(move |db| crate::homeserver::store::media::is_quarantined(db, &server, &id)).await?;
+    if withheld { Err(MediaError::NotFound.into()) } else { Ok(()) }
+}
+
 /// `GET /_matrix/client/v1/media/download/{serverName}/{mediaId}`, `…/{fileName}`
 async fn download(node: Arc<Node>, request: Request, legacy: bool) -> ApiResult<Response> {
     let (mut parts, _) = request.into_parts();
     may_read(&node, &parts, legacy).await?;
     let arguments = Arguments::read(&mut parts).await?;
+    not_quarantined(&node, &arguments).await?;
     let mut found = node.media.download(arguments.media_id(&node)?, arguments.wait()?).await?;
     if let Some(name) = arguments.part("name") {
         found.filename = Some(name.chars().filter(|c| !c.is_control()).collect());
@@ -267,6 +275,7 @@ async fn thumbnail(node: Arc<Node>, request: Request, legacy: bool) -> ApiResult
     let (mut parts, _) = request.into_parts();
     may_read(&node, &parts, legacy).await?;
     let arguments = Arguments::read(&mut parts).await?;
+    not_quarantined(&node, &arguments).await?;
     let side = |name: &str| match arguments.number::<u32>(name)? {
         Some(0) => Err(ApiError::invalid_param(format!("`{name}` is zero"))),
         Some(pixels) => Ok(pixels),

@@ -14,6 +14,7 @@ mod filters;
 mod keys;
 mod login;
 mod media;
+mod media_admin;
 mod mutual_rooms;
 mod oauth;
 mod openid;
@@ -96,5 +97,6 @@ pub(super) fn add(routes: Routes) -> Routes {
     let routes = delayed_events::add(routes);
     let routes = appservice::add(routes);
     let routes = third_party::add(routes);
+    let routes = media_admin::add(routes);
     routes.refuse(&endpoints::table())
 }

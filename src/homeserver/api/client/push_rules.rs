@@ -9,7 +9,7 @@ use ruma::{
         delete_pushrule, get_pushrule, get_pushrule_actions, get_pushrule_enabled, get_pushrules_all, get_pushrules_global_scope,
         set_pushrule, set_pushrule_actions, set_pushrule_enabled,
     },
-    push::{InsertPushRuleError, RemovePushRuleError, Ruleset},
+    push::{InsertPushRuleError, NewPushRule, RemovePushRuleError, Ruleset},
 };
 use serde_json::{Value, json};
 
@@ -95,6 +95,10 @@ async fn get_pushrule(node: Arc<Node>, call: Call<get_pushrule::v3::Request>) ->
 /// `PUT /_matrix/client/v3/pushrules/global/{kind}/{ruleId}`
 async fn set_pushrule(node: Arc<Node>, call: Call<set_pushrule::v3::Request>) -> ApiResult<set_pushrule::v3::Response> {
     let request = call.request;
+    // MSC4306: this kind has the server's rules only.
+    if matches!(request.rule, NewPushRule::PostContent(_)) {
+        return Err(ApiError::invalid_param("Rules of this kind cannot be made"));
+    }
     change(&node, call.who, move |rules| {
         rules.insert(request.rule, request.after.as_deref(), request.before.as_deref()).map_err(|error| match error {
             InsertPushRuleError::UnknownRuleId => ApiError::not_found("The rule named by `before` or `after` does not exist"),

@@ -54,11 +54,12 @@ async fn register(node: Arc<Node>, call: RawCall<MaybeService>) -> ApiResult<Jso
         Some("guest") => return Err(ApiError::forbidden("This server has no guests")),
         Some(_) => return Err(ApiError::invalid_param("`kind` is neither `user` nor `guest`")),
     }
-    let flow: &[Stage] = match node.config.registration {
+    let mut flow: Vec<Stage> = node.config.terms.iter().map(|_| Stage::Terms).collect();
+    match node.config.registration {
         Registration::Closed => return Err(closed()),
-        Registration::Token => &[Stage::RegistrationToken],
-        Registration::Open => &[Stage::Dummy],
-    };
+        Registration::Token => flow.push(Stage::RegistrationToken),
+        Registration::Open => flow.push(Stage::Dummy),
+    }
     limit(&node, Kind::Lookup, call.address)?;
     if body.contains_key("type") {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "This server has no such registration"));
@@ -70,7 +71,7 @@ async fn register(node: Arc<Node>, call: RawCall<MaybeService>) -> ApiResult<Jso
     if let Some(password) = login::optional_text(&body, "password")? {
         Accounts::check_password(&password)?;
     }
-    let passed = uia::authenticate(&node, "register", None, body, &[flow]).await?;
+    let passed = uia::authenticate(&node, "register", None, body, &[&flow]).await?;
     limit(&node, Kind::Registration, call.address)?;
     create(&node, &passed.body, passed.registration_token, call.address).await
 }

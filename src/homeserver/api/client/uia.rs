@@ -86,7 +86,7 @@ async fn check(
     progress: &Progress,
 ) -> ApiResult<Option<String>> {
     match stage {
-        Stage::Dummy => Ok(None),
+        Stage::Dummy | Stage::Terms => Ok(None),
         // What is confirmed on a page is not confirmed here.
         Stage::OAuth | Stage::CrossSigningReset => Err(challenge(node, flows, progress, None)),
         Stage::RegistrationToken => {
@@ -117,6 +117,10 @@ fn challenge(node: &Node, flows: &[Flow<'_>], progress: &Progress, error: Option
     let mut body = Map::new();
     let mut params = Map::new();
     for stage in flows.iter().flat_map(|flow| flow.iter()) {
+        if let (Stage::Terms, Some(terms)) = (stage, &node.config.terms) {
+            let policy = json!({ "version": terms.version, "en": { "name": "Terms of this server", "url": terms.url } });
+            params.insert(stage.name().into(), json!({ "policies": { "terms_of_service": policy } }));
+        }
         if let (Stage::OAuth | Stage::CrossSigningReset, Some(base)) = (stage, node.base.any()) {
             // The session goes along, so that what the user confirms is this request and no other.
             let url = format!("{base}{}?action=org.matrix.cross_signing_reset&session={}", oauth::ACCOUNT, progress.session);

@@ -11,15 +11,18 @@ use super::{
 use crate::homeserver::{
     push as rules,
     store::{Reader, Result, account_data, one_time_keys, receipts},
-    sync::{devices, ephemeral, live::Moment, viewer::Viewer},
+    sync::{devices, ephemeral, live::Moment, thread_changes, viewer::Viewer},
     types::{RoomNid, StreamPos},
 };
 use ruma::{OwnedRoomId, RoomId, events::room::member::MembershipState};
+use serde_json::{Map, Value};
 
 /// Messages to the device in one answer.
 const TO_DEVICE: usize = 100;
 /// Rooms with up to this many receipts are told all of them at first; others those for the events that are shown.
 const FEW_RECEIPTS: usize = 100;
+/// Changes of thread subscriptions in one answer.
+const THREADS: usize = 100;
 
 /// What holds for all extensions of one answer.
 #[derive(Debug)]
@@ -69,7 +72,23 @@ pub(super) fn build(db: &Reader<'_>, ctx: &Ctx<'_>, next: &mut State) -> Result<
         news |= !part.rooms.is_empty();
         out.typing = Some(part).filter(|part| !part.rooms.is_empty());
     }
+    if ctx.asked.thread_subscriptions.is_on() {
+        out.thread_subscriptions = threads(db, ctx, next.begun.insert("thread_subscriptions"))?;
+        news |= out.thread_subscriptions.is_some();
+    }
     Ok((out, news))
+}
+
+/// Threads that the user began or ceased to follow; at first those that the user follows.
+fn threads(db: &Reader<'_>, ctx: &Ctx<'_>, first: bool) -> Result<Option<Map<String, Value>>> {
+    let after = ctx.base.filter(|_| !first).map_or(StreamPos(0), |base| base.pos);
+    let limit = ctx.asked.thread_subscriptions.limit.map_or(THREADS, request::place).clamp(1, THREADS);
+    let (mut told, more) = thread_changes(db, ctx.viewer.user, after, ctx.now, limit)?;
+    if first {
+        told.remove("unsubscribed");
+    }
+    told.extend(more.map(|from| ("prev_batch".to_owned(), from.into())));
+    Ok(Some(told).filter(|told| !told.is_empty()))
 }
 
 fn to_device(db: &Reader<'_>, ctx: &Ctx<'_>) -> Result<ToDevice> {

@@ -74,6 +74,22 @@ pub(super) struct Extensions {
     pub receipts: Scope,
     #[serde(default)]
     pub typing: Scope,
+    #[serde(default, rename = "io.element.msc4308.thread_subscriptions")]
+    pub thread_subscriptions: ThreadSubscriptions,
+}
+
+/// Which threads the user follows.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct ThreadSubscriptions {
+    #[serde(flatten)]
+    switch: Switch,
+    pub limit: Option<u64>,
+}
+
+impl ThreadSubscriptions {
+    pub fn is_on(&self) -> bool {
+        self.switch.is_on()
+    }
 }
 
 /// An extension without settings.

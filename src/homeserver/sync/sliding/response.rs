@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ruma::{OwnedRoomId, events::room::member::MembershipState};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::super::{Raw, devices::DeviceLists, ephemeral::DeviceMessage};
 
@@ -102,6 +103,8 @@ pub(super) struct Extensions {
     pub receipts: Option<ByRoom>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub typing: Option<ByRoom>,
+    #[serde(rename = "io.element.msc4308.thread_subscriptions", skip_serializing_if = "Option::is_none")]
+    pub thread_subscriptions: Option<Map<String, Value>>,
 }
 
 /// Messages to the device.

@@ -34,6 +34,9 @@ use crate::homeserver::{
 /// Messages to the device in one answer.
 const TO_DEVICE: usize = 100;
 
+/// Rooms that one answer tells for the first time. A first sync of more goes on in the next answers, which come at once.
+const FIRST_ROOMS: usize = if cfg!(test) { 50 } else { 1000 };
+
 /// Which state a client wants beside the timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateForm {
@@ -121,12 +124,13 @@ fn build(db: &Reader<'_>, params: &Params, moment: &Moment, now_ms: u64) -> Resu
         };
         response.device_lists = devices::since(db, &question)?;
     }
-    response.next_batch = SyncToken { pos: now, serial: moment.serial, to_device: more.unwrap_or(now) }.to_string();
+    response.next_batch = SyncToken { pos: now, serial: moment.serial, to_device: more.unwrap_or(now), rooms: news.rest }.to_string();
     let any = !(response.account_data.is_empty()
         && response.presence.is_empty()
         && response.rooms.is_empty()
         && response.to_device.is_empty()
-        && response.device_lists.is_empty());
+        && response.device_lists.is_empty())
+        || params.since.is_some_and(|since| since.rooms.is_some());
     Ok((response, any))
 }
 
@@ -135,6 +139,10 @@ fn build(db: &Reader<'_>, params: &Params, moment: &Moment, now_ms: u64) -> Resu
 struct News {
     /// Rooms to look at.
     members: HashMap<RoomNid, Membership>,
+    /// Those of them that the client is told of for the first time.
+    first: BTreeSet<RoomNid>,
+    /// Rooms beyond this one are for the next answer.
+    rest: Option<i64>,
     changed: BTreeSet<RoomNid>,
     own_changes: HashMap<RoomNid, Vec<MembershipChange>>,
     read: BTreeSet<RoomNid>,
@@ -145,8 +153,11 @@ struct News {
 impl News {
     fn load(db: &Reader<'_>, params: &Params, viewer: &Viewer, moment: &Moment, now: StreamPos) -> Result<Self> {
         let Some(since) = params.since else {
+            let (members, rest) = first_rooms(sync_rooms::memberships(db, viewer.user)?, 0);
             return Ok(Self {
-                members: sync_rooms::memberships(db, viewer.user)?,
+                first: members.keys().copied().collect(),
+                members,
+                rest,
                 changed: BTreeSet::new(),
                 own_changes: HashMap::new(),
                 read: BTreeSet::new(),
@@ -165,7 +176,7 @@ impl News {
                 None => global.push(data),
             }
         }
-        let members = if params.full_state {
+        let mut members = if params.full_state {
             sync_rooms::memberships(db, viewer.user)?
         } else {
             let typing = moment.typing.iter().filter(|(_, (serial, _))| *serial > since.serial).map(|(room, _)| *room);
@@ -178,8 +189,25 @@ impl News {
             }
             members
         };
-        Ok(Self { members, changed, own_changes, read, global, by_room })
+        let (mut first, mut rest) = (BTreeSet::new(), None);
+        if let Some(told) = since.rooms {
+            members.retain(|room, _| room.0 <= told);
+            let (more, beyond) = first_rooms(sync_rooms::memberships(db, viewer.user)?, told);
+            first.extend(more.keys().copied());
+            members.extend(more);
+            rest = beyond;
+        }
+        Ok(Self { members, first, rest, changed, own_changes, read, global, by_room })
     }
+}
+
+/// The next rooms of a first sync, and where the rest begins.
+fn first_rooms(mut all: HashMap<RoomNid, Membership>, after: i64) -> (HashMap<RoomNid, Membership>, Option<i64>) {
+    let mut rooms: Vec<i64> = all.keys().map(|room| room.0).filter(|room| *room > after).collect();
+    rooms.sort_unstable();
+    let rest = (rooms.len() > FIRST_ROOMS).then(|| rooms.get(FIRST_ROOMS - 1).copied()).flatten();
+    all.retain(|room, _| room.0 > after && rest.is_none_or(|last| room.0 <= last));
+    (all, rest)
 }
 
 fn rooms(db: &Reader<'_>, params: &Params, viewer: &Viewer, moment: &Moment, now: StreamPos, news: &News) -> Result<Rooms> {
@@ -197,12 +225,15 @@ fn rooms(db: &Reader<'_>, params: &Params, viewer: &Viewer, moment: &Moment, now
         read: &news.read,
         account_data: &news.by_room,
     };
+    let at_first = room::Ctx { since: None, ..ctx };
     let mut out = Rooms::default();
     for member in news.members.values().filter(|member| filter::room(&params.filter.room, &member.room_id)) {
         let id = || member.room_id.clone();
-        let new = params.since.is_none() || news.own_changes.contains_key(&member.room);
+        let first = news.first.contains(&member.room);
+        let ctx = if first { &at_first } else { &ctx };
+        let new = first || news.own_changes.contains_key(&member.room);
         match &member.membership {
-            MembershipState::Join => out.join.extend(room::joined(db, &ctx, member)?.map(|room| (id(), room))),
+            MembershipState::Join => out.join.extend(room::joined(db, ctx, member)?.map(|room| (id(), room))),
             MembershipState::Invite if new && !shared::invited_by_ignored(db, member.event, &ignored)? => {
                 let invite_state = Events { events: shared::stripped_state(db, member.room, viewer.user, member.event)? };
                 out.invite.insert(id(), Invited { invite_state });
@@ -213,9 +244,9 @@ fn rooms(db: &Reader<'_>, params: &Params, viewer: &Viewer, moment: &Moment, now
             }
             gone if room::is_gone(gone) && new => {
                 // A client that knows the room has to hear that it is over, even of a room that was forgotten elsewhere.
-                let asked = params.since.is_some() || (params.filter.room.include_leave && !member.forgotten);
+                let asked = !first || (params.filter.room.include_leave && !member.forgotten);
                 if asked {
-                    out.leave.insert(id(), room::left(db, &ctx, member)?);
+                    out.leave.insert(id(), room::left(db, ctx, member)?);
                 }
             }
             _ => {}

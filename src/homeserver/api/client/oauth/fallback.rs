@@ -17,7 +17,7 @@ use crate::homeserver::{
 };
 
 /// The stages that have a page.
-const STAGES: [Stage; 3] = [Stage::Password, Stage::Dummy, Stage::RegistrationToken];
+const STAGES: [Stage; 4] = [Stage::Password, Stage::Dummy, Stage::RegistrationToken, Stage::Terms];
 
 /// `GET` and `POST /_matrix/client/v3/auth/{type}/fallback/web`
 pub(super) async fn fallback(visit: Visit) -> ApiResult<Response> {
@@ -53,6 +53,7 @@ async fn check(visit: &Visit, stage: Stage, operation: &Operation) -> ApiResult<
             let good = visit.node.accounts.registration_token_is_valid(&token).await?;
             Ok(if good { Ok(Some(token)) } else { Err("The registration token is not valid.".into()) })
         }
+        Stage::Terms => Ok(sign_in::terms_accepted(visit).map(|()| None)),
         Stage::Password => {
             let Some((user, _)) = &operation.user else { return Ok(Err("Nobody is signed in.".into())) };
             let user_id = visit.node.accounts.user_id(*user).await?;
@@ -65,6 +66,7 @@ async fn check(visit: &Visit, stage: Stage, operation: &Operation) -> ApiResult<
 fn show(visit: &Visit, stage: Stage, error: Option<&str>) -> Response {
     let (title, inputs, label) = match stage {
         Stage::Password => ("Confirm with your password", password_input(), "Confirm"),
+        Stage::Terms => ("Terms", sign_in::terms_inputs(visit), "Go on"),
         Stage::RegistrationToken => {
             let attributes = "type=\"text\" autocomplete=\"off\" autocapitalize=\"none\" spellcheck=\"false\" maxlength=\"255\" required";
             ("Registration token", input("Registration token", "token", visit.field("token"), attributes), "Go on")

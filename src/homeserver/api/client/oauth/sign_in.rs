@@ -5,7 +5,7 @@ use ruma::OwnedUserId;
 
 use super::{
     super::login,
-    page::{input, new_password_inputs, user_input},
+    page::{esc, input, new_password_inputs, user_input},
     visit::Visit,
 };
 use crate::homeserver::{
@@ -71,13 +71,36 @@ pub(super) fn new_account_inputs(visit: &Visit) -> String {
         ),
         _ => String::new(),
     };
-    token + user_input(visit.field("user")).as_str() + new_password_inputs().as_str()
+    token + user_input(visit.field("user")).as_str() + new_password_inputs().as_str() + terms_inputs(visit).as_str()
+}
+
+/// What a new user has to accept, as HTML; nothing where the owner asks for nothing.
+pub(super) fn terms_inputs(visit: &Visit) -> String {
+    visit.node.config.terms.as_ref().map_or_else(String::new, |terms| {
+        format!(
+            "<p><label><input type=\"checkbox\" name=\"terms\" value=\"yes\" required> I accept the \
+             <a href=\"{}\" target=\"_blank\" rel=\"noopener noreferrer\">terms of this server</a> (version {}).</label></p>",
+            esc(&terms.url),
+            esc(&terms.version)
+        )
+    })
+}
+
+/// Says what is wrong with a form in which the terms are not accepted.
+pub(super) fn terms_accepted(visit: &Visit) -> Result<(), String> {
+    if visit.node.config.terms.is_some() && visit.field("terms") != "yes" {
+        return Err("The terms of this server have to be accepted.".into());
+    }
+    Ok(())
 }
 
 /// Makes the account that a form asks for.
 pub(super) async fn register(visit: &Visit) -> ApiResult<Checked> {
     if visit.field("new_password") != visit.field("again") {
         return Ok(Err("The two passwords differ.".into()));
+    }
+    if let Err(why) = terms_accepted(visit) {
+        return Ok(Err(why));
     }
     if let Err(wait) = limit(visit, Kind::Registration) {
         return Ok(Err(wait));

@@ -8,6 +8,7 @@ mod redaction;
 mod relations;
 mod room_state;
 mod send;
+mod threads;
 mod timeline;
 mod upgrade;
 
@@ -29,6 +30,7 @@ pub(super) fn add(routes: Routes) -> Routes {
     let routes = redaction::add(routes);
     let routes = relations::add(routes);
     let routes = room_state::add(routes);
+    let routes = threads::add(routes);
     let routes = timeline::add(routes);
     let routes = upgrade::add(routes);
     send::add(routes)

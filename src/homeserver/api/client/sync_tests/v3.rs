@@ -367,3 +367,38 @@ async fn a_ban_after_the_departure_is_how_it_ended() {
     assert_eq!(memberships("timeline"), [json!("leave"), json!("ban")]);
     assert_eq!(memberships("state_after"), [json!("ban")]);
 }
+
+#[tokio::test]
+async fn a_first_sync_of_many_rooms_comes_in_parts_that_lose_nothing() {
+    let home = Home::new().await;
+    let (ann, bob) = (home.user("ann").await, home.user("bob").await);
+    let mut rooms = std::collections::BTreeSet::new();
+    for n in 0..51 {
+        rooms.insert(ann.create_room(json!({ "name": format!("Room {n}") })).await);
+    }
+    let shared = ann.create_room(json!({ "invite": [bob.id] })).await;
+    rooms.insert(shared.clone());
+    bob.join(&shared).await;
+    let first = ann.get("sync").await;
+    let told = |answer: &Value| -> std::collections::BTreeSet<String> {
+        answer["rooms"]["join"].as_object().map(|rooms| rooms.keys().cloned().collect()).unwrap_or_default()
+    };
+    assert_eq!(told(&first).len(), 50);
+    let early = told(&first).iter().next().unwrap().clone();
+    ann.say(&early, "meanwhile").await;
+    bob.say(&shared, "late").await;
+    let since = first["next_batch"].as_str().unwrap();
+    let second = ann.get(&format!("sync?timeout=60000&since={since}")).await;
+    assert_eq!(bodies(&second["rooms"]["join"][&early]["timeline"]["events"]), ["meanwhile"]);
+    assert!(
+        second["rooms"]["join"][&shared]["state"]["events"].as_array().is_some_and(|state| !state.is_empty())
+            || second["rooms"]["join"][&shared]["timeline"]["events"].as_array().is_some_and(|events| events.len() > 5)
+    );
+    assert!(bodies(&second["rooms"]["join"][&shared]["timeline"]["events"]).contains(&"late"));
+    let all: std::collections::BTreeSet<String> = told(&first).union(&told(&second)).cloned().collect();
+    assert_eq!(all, rooms);
+    let since = second["next_batch"].as_str().unwrap();
+    assert!(!since.contains("_r"), "{since}");
+    let third = ann.get(&format!("sync?since={since}")).await;
+    assert_eq!(told(&third).len(), 0, "{third}");
+}

@@ -276,7 +276,11 @@ async fn a_service_is_asked_for_users_and_aliases_that_it_may_make() {
         bridge.next().await.answer(404, json!({ "errcode": "M_UNRECOGNIZED" }));
         let old = bridge.next().await;
         assert_eq!((old.path.as_str(), old.query.as_str()), ("/users/@_b_none:home.test", "access_token=hs-token"));
-        old.answer(404, json!({ "errcode": "COM.EXAMPLE_NOT_FOUND" }));
+        old.answer(404, json!({}));
+    });
+    assert_eq!(refused(&profile), (404, "M_NOT_FOUND"));
+    let (profile, ()) = tokio::join!(test.get(&ann, "/_matrix/client/v3/profile/@_b_none:home.test"), async {
+        bridge.next().await.answer(404, json!({ "errcode": "COM.EXAMPLE_NOT_FOUND" }));
     });
     assert_eq!(refused(&profile), (404, "M_NOT_FOUND"));
     let (joined, ()) = tokio::join!(test.post(&ann, "/_matrix/client/v3/join/%23_b_there:home.test", json!({})), async {
