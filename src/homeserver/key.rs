@@ -63,6 +63,14 @@ impl SigningKey {
         }
     }
 
+    /// A new key that is nowhere kept, with this version.
+    #[cfg(test)]
+    pub(super) fn for_tests(version: &str) -> Self {
+        let der = Ed25519KeyPair::generate();
+        let pair = Ed25519KeyPair::from_der(&der, version.to_owned()).expect("a generated key can be read");
+        Self { dir: PathBuf::new(), current: RwLock::new(Arc::new(pair)) }
+    }
+
     /// Makes another key, which signs from now on. Blocks: call it off the runtime.
     ///
     /// # Errors

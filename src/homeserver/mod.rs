@@ -132,6 +132,9 @@ impl Homeserver {
         events::delayed::start(&node);
         sync::sliding::start(&node);
         appservice::sender::start(&node);
+        if node.federation.is_enabled() {
+            node.federation.inbound.start(&node.tasks);
+        }
         let addresses = listen::start(&listeners, router, &tasks).await?;
         node.base.listens_on(&addresses.tcp);
         let socket = listeners.socket;

@@ -6,6 +6,7 @@ use super::{
     Config, StartError,
     appservice::AppServices,
     base_url::BaseUrl,
+    events::Ctx,
     federation::{Federation, Given},
     key::SigningKey,
     media::{Media, places::Places},
@@ -90,7 +91,14 @@ impl Node {
         let key = Arc::new(key);
         let appservices = AppServices::new(config.appservices.clone(), &config.server_name).map_err(StartError::AppServices)?;
         let appservices = Arc::new(appservices);
-        let given = Given { config: &config, key: &key, store: &store, clock: &clock, randomness: &randomness, tasks: &tasks };
+        let ctx = Ctx {
+            server_name: config.server_name.clone(),
+            key: Arc::clone(&key),
+            now_ms: clock.now_ms(),
+            randomness: Arc::clone(&randomness),
+            appservices: Arc::clone(&appservices),
+        };
+        let given = Given { config: &config, key: &key, store: &store, ctx: &ctx, clock: &clock, randomness: &randomness, tasks: &tasks };
         let failed = |error| StartError::Store { path: config.data_dir.join("node.db"), error };
         let federation = Federation::open(given).await.map_err(failed)?;
         let outbound = Outbound::new(config.outbound_networks.clone())

@@ -154,6 +154,14 @@ impl Pdu {
         })
     }
 
+    /// The event without its JSON, and the JSON: for those who keep many events at once and need the text only. [`Self::json`] of
+    /// what is left is empty.
+    #[must_use]
+    pub fn split(mut self) -> (Self, CanonicalJsonObject) {
+        let json = std::mem::take(&mut self.json);
+        (self, json)
+    }
+
     /// Marks the event as rejected, which auth checks of later events take into account.
     #[must_use]
     pub fn with_rejected(mut self, rejected: bool) -> Self {
@@ -237,6 +245,12 @@ impl Pdu {
     #[must_use]
     pub fn json(&self) -> &CanonicalJsonObject {
         &self.json
+    }
+}
+
+impl AsRef<Self> for Pdu {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
 

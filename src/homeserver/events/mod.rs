@@ -26,7 +26,10 @@ use std::sync::Arc;
 
 use ruma::{CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, OwnedUserId, RoomId, UserId};
 
-pub use self::append::append;
+pub use self::{
+    append::append,
+    persist::{settle, take_effect},
+};
 use super::{
     Node,
     appservice::AppServices,

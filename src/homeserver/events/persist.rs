@@ -51,15 +51,11 @@ pub(super) fn accepted(tx: &mut Tx<'_>, ctx: &Ctx, event: &Accepted<'_>) -> Resu
 }
 
 /// An event that is new at the end of the timeline takes effect: on the room's state, on other events, on those who hear of it.
-pub(super) fn settle(
-    tx: &mut Tx<'_>,
-    ctx: &Ctx,
-    room: &RoomHandle,
-    pdu: &Pdu,
-    nid: EventNid,
-    pos: StreamPos,
-    sender: UserNid,
-) -> Result<()> {
+///
+/// # Errors
+///
+/// [`super::EventError`].
+pub fn settle(tx: &mut Tx<'_>, ctx: &Ctx, room: &RoomHandle, pdu: &Pdu, nid: EventNid, pos: StreamPos, sender: UserNid) -> Result<()> {
     let extremities = current::extremities_with(tx, room, pdu, nid)?;
     let moved = current::advance(tx, ctx, room, &extremities, pos)?;
     take_effect(tx, room, pdu, nid)?;
@@ -73,7 +69,11 @@ pub(super) fn settle(
 }
 
 /// What an accepted event does to others, whether it is new or history.
-pub(super) fn take_effect(tx: &Tx<'_>, room: &RoomHandle, pdu: &Pdu, nid: EventNid) -> Result<()> {
+///
+/// # Errors
+///
+/// [`super::EventError`].
+pub fn take_effect(tx: &Tx<'_>, room: &RoomHandle, pdu: &Pdu, nid: EventNid) -> Result<()> {
     // State events take no part in relations, except as what others relate to.
     if pdu.state_key().is_none()
         && let Some(content) = pdu.json().get("content").and_then(|content| content.as_object())

@@ -10,9 +10,11 @@ pub mod doctor;
 pub mod edus;
 mod flight;
 pub mod health;
+pub mod ingest;
 pub mod key_ring;
 pub mod names;
 mod once;
+pub mod reading;
 pub mod request;
 pub mod sender;
 #[cfg(test)]
@@ -28,11 +30,13 @@ use self::{
     discovery::Discovery,
     dns::{Dns, SystemDns},
     health::Health,
+    ingest::{Ingest, asking::Asking},
     key_ring::KeyRing,
     well_known::WellKnown,
 };
 use super::{
     config::{self, Config, Network},
+    events::Ctx,
     key::SigningKey,
     outbound::Guard,
     store::{Store, StoreError, server_keys},
@@ -68,6 +72,7 @@ pub(super) struct Given<'a> {
     pub(super) config: &'a Config,
     pub(super) key: &'a Arc<SigningKey>,
     pub(super) store: &'a Store,
+    pub(super) ctx: &'a Ctx,
     pub(super) clock: &'a Arc<dyn Clock>,
     pub(super) randomness: &'a Arc<dyn Randomness>,
     pub(super) tasks: &'a Tasks,
@@ -82,6 +87,8 @@ pub struct Federation {
     pub keys: KeyRing,
     /// Who of them is well.
     pub health: Arc<Health>,
+    /// Takes events of other servers, and fetches them.
+    pub inbound: Arc<Ingest>,
     /// What EDUs need to remember.
     pub edus: edus::State,
 }
@@ -93,7 +100,7 @@ impl Federation {
     ///
     /// When the store fails.
     pub(super) async fn open(given: Given<'_>) -> Result<Self, StoreError> {
-        let Given { config, key, store, clock, randomness, tasks } = given;
+        let Given { config, key, store, ctx, clock, randomness, tasks } = given;
         let health = Arc::new(Health::new(Arc::clone(clock), Arc::clone(randomness)));
         let client = if config.federation.enabled {
             let Ways { connector, discovery } = Ways::new(&config.federation, config.outbound_networks.clone(), clock, randomness);
@@ -111,7 +118,9 @@ impl Federation {
             clock: Arc::clone(clock),
             randomness: Arc::clone(randomness),
         });
-        Ok(Self { client, keys, health, edus: edus::State::default() })
+        let asking = Arc::new(Asking::new(client.clone(), keys.clone()));
+        let inbound = Arc::new(Ingest::new(store.clone(), asking, ctx.clone(), Arc::clone(clock)));
+        Ok(Self { client, keys, health, inbound, edus: edus::State::default() })
     }
 
     /// True when this node talks to other servers.

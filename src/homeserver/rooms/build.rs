@@ -114,6 +114,12 @@ pub fn room_id_of_create(event_id: &EventId) -> Result<OwnedRoomId, BuildError> 
     RoomId::parse(format!("!{hash}")).map_err(|e| BuildError::Malformed(e.to_string()))
 }
 
+/// The create event of a room whose ID is that event's hash (room version 12 and later).
+#[must_use]
+pub fn create_of_room_id(room_id: &RoomId) -> Option<OwnedEventId> {
+    room_id.as_str().strip_prefix('!').and_then(|hash| EventId::parse(format!("${hash}")).ok())
+}
+
 fn object(template: Template<'_>, rules: &RoomVersionRules) -> Result<CanonicalJsonObject, BuildError> {
     let integer = |value: i64| -> Result<CanonicalJsonValue, BuildError> {
         ruma::Int::try_from(value).map(CanonicalJsonValue::Integer).map_err(|_| BuildError::Malformed("a number is too large".into()))

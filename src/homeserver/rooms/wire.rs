@@ -100,14 +100,17 @@ pub fn room_of(raw: &str) -> Option<ruma::OwnedRoomId> {
 /// Event IDs in an order in which each comes after those among them that it names, by the given references. What a cycle holds
 /// is left out: no event can name one that names it, so those are none.
 #[must_use]
-pub fn topological(events: &std::collections::HashMap<OwnedEventId, Pdu>, references: fn(&Pdu) -> &[OwnedEventId]) -> Vec<OwnedEventId> {
+pub fn topological<P: AsRef<Pdu>>(
+    events: &std::collections::HashMap<OwnedEventId, P>,
+    references: fn(&Pdu) -> &[OwnedEventId],
+) -> Vec<OwnedEventId> {
     use std::collections::{BTreeMap, BTreeSet, HashMap};
     let mut waits: HashMap<&OwnedEventId, usize> = HashMap::with_capacity(events.len());
     let mut followers: HashMap<&OwnedEventId, Vec<&OwnedEventId>> = HashMap::new();
     let mut ready: BTreeMap<(i64, &OwnedEventId), ()> = BTreeMap::new();
-    let depth = |id: &OwnedEventId| events.get(id).map_or(0, Pdu::depth);
+    let depth = |id: &OwnedEventId| events.get(id).map_or(0, |pdu| pdu.as_ref().depth());
     for (id, pdu) in events {
-        let named: BTreeSet<&OwnedEventId> = references(pdu).iter().filter(|other| events.contains_key(*other)).collect();
+        let named: BTreeSet<&OwnedEventId> = references(pdu.as_ref()).iter().filter(|other| events.contains_key(*other)).collect();
         if named.is_empty() {
             ready.insert((depth(id), id), ());
         }

@@ -60,6 +60,21 @@ pub fn current(db: &Reader<'_>, room: RoomNid, kind: &str, state_key: &str) -> R
     Ok(query.query_row((room.0, kind, state_key), |row| row.get(0).map(EventNid)).optional()?)
 }
 
+/// The membership keys of a server's users who have, or had, a standing in a room.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn member_keys_of_server(db: &Reader<'_>, room: RoomNid, server: &ruma::ServerName) -> Result<Vec<StateKeyNid>> {
+    let mut query = db.prepare_cached(
+        "SELECT k.statekey_nid FROM members m JOIN users u USING (user_nid)
+         CROSS JOIN state_keys k ON k.type = 'm.room.member' AND k.state_key = u.user_id
+         WHERE m.room_nid = ?1 AND substr(u.user_id, instr(u.user_id, ':') + 1) = ?2",
+    )?;
+    let rows = query.query_map((room.0, server.as_str()), |row| row.get(0).map(StateKeyNid))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// The whole current state, in no particular order.
 ///
 /// # Errors

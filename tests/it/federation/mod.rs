@@ -1,3 +1,4 @@
 //! Nodes that federate over TLS.
 
+mod events;
 mod transport;

@@ -3,7 +3,9 @@
 //! A node that does not federate has none of them: it answers as if it did not know them.
 
 pub mod call;
+mod events;
 mod keys;
+mod transactions;
 mod version;
 mod well_known;
 
@@ -17,5 +19,7 @@ pub(super) fn add(routes: Routes) -> Routes {
     let routes = version::add(routes);
     let routes = keys::add(routes);
     let routes = well_known::add(routes);
+    let routes = transactions::add(routes);
+    let routes = events::add(routes);
     routes.refuse(&endpoints::federation())
 }

@@ -1,0 +1,193 @@
+//! The durable queue of what came in: staged and answered in one commit, worked on by room, taken up again after a restart.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use ruma::{OwnedEventId, OwnedRoomId, ServerName};
+use serde_json::value::RawValue;
+
+use super::{Dropped, Ingest, acl_allows, check1_format};
+use crate::{
+    base::Tasks,
+    homeserver::{
+        events::{EventError, Result},
+        rooms::wire::{self, Purpose},
+        store::{Reader, graph, inbound, rooms, servers},
+        types::RoomHandle,
+    },
+};
+
+/// Events of one server that may wait; more of them are refused until some are worked on.
+const MOST_WAITING: u64 = 5000;
+/// How long the answer to a transaction is remembered: longer than any server repeats one without sending another.
+const REMEMBERED_MS: u64 = 24 * 60 * 60 * 1000;
+/// Rooms that are worked on at once.
+const ROOMS_AT_ONCE: usize = 8;
+/// Wait after the store has failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(2);
+/// Longest wait before the queue is looked at again.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The outcome of each event of a transaction, as it is answered: staged, or why not.
+pub type Outcomes = BTreeMap<OwnedEventId, std::result::Result<(), String>>;
+
+/// An event that may be staged.
+struct Stageable {
+    room: RoomHandle,
+    event_id: OwnedEventId,
+    json: Box<RawValue>,
+}
+
+impl Ingest {
+    /// What a transaction was answered when it came before.
+    ///
+    /// # Errors
+    ///
+    /// Store errors.
+    pub async fn answered(&self, origin: &ServerName, txn_id: &str) -> Result<Option<Outcomes>> {
+        let (origin, txn_id) = (origin.to_owned(), txn_id.to_owned());
+        let found = self.store.read(move |db| inbound::answer(db, &origin, &txn_id)).await?;
+        found.map(|text| serde_json::from_str(&text).map_err(|e| EventError::Internal(format!("remembered transaction: {e}")))).transpose()
+    }
+
+    /// Takes the events of a transaction (`PUT /_matrix/federation/v1/send/{txnId}`). On disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError::BadState`] when too many events of this server wait already; store errors.
+    pub async fn receive(&self, origin: &ServerName, txn_id: &str, events: Vec<Box<RawValue>>) -> Result<Outcomes> {
+        let (us, from) = (self.server_name.clone(), origin.to_owned());
+        let (waiting, mut outcomes, stageable) = self
+            .store
+            .read(move |db| {
+                let (mut outcomes, mut stageable) = (Outcomes::new(), Vec::new());
+                for json in events {
+                    sift(db, &us, &from, json, &mut outcomes, &mut stageable)?;
+                }
+                Ok::<_, EventError>((inbound::waiting_from(db, &from)?, outcomes, stageable))
+            })
+            .await?;
+        if waiting > MOST_WAITING && !stageable.is_empty() {
+            return Err(EventError::BadState(format!("{waiting} events of {origin} wait already")));
+        }
+        outcomes.extend(stageable.iter().map(|event| (event.event_id.clone(), Ok(()))));
+        let answer = serde_json::to_string(&outcomes).map_err(|e| EventError::Internal(e.to_string()))?;
+        let (origin, txn_id, now_ms) = (origin.to_owned(), txn_id.to_owned(), self.clock.now_ms());
+        self.store
+            .write(move |tx| {
+                for event in &stageable {
+                    inbound::stage(tx, &event.room.room_id, &event.event_id, &origin, event.json.get(), now_ms)?;
+                }
+                inbound::remember(tx, &origin, &txn_id, &answer, now_ms, now_ms.saturating_sub(REMEMBERED_MS))
+            })
+            .await?;
+        self.news.notify_one();
+        Ok(outcomes)
+    }
+
+    /// Starts working on what waits, now and ever after. Ends with the node.
+    pub fn start(self: &Arc<Self>, tasks: &Tasks) {
+        let (this, shutdown, spawner) = (Arc::clone(self), tasks.shutdown().clone(), tasks.clone());
+        tasks.spawn("federation-inbound", async move {
+            let places = Arc::new(tokio::sync::Semaphore::new(ROOMS_AT_ONCE));
+            loop {
+                let pause = match this.dispatch(&spawner, &places).await {
+                    Ok(pause) => pause,
+                    Err(EventError::Store(crate::homeserver::store::StoreError::Closed)) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, "received events wait for the store");
+                        IDLE
+                    }
+                };
+                // Cancel-safe: a notification that comes between two waits is kept.
+                tokio::select! {
+                    () = shutdown.wait() => return,
+                    () = this.news.notified() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        });
+    }
+
+    /// Starts work on every room that something waits for and that nobody works on. Returns how long until more is due.
+    async fn dispatch(self: &Arc<Self>, tasks: &Tasks, places: &Arc<tokio::sync::Semaphore>) -> Result<Duration> {
+        let now_ms = self.clock.now_ms();
+        let mut pause = IDLE;
+        for (room_id, due_ms) in self.store.read(inbound::rooms_waiting).await? {
+            if due_ms > now_ms {
+                pause = pause.min(Duration::from_millis(due_ms - now_ms));
+                continue;
+            }
+            // Who works on it wakes us afterwards.
+            if self.is_busy(&room_id) {
+                continue;
+            }
+            // Without a free place the next one that ends wakes us.
+            let Ok(place) = Arc::clone(places).try_acquire_owned() else { break };
+            let this = Arc::clone(self);
+            tasks.spawn("federation-room", async move {
+                this.work_logged(&room_id).await;
+                drop(place);
+                this.news.notify_one();
+            });
+        }
+        Ok(pause)
+    }
+
+    async fn work_logged(&self, room_id: &OwnedRoomId) {
+        let Some(_claim) = self.claim(room_id) else { return };
+        if let Err(error) = self.work(room_id).await {
+            tracing::warn!(%error, %room_id, "received events of a room wait");
+            // Otherwise the same failure would come again at once, and for ever.
+            tokio::time::sleep(AFTER_FAILURE).await;
+        }
+    }
+
+    /// Works on everything that waits and may be worked on now.
+    ///
+    /// # Errors
+    ///
+    /// Store errors.
+    pub async fn drain(&self) -> Result<()> {
+        let now_ms = self.clock.now_ms();
+        for (room_id, due_ms) in self.store.read(inbound::rooms_waiting).await? {
+            if due_ms <= now_ms
+                && let Some(_claim) = self.claim(&room_id)
+            {
+                self.work(&room_id).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Decides whether an event is staged.
+fn sift(
+    db: &Reader<'_>,
+    us: &ServerName,
+    origin: &ServerName,
+    json: Box<RawValue>,
+    outcomes: &mut Outcomes,
+    stageable: &mut Vec<Stageable>,
+) -> Result<()> {
+    // Without a room there is no version, without a version no event ID, and without an event ID nothing to answer.
+    let Some(room_id) = wire::room_of(json.get()) else { return Ok(()) };
+    let Some(room) = rooms::by_id(db, &room_id)? else { return Ok(()) };
+    let pdu = match check1_format::check(json.get(), &room, Purpose::Live) {
+        Ok(pdu) => pdu,
+        Err(Dropped(why)) => {
+            tracing::debug!(%origin, %room_id, %why, "event dropped");
+            return Ok(());
+        }
+    };
+    let event_id = pdu.event_id().to_owned();
+    if !servers::is_in_room(db, room.nid, us)? {
+        outcomes.insert(event_id, Err("this server is not in that room".into()));
+    } else if !acl_allows(db, &room, origin)? {
+        outcomes.insert(event_id, Err("this server may not take part in that room".into()));
+    } else if graph::has_place(db, &event_id)? {
+        outcomes.insert(event_id, Ok(()));
+    } else {
+        stageable.push(Stageable { room, event_id, json });
+    }
+    Ok(())
+}

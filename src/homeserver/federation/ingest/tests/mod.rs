@@ -1,0 +1,8 @@
+//! Receiving, between several servers in one process.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests of their own making")]
+
+mod hostile;
+mod large;
+mod receipt;
+mod simulator;
+mod world;

@@ -1,0 +1,283 @@
+//! Work on the queue of one room: the checks in order, a batch at a time.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use ruma::{OwnedEventId, OwnedServerName, RoomId, ServerName};
+
+use super::{
+    Dropped, Ingest, check1_format, check2_signatures, check3_hash,
+    place::{self, Before, Placed, Route},
+    remote::Signatures,
+};
+use crate::homeserver::{
+    events::{Ctx, EventError, Result, resolution},
+    rooms::wire::{self, Purpose},
+    store::{
+        StoreError, Tx, events, graph,
+        inbound::{self, Staged},
+        rooms, servers,
+    },
+    types::{EventNid, Pdu, RoomHandle, StateGroupId},
+};
+
+/// Events of one room that are worked on together.
+const BATCH: usize = 50;
+/// An event that could not be decided about so often is given up; with these waits that is after about a day.
+const MOST_ATTEMPTS: u32 = 12;
+/// Wait after the first failed attempt; it doubles with each.
+const FIRST_WAIT_MS: u64 = 30_000;
+/// Attempts to merge states outside of the writer while local events keep changing them.
+const MERGES: usize = 4;
+
+/// What is known after an attempt to give events their places.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// What became of each.
+    pub placed: HashMap<OwnedEventId, Placed>,
+    /// Those that follow events without a place, and which.
+    pub missing: BTreeMap<OwnedEventId, Vec<OwnedEventId>>,
+}
+
+/// How far a job of the writer came with a list of events.
+enum Stop {
+    End,
+    /// These states have to be merged before the event at this index goes on.
+    Merge {
+        at: usize,
+        groups: Vec<StateGroupId>,
+        after: Option<StateGroupId>,
+    },
+}
+
+impl Ingest {
+    /// Works on everything that waits of a room. The caller has claimed the room.
+    pub(super) async fn work(&self, room_id: &RoomId) -> Result<()> {
+        loop {
+            let (id, now_ms) = (room_id.to_owned(), self.clock.now_ms());
+            let us = self.server_name.clone();
+            let (room, staged) = self
+                .store
+                .read(move |db| {
+                    let room = rooms::by_id(db, &id)?;
+                    let here = match &room {
+                        Some(room) => servers::is_in_room(db, room.nid, &us)?,
+                        None => false,
+                    };
+                    Ok::<_, EventError>((room.filter(|_| here), inbound::of_room(db, &id, now_ms, BATCH)?))
+                })
+                .await?;
+            if staged.is_empty() {
+                return Ok(());
+            }
+            let decided = match room {
+                Some(room) => self.batch_or_singly(&room, &staged).await?,
+                // We have left meanwhile.
+                None => staged.iter().map(|event| event.event_id.clone()).collect(),
+            };
+            self.strike(staged, &decided, now_ms).await?;
+        }
+    }
+
+    /// Takes what has been decided about out of the queue; the rest waits, or is given up.
+    async fn strike(&self, staged: Vec<Staged>, decided: &HashSet<OwnedEventId>, now_ms: u64) -> Result<()> {
+        let (done, later): (Vec<Staged>, Vec<Staged>) = staged.into_iter().partition(|event| decided.contains(&event.event_id));
+        self.store
+            .write(move |tx| {
+                for event in done {
+                    inbound::done(tx, event.nid)?;
+                }
+                for event in later {
+                    if event.attempts >= MOST_ATTEMPTS {
+                        tracing::warn!(room_id = %event.room_id, event_id = %event.event_id, origin = %event.origin,
+                            "an event that nobody could explain is given up");
+                        inbound::done(tx, event.nid)?;
+                    } else {
+                        inbound::later(tx, event.nid, now_ms + (FIRST_WAIT_MS << event.attempts.min(12)))?;
+                    }
+                }
+                Ok::<_, EventError>(())
+            })
+            .await
+    }
+
+    /// One batch; where something in it is beyond us, each event by itself, so that the others go on.
+    async fn batch_or_singly(&self, room: &RoomHandle, staged: &[Staged]) -> Result<HashSet<OwnedEventId>> {
+        match self.batch(room, staged).await {
+            Err(error) if !is_fatal(&error) => tracing::error!(%error, room_id = %room.room_id, "received events are worked on singly"),
+            outcome => return outcome,
+        }
+        let mut decided = HashSet::new();
+        for event in staged {
+            match self.batch(room, std::slice::from_ref(event)).await {
+                Ok(done) => decided.extend(done),
+                Err(error) if is_fatal(&error) => return Err(error),
+                Err(error) => {
+                    tracing::error!(%error, room_id = %room.room_id, event_id = %event.event_id, "a received event waits: a fault of ours");
+                }
+            }
+        }
+        Ok(decided)
+    }
+
+    /// One batch; returns what has been decided about.
+    async fn batch(&self, room: &RoomHandle, staged: &[Staged]) -> Result<HashSet<OwnedEventId>> {
+        let mut by_origin: BTreeMap<OwnedServerName, Vec<Pdu>> = BTreeMap::new();
+        let mut undecided = HashSet::new();
+        for event in staged {
+            match check1_format::check(&event.json, room, Purpose::Live) {
+                Ok(pdu) => by_origin.entry(event.origin.clone()).or_default().push(pdu),
+                Err(Dropped(why)) => tracing::debug!(event_id = %event.event_id, %why, "event dropped"),
+            }
+        }
+        for (origin, events) in by_origin {
+            let (sound, unknown) = self.sound(room, events).await;
+            undecided.extend(unknown);
+            let order: Vec<OwnedEventId> = {
+                let by_id: HashMap<OwnedEventId, &Pdu> = sound.iter().map(|pdu| (pdu.event_id().to_owned(), pdu)).collect();
+                wire::topological(&by_id, Pdu::prev_events)
+            };
+            let kept = self.keep(room, &origin, sound).await?;
+            let order: Vec<OwnedEventId> = order
+                .into_iter()
+                .filter(|id| {
+                    let here = kept.contains(id);
+                    if !here {
+                        undecided.insert(id.clone());
+                    }
+                    here
+                })
+                .collect();
+            undecided.extend(self.place_or_fetch(room, &origin, order).await?);
+        }
+        Ok(staged.iter().map(|event| event.event_id.clone()).filter(|id| !undecided.contains(id)).collect())
+    }
+
+    /// Checks 2 and 3. Returns what goes on, and the IDs of what nobody can judge yet; the rest is dropped.
+    pub(super) async fn sound(&self, room: &RoomHandle, events: Vec<Pdu>) -> (Vec<Pdu>, Vec<OwnedEventId>) {
+        let answers = check2_signatures::check(&*self.remote, &events, &room.rules).await;
+        let (mut sound, mut unknown) = (Vec::with_capacity(events.len()), Vec::new());
+        for (pdu, answer) in events.into_iter().zip(answers) {
+            let event_id = pdu.event_id().to_owned();
+            match answer {
+                Signatures::Valid { content_intact } => match check3_hash::check(pdu, content_intact, &room.rules) {
+                    Ok(pdu) => sound.push(pdu),
+                    Err(Dropped(why)) => tracing::info!(room_id = %room.room_id, %event_id, %why, "event dropped"),
+                },
+                Signatures::Invalid(why) => tracing::info!(room_id = %room.room_id, %event_id, %why, "event dropped: signatures"),
+                Signatures::Unknown(why) => {
+                    tracing::info!(room_id = %room.room_id, %event_id, %why, "event waits for keys");
+                    unknown.push(event_id);
+                }
+            }
+        }
+        (sound, unknown)
+    }
+
+    /// Gives outliers their places, fetching what is missing before them. Returns those that have to wait.
+    pub(super) async fn place_or_fetch(
+        &self,
+        room: &RoomHandle,
+        origin: &ServerName,
+        order: Vec<OwnedEventId>,
+    ) -> Result<Vec<OwnedEventId>> {
+        let progress = self.place(room, order.clone(), BTreeMap::new()).await?;
+        if progress.missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let given = self.close_gap(room, origin, &progress.missing).await?;
+        let left: Vec<OwnedEventId> = order.into_iter().filter(|id| !progress.placed.contains_key(id)).collect();
+        let progress = self.place(room, left, given).await?;
+        Ok(progress.missing.into_keys().collect())
+    }
+
+    /// Gives outliers their places, in the given order, as far as everything that they follow has one. States are merged outside
+    /// of the writer, so that one room's forks hold nobody else up.
+    pub(super) async fn place(
+        &self,
+        room: &RoomHandle,
+        order: Vec<OwnedEventId>,
+        given: BTreeMap<OwnedEventId, StateGroupId>,
+    ) -> Result<Progress> {
+        let mut progress = Progress::default();
+        let (mut from, mut merges, mut after) = (0, 0, None);
+        loop {
+            let (handle, ctx, order_, given_) = (room.clone(), self.ctx(), order.clone(), given.clone());
+            let resolve = merges >= MERGES;
+            let (done, missing, stop) = self
+                .store
+                .write(move |tx| {
+                    let (mut done, mut missing) = (Vec::new(), Vec::new());
+                    let mut after = after;
+                    for (at, id) in order_.iter().enumerate().skip(from) {
+                        let Some(event) = graph::find(&tx.reader(), id)? else { continue };
+                        let made = after.take();
+                        match step(tx, &ctx, &handle, event.nid, &given_, made, resolve)? {
+                            Step::Placed(placed) => done.push((id.clone(), placed)),
+                            Step::Missing(ids) => missing.push((id.clone(), ids)),
+                            Step::Merge(groups, after) => return Ok::<_, EventError>((done, missing, Stop::Merge { at, groups, after })),
+                        }
+                    }
+                    Ok((done, missing, Stop::End))
+                })
+                .await?;
+            if !done.is_empty() {
+                merges = 0;
+            }
+            progress.placed.extend(done);
+            progress.missing.extend(missing);
+            match stop {
+                Stop::End => return Ok(progress),
+                Stop::Merge { at, groups, after: made } => {
+                    self.merge(room, groups).await?;
+                    (from, after) = (at, made);
+                    merges += 1;
+                }
+            }
+        }
+    }
+
+    /// Resolves states and remembers the outcome.
+    async fn merge(&self, room: &RoomHandle, groups: Vec<StateGroupId>) -> Result<()> {
+        let (handle, states) = (room.clone(), groups.clone());
+        let outcome = self.store.read(move |db| resolution::resolve(db, &handle, &states)).await?;
+        let handle = room.clone();
+        self.store.write(move |tx| resolution::keep(tx, &handle, &groups, outcome).map(drop)).await
+    }
+}
+
+/// True when the store itself fails: nothing can be done about any event then.
+fn is_fatal(error: &EventError) -> bool {
+    matches!(error, EventError::Store(error) if !matches!(error, StoreError::Data(_)))
+}
+
+/// What became of one event in a job of the writer.
+enum Step {
+    Placed(Placed),
+    Missing(Vec<OwnedEventId>),
+    Merge(Vec<StateGroupId>, Option<StateGroupId>),
+}
+
+fn step(
+    tx: &mut Tx<'_>,
+    ctx: &Ctx,
+    room: &RoomHandle,
+    nid: EventNid,
+    given: &BTreeMap<OwnedEventId, StateGroupId>,
+    after: Option<StateGroupId>,
+    resolve: bool,
+) -> Result<Step> {
+    let stored = events::by_nid(&tx.reader(), nid)?;
+    if stored.pos.is_some() {
+        return Ok(Step::Placed(Placed::Already));
+    }
+    let before = match place::state_before(tx, room, &stored.pdu(&room.rules)?, given)? {
+        Before::Known(group) => group,
+        Before::NeedsMerge(groups) if resolve => resolution::merged(tx, room, &groups)?,
+        Before::NeedsMerge(groups) => return Ok(Step::Merge(groups, None)),
+        Before::Missing(ids) => return Ok(Step::Missing(ids)),
+    };
+    Ok(match place::live(tx, ctx, room, nid, Route { before, after, resolve })? {
+        Placed::NeedsMerge { groups, after } => Step::Merge(groups, Some(after)),
+        placed => Step::Placed(placed),
+    })
+}

@@ -1,0 +1,148 @@
+//! Events between nodes: transactions, reading, history.
+
+use homeroom::homeserver::{
+    Node,
+    events::{self, EventError},
+    federation::{ingest::JoinAnswer, request::RequestError},
+    rooms::{
+        auth,
+        build::{self, Template},
+    },
+    store::{StoreError, events as stored, graph, state},
+};
+use ruma::{
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomId, UserId,
+    api::federation::{
+        backfill::get_backfill::v1 as get_backfill, event::get_event::v1 as get_event,
+        transactions::send_transaction_message::v1 as send_transaction_message,
+    },
+};
+use serde_json::{json, value::RawValue};
+
+use crate::support::{
+    Person, eventually,
+    federation::{Authority, FedNode},
+    http::encoded,
+};
+
+/// A public room on `a` in which `bob` of `b` is, without the endpoints for joining: the nodes' own parts do what those do.
+fn shared_room(a: &FedNode, ann: &mut Person, b: &FedNode, bob: &UserId) -> OwnedRoomId {
+    let room = ann.create_room(&json!({ "preset": "public_chat", "topic": "first" }));
+    let room_id = RoomId::parse(&room).unwrap();
+    ann.say(&room, "before anybody came");
+    join(a, b, bob, &room_id);
+    room_id
+}
+
+fn join(a: &FedNode, b: &FedNode, bob: &UserId, room_id: &RoomId) {
+    let (id, user, node) = (room_id.to_owned(), bob.to_owned(), std::sync::Arc::clone(b.node()));
+    let (answer, join) = a
+        .wait(a.node().store.read(move |db| {
+            let room = events::room(db, &id)?;
+            let content: CanonicalJsonObject = serde_json::from_value(json!({ "membership": "join" })).unwrap();
+            let selected = auth::selection("m.room.member", &user, Some(user.as_str()), &content, &room.rules.authorization).unwrap();
+            let mut auth_events = Vec::new();
+            for (kind, key) in selected {
+                if let Some(nid) = state::current(db, room.nid, &kind.to_string(), &key)? {
+                    auth_events.push(stored::id_of(db, nid)?);
+                }
+            }
+            let extremities = stored::extremities(db, room.nid)?;
+            let template = Template {
+                room_id: Some(&room.room_id),
+                sender: &user,
+                kind: "m.room.member",
+                state_key: Some(user.as_str()),
+                content,
+                redacts: None,
+                origin_server_ts: node.clock.now_ms(),
+                prev_depth: extremities.iter().map(|e| e.depth).max().unwrap(),
+                prev_events: extremities.into_iter().map(|e| e.event_id).collect(),
+                auth_events,
+            };
+            let sign = |json: &mut CanonicalJsonObject| node.key.sign_event(node.config.server_name.as_str(), json, &room.rules.redaction);
+            let (_, join) = build::build(template, &room.rules, sign)?;
+            let nids: Vec<_> = state::current_all(db, room.nid)?.into_iter().map(|(_, event)| event).collect();
+            let raw = |nid| Ok::<_, StoreError>(RawValue::from_string(stored::by_nid(db, nid)?.json).unwrap());
+            let chain = graph::auth_chain(db, nids.iter().copied(), 1000)?.into_iter().map(raw).collect::<Result<_, _>>()?;
+            let answer = JoinAnswer {
+                room_id: room.room_id.clone(),
+                version: room.version.clone(),
+                origin: user.server_name().to_owned(),
+                join: RawValue::from_string(join.clone()).unwrap(),
+                state: nids.into_iter().map(raw).collect::<Result<_, _>>()?,
+                auth_chain: chain,
+            };
+            Ok::<_, EventError>((answer, join))
+        }))
+        .unwrap();
+    send(b, a, vec![join]);
+    let answer = JoinAnswer { origin: a.name().to_owned(), ..answer };
+    b.wait(b.node().federation.inbound.import(answer)).unwrap();
+}
+
+fn send(from: &FedNode, to: &FedNode, events: Vec<String>) -> send_transaction_message::Response {
+    let now = MilliSecondsSinceUnixEpoch::now();
+    let mut request = send_transaction_message::Request::new(Person::transaction().into(), from.name().to_owned(), now);
+    request.pdus = events.into_iter().map(|json| RawValue::from_string(json).unwrap()).collect();
+    from.wait(from.node().federation.client.request(to.name(), request)).unwrap()
+}
+
+fn json_of(node: &Node, wait: &FedNode, event_id: &OwnedEventId) -> String {
+    let id = event_id.clone();
+    wait.wait(node.store.read(move |db| stored::by_id(db, &id))).unwrap().unwrap().json
+}
+
+fn bodies(answer: &serde_json::Value) -> Vec<String> {
+    let chunk = answer["chunk"].as_array().unwrap();
+    chunk.iter().filter_map(|event| event["content"]["body"].as_str().map(ToOwned::to_owned)).collect()
+}
+
+#[test]
+fn an_event_that_is_sent_over_tls_reaches_the_other_nodes_clients() {
+    let authority = Authority::new();
+    let (a, b) = (FedNode::start(&authority), FedNode::start(&authority));
+    let (mut ann, mut bob) = (a.person("ann"), b.person("bob"));
+    let bob_id = UserId::parse(format!("@bob:{}", b.name())).unwrap();
+    let room = shared_room(&a, &mut ann, &b, &bob_id);
+    let id: OwnedEventId = ann.say(room.as_str(), "hello").try_into().unwrap();
+    let outcome = send(&a, &b, vec![json_of(a.node(), &a, &id)]);
+    assert_eq!(outcome.pdus.get(&id), Some(&Ok(())));
+    let path = format!("/_matrix/client/v3/rooms/{}/event/{}", encoded(room.as_str()), encoded(id.as_str()));
+    let event = eventually("the event", || Some(bob.http.get(&path)).filter(|answer| answer.status == 200));
+    assert_eq!(event.json()["content"]["body"], "hello");
+    let sync = bob.http.get("/_matrix/client/v3/sync").ok();
+    let joined = &sync["rooms"]["join"][room.as_str()];
+    assert!(joined["timeline"]["events"].as_array().unwrap().iter().any(|event| event["content"]["body"] == "hello"));
+    assert!(joined["summary"]["m.joined_member_count"] == 2, "{}", joined["summary"]);
+}
+
+#[test]
+fn scrolling_back_reaches_what_was_said_before_the_join() {
+    let authority = Authority::new();
+    let (a, b) = (FedNode::start(&authority), FedNode::start(&authority));
+    let (mut ann, mut bob) = (a.person("ann"), b.person("bob"));
+    let bob_id = UserId::parse(format!("@bob:{}", b.name())).unwrap();
+    let room = shared_room(&a, &mut ann, &b, &bob_id);
+    let path = format!("/_matrix/client/v3/rooms/{}/messages?dir=b&limit=50", encoded(room.as_str()));
+    let page = bob.http.get(&path).ok();
+    assert_eq!(bodies(&page), ["before anybody came"]);
+    assert_eq!(page["chunk"].as_array().unwrap().last().unwrap()["type"], "m.room.create", "down to the room's beginning");
+    assert!(page["end"].is_null(), "and there it ends");
+}
+
+#[test]
+fn a_node_without_users_in_a_room_is_told_nothing_of_it() {
+    let authority = Authority::new();
+    let (a, b) = (FedNode::start(&authority), FedNode::start(&authority));
+    let mut ann = a.person("ann");
+    let room = ann.create_room(&json!({ "preset": "public_chat" }));
+    let id: OwnedEventId = ann.say(&room, "among us").try_into().unwrap();
+    let client = &b.node().federation.client;
+    let refused = b.wait(client.request(a.name(), get_event::Request::new(id.clone()))).map(drop);
+    assert!(matches!(&refused, Err(RequestError::Remote { status: 404, .. })), "{refused:?}");
+    let room_id = RoomId::parse(&room).unwrap();
+    let request = get_backfill::Request::new(room_id, vec![id], 10_u32.into());
+    let refused = b.wait(client.request(a.name(), request)).map(drop);
+    assert!(matches!(&refused, Err(RequestError::Remote { status: 403, .. })), "{refused:?}");
+}
