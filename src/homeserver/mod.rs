@@ -129,6 +129,8 @@ impl Homeserver {
         let router = api::router(Arc::clone(&node));
         housekeeping::start(&node);
         push::sender::start(&node);
+        federation::sender::start(&node);
+        federation::membership::resume(&node);
         events::delayed::start(&node);
         sync::sliding::start(&node);
         appservice::sender::start(&node);

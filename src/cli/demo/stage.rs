@@ -188,7 +188,7 @@ impl Stage {
             }
             match entry {
                 Entry::Public | Entry::Direct => membership::join(tx, &ctx, &room, &guest, None)?,
-                Entry::Invited => membership::invite(tx, &ctx, &room, &creator, &guest, None, Map::new())?,
+                Entry::Invited => drop(membership::invite(tx, &ctx, &room, &creator, &guest, None, Map::new())?),
                 Entry::Private => {
                     membership::invite(tx, &ctx, &room, &creator, &guest, None, Map::new())?;
                     membership::join(tx, &ctx, &room, &guest, None)?;

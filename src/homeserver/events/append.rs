@@ -82,7 +82,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    fn load(db: &Reader<'_>, room: &RoomHandle, draft: &Draft) -> Result<Self> {
+    pub(super) fn load(db: &Reader<'_>, room: &RoomHandle, draft: &Draft) -> Result<Self> {
         let selection = auth::selection(&draft.kind, &draft.sender, draft.state_key.as_deref(), &draft.content, &room.rules.authorization)
             .map_err(EventError::BadJson)?;
         let mut known = Self { state: BTreeMap::new(), selection: Vec::new(), replaced: None };
@@ -157,13 +157,14 @@ fn build_and_store(tx: &mut Tx<'_>, ctx: &Ctx, room: &RoomHandle, sender: UserNi
         sender,
         state_before,
         auth: &auth,
+        came_from: None,
         txn: draft.txn.as_ref().map(|txn| (txn.txn_id.as_str(), txn.device_id.as_str())),
     };
     let stored = persist::accepted(tx, ctx, &accepted)?;
     Ok(Appended { event_id: pdu.event_id().to_owned(), stored: Some(stored) })
 }
 
-fn build(ctx: &Ctx, room: &RoomHandle, draft: &Draft, known: &Known, extremities: &[Extremity]) -> Result<(Pdu, String)> {
+pub(super) fn build(ctx: &Ctx, room: &RoomHandle, draft: &Draft, known: &Known, extremities: &[Extremity]) -> Result<(Pdu, String)> {
     let is_create = draft.kind == "m.room.create";
     let template = Template {
         // From version 12 on, the create event does not name the room: the room is named after it.
@@ -184,7 +185,7 @@ fn build(ctx: &Ctx, room: &RoomHandle, draft: &Draft, known: &Known, extremities
 
 /// The event's `auth_events` are the current state's, and the current state is the one before the event: one check is all three.
 /// (With more forks than an event can follow, the state before it is that of some of them, which others check it against.)
-fn authorise(room: &RoomHandle, pdu: &Pdu, known: &Known) -> Result<()> {
+pub(super) fn authorise(room: &RoomHandle, pdu: &Pdu, known: &Known) -> Result<()> {
     let rules = &room.rules.authorization;
     let by_id = |id: &ruma::EventId| known.state.values().find(|(_, pdu)| pdu.event_id() == id).map(|(_, pdu)| Arc::clone(pdu));
     for verdict in [auth::check_references(rules, pdu, by_id), auth::check_state(rules, pdu, |kind, key| known.get(kind, key))] {

@@ -36,7 +36,8 @@ pub fn room(tx: &mut Tx<'_>, ctx: &Ctx, new: &NewRoom, published: bool, is_direc
     for event in new.rest() {
         state(tx, ctx, &handle, new, &event.kind, &event.state_key, content_from_map(event.content)?)?;
     }
-    for user in new.invite.iter().filter(|user| **user != new.creator) {
+    // Others' servers have to be asked first, which takes longer than a transaction may.
+    for user in new.invite.iter().filter(|user| **user != new.creator && ctx.is_ours(user)) {
         let mut extra = Map::new();
         if is_direct {
             extra.insert("is_direct".into(), Value::Bool(true));

@@ -39,7 +39,8 @@ pub(super) fn after_append(tx: &mut Tx<'_>, ctx: &Ctx, event: &NewEvent<'_>) -> 
     if let Some(state_key) = event.pdu.state_key() {
         delayed::superseded(tx, event.room.nid, &event.pdu.kind().to_string(), state_key, event.sender)?;
     }
-    if ctx.is_ours(event.pdu.sender()) {
+    // What another server let our user do, such as a join, it passes on itself.
+    if ctx.is_ours(event.pdu.sender()) && !outbox::came_from_elsewhere(&tx.reader(), event.nid)? {
         send_out(tx, ctx, event)?;
     }
     Ok(())

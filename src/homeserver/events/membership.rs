@@ -9,13 +9,17 @@ use crate::homeserver::{
     store::{
         Reader, Tx, events,
         members::{self, Member},
-        rooms, state, users,
+        rooms, servers, state, users,
     },
     types::{RoomHandle, UserNid},
 };
 
 /// Content of a membership event; with the user's profile where the specification wants it.
-fn content(
+///
+/// # Errors
+///
+/// Store errors; [`EventError::BadJson`] for what canonical JSON does not have.
+pub fn content(
     db: &Reader<'_>,
     user: Option<UserNid>,
     membership: &str,
@@ -94,13 +98,44 @@ fn authorising_user(db: &Reader<'_>, ctx: &Ctx, room: &RoomHandle, user: UserNid
     if !in_any(db, &allowed, user)? {
         return Err(EventError::Forbidden("You are in none of the rooms whose members may join this one".into()));
     }
+    match authorising_member(db, ctx, room)? {
+        Some(member) => Ok(Some(member)),
+        None => Err(EventError::UnableToGrantJoin("Nobody on this server may let you into this room".into())),
+    }
+}
+
+/// A user of ours who is in the room and may invite others.
+///
+/// # Errors
+///
+/// Store errors.
+pub fn authorising_member(db: &Reader<'_>, ctx: &Ctx, room: &RoomHandle) -> Result<Option<String>> {
     let levels = power_levels(db, room)?;
-    for (candidate, _) in members::joined(db, room.nid)? {
+    for member in members::local_joined(db, room.nid)? {
+        let candidate = users::user_id(db, member)?;
         if ctx.is_ours(&candidate) && levels.may(&candidate, Action::Invite).map_err(EventError::Forbidden)? {
             return Ok(Some(candidate.into()));
         }
     }
-    Err(EventError::UnableToGrantJoin("Nobody on this server may let you into this room".into()))
+    Ok(None)
+}
+
+/// Are we in every room whose members may join this restricted one? If not, others may know of a membership that we do not.
+///
+/// # Errors
+///
+/// Store errors.
+pub fn knows_allowed_rooms(db: &Reader<'_>, ctx: &Ctx, room: &RoomHandle) -> Result<bool> {
+    for room_id in allowed_rooms(db, room)?.unwrap_or_default() {
+        let known = match rooms::by_id(db, &room_id)? {
+            Some(room) => servers::is_in_room(db, room.nid, &ctx.server_name)?,
+            None => false,
+        };
+        if !known {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The rooms whose members may join; `None` when the join rule is not a restricted one.
@@ -155,7 +190,7 @@ pub fn invite(
     target: &UserId,
     reason: Option<&str>,
     extra: Map<String, Value>,
-) -> Result<()> {
+) -> Result<Appended> {
     let nid = users::find(&tx.reader(), target)?;
     if let Some(nid) = nid
         && ctx.is_ours(target)
@@ -164,7 +199,7 @@ pub fn invite(
         return Err(EventError::InviteBlocked(format!("{target} takes no invites from {sender}")));
     }
     let content = content(&tx.reader(), nid, "invite", reason, extra)?;
-    send(tx, ctx, room, sender, target, content).map(drop)
+    send(tx, ctx, room, sender, target, content)
 }
 
 /// Leaves a room, turns down an invite or takes back a knock. Leaving again changes nothing.

@@ -11,7 +11,9 @@ pub mod hierarchy;
 pub mod hook;
 pub mod invites;
 pub mod membership;
+pub mod outside;
 mod persist;
+mod place;
 mod redaction;
 pub mod resolution;
 pub mod rounds;
@@ -29,6 +31,7 @@ use ruma::{CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, OwnedUse
 pub use self::{
     append::append,
     persist::{settle, take_effect},
+    place::{Source, place, propose},
 };
 use super::{
     Node,

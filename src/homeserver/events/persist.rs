@@ -1,4 +1,4 @@
-//! Stores an accepted event of ours with all that follows from it: graph, state, members, relations, redactions.
+//! Stores an accepted event with all that follows from it: graph, state, members, relations, redactions.
 
 use ruma::events::TimelineEventType;
 
@@ -22,6 +22,8 @@ pub(super) struct Accepted<'a> {
     pub(super) sender: UserNid,
     pub(super) state_before: StateGroupId,
     pub(super) auth: &'a [EventNid],
+    /// The server that gave it to us; `None` for our own.
+    pub(super) came_from: Option<&'a str>,
     /// Transaction ID and device.
     pub(super) txn: Option<(&'a str, &'a str)>,
 }
@@ -42,7 +44,7 @@ pub(super) fn accepted(tx: &mut Tx<'_>, ctx: &Ctx, event: &Accepted<'_>) -> Resu
         state_before: Some(event.state_before),
         auth: event.auth,
         rejected: None,
-        came_from: None,
+        came_from: event.came_from,
         txn: event.txn,
     };
     let nid = events::insert(tx, &new)?;

@@ -23,6 +23,14 @@ pub(super) fn check(db: &Reader<'_>, ctx: &Ctx, room: &RoomHandle, sender: UserN
     }
 }
 
+/// Checks the sender of a draft that is proposed and not yet sent.
+pub(super) fn check_sender(db: &Reader<'_>, draft: &Draft) -> Result<()> {
+    match users::find(db, &draft.sender)? {
+        Some(sender) if accounts::is_suspended(db, sender)? && !while_suspended(db, sender, draft)? => Err(EventError::Suspended),
+        _ => Ok(()),
+    }
+}
+
 /// What a suspended user may still do in rooms (Client-Server API, "Account suspension"): go, and take back what they said.
 fn while_suspended(db: &Reader<'_>, sender: UserNid, draft: &Draft) -> Result<bool> {
     match (draft.kind.as_str(), &draft.state_key) {
@@ -69,7 +77,8 @@ fn invitee(db: &Reader<'_>, ctx: &Ctx, draft: &Draft, target: &str) -> Result<()
     }
     let target = UserId::parse(target).map_err(|_| EventError::InvalidParam(format!("{target} is not a user ID")))?;
     if !ctx.is_ours(&target) {
-        return Err(EventError::Forbidden(format!("{target} is on another server, which this one cannot reach yet")));
+        // Their server signs it before it is part of the room: `federation::membership::invite`.
+        return Err(EventError::Forbidden(format!("{target} is on another server, which has to be asked first")));
     }
     match users::find(db, &target)? {
         Some(user) if users::is_local(db, user)? => Ok(()),

@@ -12,6 +12,7 @@ mod flight;
 pub mod health;
 pub mod ingest;
 pub mod key_ring;
+pub mod membership;
 pub mod names;
 mod once;
 pub mod reading;
@@ -91,6 +92,10 @@ pub struct Federation {
     pub inbound: Arc<Ingest>,
     /// What EDUs need to remember.
     pub edus: edus::State,
+    /// Carries what waits for other servers.
+    pub sender: sender::Sender,
+    /// Joins under way.
+    pub joining: membership::Joining,
 }
 
 impl Federation {
@@ -120,7 +125,15 @@ impl Federation {
         });
         let asking = Arc::new(Asking::new(client.clone(), keys.clone()));
         let inbound = Arc::new(Ingest::new(store.clone(), asking, ctx.clone(), Arc::clone(clock)));
-        Ok(Self { client, keys, health, inbound, edus: edus::State::default() })
+        Ok(Self {
+            client,
+            keys,
+            health,
+            inbound,
+            edus: edus::State::default(),
+            sender: sender::Sender::default(),
+            joining: membership::Joining::default(),
+        })
     }
 
     /// True when this node talks to other servers.

@@ -8,6 +8,7 @@ pub mod build;
 pub mod filter;
 pub mod format;
 pub mod power;
+pub mod proposal;
 pub mod redact;
 pub mod relation;
 pub mod resolve;

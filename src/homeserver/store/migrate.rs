@@ -22,6 +22,7 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema/0011_reviewed.sql"),
     include_str!("schema/0012_server_keys.sql"),
     include_str!("schema/0013_threads_media.sql"),
+    include_str!("schema/0014_outside.sql"),
 ];
 
 /// Applies what is missing.

@@ -4,14 +4,12 @@
 //! marked with the transaction's ID before the first attempt, and stays so until it is answered: a restart repeats the
 //! transaction instead of making another.
 
-use ruma::{OwnedServerName, ServerName};
-use rusqlite::OptionalExtension;
-
 use super::{
     Reader, Result, Tx, codec,
     servers::{self, ServerNid},
 };
 use crate::homeserver::types::{EventNid, RoomNid, StreamPos};
+use ruma::{OwnedServerName, ServerName};
 
 /// PDUs of one transaction (Server-Server API, "Transactions").
 const MAX_PDUS: i64 = 50;
@@ -63,6 +61,16 @@ pub fn queue_pdu(tx: &mut Tx<'_>, pdu: &OutgoingPdu<'_>) -> Result<()> {
         put_pdu(tx, server, pdu.room, pdu.event, pdu.pos)?;
     }
     Ok(())
+}
+
+/// Did another server give us this event?
+///
+/// # Errors
+///
+/// Database errors.
+pub fn came_from_elsewhere(db: &Reader<'_>, event: EventNid) -> Result<bool> {
+    let mut query = db.prepare_cached("SELECT came_from IS NOT NULL FROM events WHERE event_nid = ?1")?;
+    Ok(query.query_row([event.0], |row| row.get(0))?)
 }
 
 fn put_pdu(tx: &mut Tx<'_>, server: ServerNid, room: RoomNid, event: EventNid, pos: StreamPos) -> Result<()> {
@@ -254,7 +262,7 @@ fn begin(tx: &Tx<'_>, server: ServerNid, new_id: &str, now_ms: i64) -> Result<bo
 /// # Errors
 ///
 /// Database errors.
-pub fn answered(tx: &mut Tx<'_>, server: ServerNid) -> Result<bool> {
+pub fn answered(tx: &mut Tx<'_>, server: ServerNid, now_ms: i64) -> Result<bool> {
     let away: bool = tx.query_row("SELECT away FROM servers WHERE server_nid = ?1", [server.0], |row| row.get(0))?;
     tx.prepare_cached("DELETE FROM outgoing_pdus WHERE server_nid = ?1 AND in_txn = 1")?.execute([server.0])?;
     tx.prepare_cached("DELETE FROM outgoing_edus WHERE server_nid = ?1 AND in_txn = 1")?.execute([server.0])?;
@@ -266,10 +274,11 @@ pub fn answered(tx: &mut Tx<'_>, server: ServerNid) -> Result<bool> {
     )?;
     let more: bool = query.query_row([server.0], |row| row.get(0))?;
     tx.prepare_cached(
-        "UPDATE servers SET txn_id = NULL, txn_ms = NULL, failures = 0, failing_since_ms = NULL, retry_ms = 0, away = 0,
+        "UPDATE servers SET txn_id = NULL, txn_ms = NULL, failures = 0, failing_since_ms = NULL, retry_ms = ?3, away = 0,
                             last_error = NULL, pending = ?2 WHERE server_nid = ?1",
     )?
-    .execute((server.0, more))?;
+    // Whoever was served last comes last: nobody waits behind those who always have something.
+    .execute((server.0, more, now_ms))?;
     Ok(more)
 }
 
@@ -329,14 +338,19 @@ pub fn heard_from(tx: &mut Tx<'_>, server: &ServerName) -> Result<bool> {
     Ok(changed > 0)
 }
 
-/// Does something wait for this server that is not tried before later?
+/// Servers that did not answer the last time.
 ///
 /// # Errors
 ///
 /// Database errors.
-pub fn is_backing_off(db: &Reader<'_>, server: &ServerName) -> Result<bool> {
-    let mut query = db.prepare_cached("SELECT retry_ms > 0 AND pending = 1 FROM servers WHERE name = ?1")?;
-    Ok(query.query_row([server.as_str()], |row| row.get(0)).optional()?.unwrap_or(false))
+pub fn silent(db: &Reader<'_>) -> Result<Vec<OwnedServerName>> {
+    let mut query = db.prepare_cached("SELECT name FROM servers WHERE pending = 1 AND failures > 0")?;
+    let mut rows = query.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(servers::parse(&row.get::<_, String>(0)?)?);
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -414,9 +428,9 @@ mod tests {
             queue(tx, 1, 3)?;
             assert_eq!(take(tx, b, "t2"), Some(("t1".into(), texts(&["1", "2"]))), "a restart would ask for a new one");
             let nid = servers::find(&tx.reader(), b)?.unwrap();
-            assert!(answered(tx, nid)?);
+            assert!(answered(tx, nid, 300)?);
             assert_eq!(take(tx, b, "t3"), Some(("t3".into(), texts(&["3"]))));
-            assert!(!answered(tx, nid)?);
+            assert!(!answered(tx, nid, 300)?);
             assert_eq!(take(tx, b, "t4"), None);
             assert_eq!(take(tx, server_name!("c.test:8448"), "u1"), Some(("u1".into(), texts(&["1", "2", "3"]))));
             assert!(servers::find(&tx.reader(), server_name!("home.test"))?.is_some());
@@ -456,9 +470,9 @@ mod tests {
             assert!(heard_from(tx, b)?);
             assert_eq!(due(&tx.reader(), 199, 9)?.iter().filter(|w| w.nid == nid).count(), 1);
             assert_eq!(take(tx, b, "t2"), Some(("t1".into(), texts(&["1"]))));
-            assert!(answered(tx, nid)?);
+            assert!(answered(tx, nid, 300)?);
             assert_eq!(take(tx, b, "t3"), Some(("t3".into(), texts(&["9", "10"]))));
-            assert!(!answered(tx, nid)?);
+            assert!(!answered(tx, nid, 300)?);
             queue(tx, 1, 3)?;
             queue(tx, 1, 4)?;
             assert_eq!(take(tx, b, "t4"), Some(("t4".into(), texts(&["3", "4"]))), "it is not away any more");

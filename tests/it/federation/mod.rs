@@ -1,4 +1,6 @@
 //! Nodes that federate over TLS.
 
 mod events;
+mod hostile;
+mod membership;
 mod transport;

@@ -3,6 +3,7 @@
 
 mod compare;
 mod differences;
+mod federation;
 mod keyring;
 mod synapse;
 mod together;

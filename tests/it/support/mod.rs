@@ -2,6 +2,7 @@
 //!
 //! Nothing in here sleeps: whoever waits, waits for a condition with a deadline.
 
+pub mod across;
 pub mod client;
 pub mod conversation;
 pub mod fake;
@@ -13,6 +14,7 @@ pub mod peers;
 pub mod proc;
 pub mod proxy;
 pub mod pty;
+pub mod synapse_federating;
 pub mod wait;
 
 pub use home::Home;

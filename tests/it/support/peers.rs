@@ -65,6 +65,14 @@ fn environment(name: &str, packages: &str) -> Result<PathBuf> {
     Ok(place.join("bin/python"))
 }
 
+/// Synapse: the interpreter that runs it.
+///
+/// # Errors
+/// When Python or the package registry cannot be used.
+pub fn synapse_python() -> Result<PathBuf> {
+    environment("synapse", SYNAPSE)
+}
+
 /// matrix-nio: its interpreter and the peer's script.
 ///
 /// # Errors

@@ -63,6 +63,7 @@ impl Scheme for ServerSignatures {
         match checked {
             Ok(()) => {
                 node.federation.health.heard_from(who);
+                node.federation.sender.heard_from(who);
                 // Only now: nobody spends another server's allowance.
                 let limited = node.limits.check(Kind::Federation, Key::Server(who.0.clone()));
                 limited.map_err(ApiError::limit_exceeded)

@@ -5,6 +5,7 @@
 pub mod call;
 mod events;
 mod keys;
+mod membership;
 mod transactions;
 mod version;
 mod well_known;
@@ -18,6 +19,7 @@ pub(super) fn add(routes: Routes) -> Routes {
     }
     let routes = version::add(routes);
     let routes = keys::add(routes);
+    let routes = membership::add(routes);
     let routes = well_known::add(routes);
     let routes = transactions::add(routes);
     let routes = events::add(routes);

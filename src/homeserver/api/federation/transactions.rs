@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use ruma::api::federation::transactions::send_transaction_message::v1 as send_transaction_message;
+use ruma::{ServerName, api::federation::transactions::send_transaction_message::v1 as send_transaction_message};
 
 use super::call::Origin;
 use crate::homeserver::{
@@ -13,7 +13,11 @@ use crate::homeserver::{
         error::{ApiError, ApiResult},
     },
     events::EventError,
-    federation::edus,
+    federation::{
+        edus,
+        membership::{self, MembershipError},
+    },
+    rooms::wire,
 };
 
 /// Most events of one transaction (Server-Server API, "Transactions").
@@ -52,10 +56,23 @@ async fn send_transaction_message(
     for edu in &request.edus {
         edus::receive(&node, &origin, edu.json()).await?;
     }
+    for pdu in &request.pdus {
+        ended(&node, &origin, pdu.get()).await?;
+    }
     match inbound.receive(&origin, txn_id, request.pdus).await {
         Ok(answer) => Ok(send_transaction_message::Response::new(answer)),
         // They try again later, which is what they should do.
         Err(EventError::BadState(why)) => Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED", why)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An event of a room that nobody here is in can only be the end of an invite or a knock of somebody here.
+async fn ended(node: &Arc<Node>, origin: &ServerName, pdu: &str) -> ApiResult<()> {
+    let Some(room_id) = wire::room_of(pdu) else { return Ok(()) };
+    match membership::withdrawn(node, origin, &room_id, pdu).await {
+        // What is malformed is answered with the rest.
+        Ok(_) | Err(MembershipError::Invalid(_)) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use ruma::{
-    OwnedServerName, RoomAliasId,
+    OwnedServerName, OwnedUserId, RoomAliasId, RoomId, UserId,
     api::client::room::{
         Visibility,
         create_room::v3::{self as create_room, RoomPreset},
@@ -23,6 +24,7 @@ use crate::homeserver::{
     Node,
     appservice::query,
     events::create,
+    federation::membership::{self, Invite},
     rooms::{
         template::{Initial, NewRoom, Preset},
         versions,
@@ -32,6 +34,8 @@ use crate::homeserver::{
 
 /// Users that may be invited with a room's creation.
 const MAX_INVITES: usize = 500;
+/// Other servers that are asked at one time.
+const INVITES_AT_ONCE: usize = 8;
 /// State events that a caller may give a room to begin with.
 const MAX_INITIAL_STATE: usize = 500;
 
@@ -51,8 +55,30 @@ async fn create_room(node: Arc<Node>, call: Call<create_room::Request>) -> ApiRe
     for user_id in &new.invite {
         query::user(&node, user_id).await?;
     }
+    let elsewhere: Vec<OwnedUserId> = new.invite.iter().filter(|user| user.server_name() != node.config.server_name).cloned().collect();
+    if !elsewhere.is_empty() && !node.federation.is_enabled() {
+        return Err(ApiError::forbidden("This server does not talk to others: only its own users can be invited"));
+    }
+    let sender = new.creator.clone();
     let room = change(&node, move |tx, ctx| create::room(tx, ctx, &new, published, is_direct)).await?;
+    invite_elsewhere(&node, &room.room_id, &sender, elsewhere, is_direct).await;
     Ok(create_room::Response::new(room.room_id))
+}
+
+/// Invites users of other servers, whose servers have to be asked. The room exists by then: one that cannot be reached is
+/// missing from it, which its maker sees, and can be invited again.
+async fn invite_elsewhere(node: &Arc<Node>, room_id: &RoomId, sender: &UserId, users: Vec<OwnedUserId>, is_direct: bool) {
+    let invites = users.into_iter().map(|target| {
+        let extra = if is_direct { Map::from_iter([("is_direct".to_owned(), Value::Bool(true))]) } else { Map::new() };
+        let invite = Invite { room_id: room_id.to_owned(), sender: sender.to_owned(), target, reason: None, extra };
+        async move {
+            let target = invite.target.clone();
+            if let Err(error) = membership::invite(node, invite).await {
+                tracing::warn!(room_id = %room_id, user_id = %target, %error, "somebody could not be invited to a new room");
+            }
+        }
+    });
+    futures_util::stream::iter(invites).buffer_unordered(INVITES_AT_ONCE).collect::<()>().await;
 }
 
 fn new_room(who: &Requester, server: &OwnedServerName, request: create_room::Request) -> ApiResult<NewRoom> {

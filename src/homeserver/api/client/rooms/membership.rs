@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use ruma::{
-    OwnedRoomId, RoomId, RoomOrAliasId, UserId,
+    OwnedRoomId, OwnedRoomOrAliasId, OwnedServerName, RoomId, UserId,
     api::client::{
         knock::knock_room::v3 as knock_room,
         membership::{
@@ -32,11 +32,12 @@ use crate::homeserver::{
     Node,
     appservice::query,
     events::{
-        self, EventError,
+        self,
         membership::{self, Removal},
     },
-    store::{Reader, aliases, members, rooms},
-    types::{Requester, RoomHandle},
+    federation::membership::{self as remote, Invite, Join},
+    store::members,
+    types::Requester,
     users::limits::{Key, Kind},
 };
 
@@ -54,18 +55,6 @@ pub(super) fn add(routes: Routes) -> Routes {
         .add::<joined_rooms::Request, _, _>(joined_rooms)
 }
 
-/// A room that somebody wants into: it may be unknown here.
-fn wanted(db: &Reader<'_>, id: &RoomOrAliasId) -> Result<RoomHandle, EventError> {
-    let unknown = || EventError::NotFound(format!("{id} is not a room on this server, and other servers cannot be reached yet"));
-    match <&RoomId>::try_from(id) {
-        Ok(room_id) => rooms::by_id(db, room_id)?.ok_or_else(unknown),
-        Err(alias) => {
-            let (room, _) = aliases::get(db, alias)?.ok_or_else(unknown)?;
-            Ok(rooms::by_nid(db, room)?)
-        }
-    }
-}
-
 /// Bounds how often a user does this from the network. Whoever is on the Unix socket owns the machine.
 fn may(node: &Node, kind: Kind, who: &Requester, address: Option<IpAddr>) -> ApiResult<()> {
     match address {
@@ -74,24 +63,24 @@ fn may(node: &Node, kind: Kind, who: &Requester, address: Option<IpAddr>) -> Api
     }
 }
 
-async fn join(node: &Arc<Node>, who: Requester, id: &RoomOrAliasId, reason: Option<String>) -> ApiResult<OwnedRoomId> {
-    let id = id.to_owned();
-    if let Err(alias) = <&RoomId>::try_from(&*id) {
+async fn join(
+    node: &Arc<Node>,
+    who: Requester,
+    room: OwnedRoomOrAliasId,
+    via: Vec<OwnedServerName>,
+    reason: Option<String>,
+) -> ApiResult<OwnedRoomId> {
+    if let Err(alias) = <&RoomId>::try_from(&*room) {
         query::alias(node, alias).await?;
     }
-    change(node, move |tx, ctx| {
-        let room = wanted(&tx.reader(), &id)?;
-        membership::join(tx, ctx, &room, &who.user_id, reason.as_deref())?;
-        Ok(room.room_id)
-    })
-    .await
+    Ok(remote::join(node, Join { user_id: who.user_id, room, via, reason }).await?)
 }
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/join`
 async fn join_room_by_id(node: Arc<Node>, call: Call<join_room_by_id::Request>) -> ApiResult<join_room_by_id::Response> {
     may(&node, Kind::Join, &call.who, call.address)?;
-    let id: &RoomOrAliasId = (&*call.request.room_id).into();
-    Ok(join_room_by_id::Response::new(join(&node, call.who, id, call.request.reason).await?))
+    let id = call.request.room_id.into();
+    Ok(join_room_by_id::Response::new(join(&node, call.who, id, Vec::new(), call.request.reason).await?))
 }
 
 /// `POST /_matrix/client/v3/join/{roomIdOrAlias}`
@@ -101,22 +90,18 @@ async fn join_room_by_id_or_alias(
 ) -> ApiResult<join_room_by_id_or_alias::Response> {
     may(&node, Kind::Join, &call.who, call.address)?;
     let request = call.request;
-    Ok(join_room_by_id_or_alias::Response::new(join(&node, call.who, &request.room_id_or_alias, request.reason).await?))
+    Ok(join_room_by_id_or_alias::Response::new(join(&node, call.who, request.room_id_or_alias, request.via, request.reason).await?))
 }
 
 /// `POST /_matrix/client/v3/knock/{roomIdOrAlias}`
 async fn knock_room(node: Arc<Node>, call: Call<knock_room::Request>) -> ApiResult<knock_room::Response> {
     may(&node, Kind::Join, &call.who, call.address)?;
-    let (request, who) = (call.request, call.who);
+    let request = call.request;
     if let Err(alias) = <&RoomId>::try_from(&*request.room_id_or_alias) {
         query::alias(&node, alias).await?;
     }
-    let room_id = change(&node, move |tx, ctx| {
-        let room = wanted(&tx.reader(), &request.room_id_or_alias)?;
-        membership::knock(tx, ctx, &room, &who.user_id, request.reason.as_deref())?;
-        Ok(room.room_id)
-    });
-    Ok(knock_room::Response::new(room_id.await?))
+    let room_id = remote::knock(&node, &call.who, &request.room_id_or_alias, request.via, request.reason).await?;
+    Ok(knock_room::Response::new(room_id))
 }
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/invite`
@@ -131,22 +116,15 @@ async fn invite_user(node: Arc<Node>, call: Call<invite_user::Request>) -> ApiRe
         ));
     };
     query::user(&node, &recipient.user_id).await?;
-    change(&node, move |tx, ctx| {
-        let room = events::room(&tx.reader(), &request.room_id)?;
-        membership::invite(tx, ctx, &room, &who.user_id, &recipient.user_id, recipient.reason.as_deref(), Map::new())
-    })
-    .await?;
+    let invite =
+        Invite { room_id: request.room_id, sender: who.user_id, target: recipient.user_id, reason: recipient.reason, extra: Map::new() };
+    remote::invite(&node, invite).await?;
     Ok(invite_user::Response::new())
 }
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/leave`
 async fn leave_room(node: Arc<Node>, call: Call<leave_room::Request>) -> ApiResult<leave_room::Response> {
-    let (request, who) = (call.request, call.who);
-    change(&node, move |tx, ctx| {
-        let room = events::room(&tx.reader(), &request.room_id)?;
-        membership::leave(tx, ctx, &room, &who.user_id, request.reason.as_deref())
-    })
-    .await?;
+    remote::leave(&node, call.who.user_id, call.request.room_id, call.request.reason).await?;
     Ok(leave_room::Response::new())
 }
 

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use axum::Json;
 use http::Method;
 use ruma::{
-    OwnedRoomId, RoomId,
+    OwnedRoomId, RoomId, UserId,
     api::{
         auth_scheme::AccessToken,
         client::{message::send_message_event::v3 as send_message_event, state::send_state_event::v3 as send_state_event},
@@ -26,6 +26,7 @@ use super::{
 use crate::homeserver::{
     Node,
     events::{self, Draft, EventError, Txn},
+    federation::membership::{self, Invite},
     types::Requester,
     users::limits::{Key, Kind},
 };
@@ -95,6 +96,12 @@ async fn send_state_event(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Valu
     if let Some(delay_ms) = delayed_events::asked(&node, &call)? {
         return delayed_events::schedule(&node, call, &room_id, (&kind, Some(&state_key)), delay_ms, None).await;
     }
+    if kind == "m.room.member"
+        && let Some(invite) = invite_elsewhere(&node, &call, &room_id, &state_key)?
+    {
+        let event_id = membership::invite(&node, invite).await?;
+        return Ok(Json(json!({ "event_id": event_id })));
+    }
     let mut draft = Draft::state(call.who.user_id.clone(), &kind, &state_key, events::content_from_map(call.object()?)?);
     draft.timestamp_ms = timestamp(&call)?;
     let sent = change(&node, move |tx, ctx| {
@@ -102,4 +109,16 @@ async fn send_state_event(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Valu
         events::append(tx, ctx, &room, draft)
     });
     Ok(Json(json!({ "event_id": sent.await?.event_id })))
+}
+
+/// The invite of a user of another server, which their server has to be asked about.
+fn invite_elsewhere(node: &Node, call: &RawCall, room_id: &RoomId, target: &str) -> ApiResult<Option<Invite>> {
+    let mut content = call.object()?;
+    let Ok(target) = UserId::parse(target) else { return Ok(None) };
+    if target.server_name() == node.config.server_name || content.get("membership").and_then(Value::as_str) != Some("invite") {
+        return Ok(None);
+    }
+    let reason = content.remove("reason").and_then(|reason| reason.as_str().map(ToOwned::to_owned));
+    let sender = call.who.user_id.clone();
+    Ok(Some(Invite { room_id: room_id.to_owned(), sender, target, reason, extra: content }))
 }

@@ -1,0 +1,153 @@
+//! Events that others have a part in: proposed here and signed there, or the other way round.
+//!
+//! Unlike [`super::append`], which makes an event at the end of the room, these have a place already when they are stored; the
+//! room may have gone on since.
+
+use std::{cell::RefCell, sync::Arc};
+
+use ruma::{EventId, ServerName, UserId, events::StateEventType};
+
+use super::{
+    Appended, Ctx, Draft, EventError, Result,
+    append::{self, Known},
+    current,
+    persist::{self, Accepted},
+    resolution, sanity,
+};
+use crate::homeserver::{
+    rooms::{
+        auth::{self, Verdict},
+        build::{self, MAX_PREV_EVENTS},
+    },
+    store::{
+        self, StoreError, Tx,
+        events::{self, StoredEvent},
+        outbox::{self, OutgoingPdu},
+        state, users,
+    },
+    types::{EventNid, Pdu, RoomHandle, StateGroupId},
+};
+
+/// Builds and authorises an event at the end of the room without storing it. It is signed by us.
+///
+/// # Errors
+///
+/// [`EventError`].
+pub fn propose(tx: &Tx<'_>, ctx: &Ctx, room: &RoomHandle, draft: &Draft) -> Result<Pdu> {
+    let db = tx.reader();
+    if ctx.is_ours(&draft.sender) {
+        sanity::check_sender(&db, draft)?;
+    }
+    let known = Known::load(&db, room, draft)?;
+    let mut extremities = events::extremities(&db, room.nid)?;
+    extremities.truncate(MAX_PREV_EVENTS);
+    let (pdu, _) = append::build(ctx, room, draft, &known, &extremities)?;
+    append::authorise(room, &pdu, &known)?;
+    Ok(pdu)
+}
+
+/// Whose event it is.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// One of our users'.
+    Ours,
+    /// This server gave it to us, for us to pass on.
+    Server(&'a ServerName),
+}
+
+/// Stores an event whose signatures and hash have been checked, where its `prev_events` say. It must be allowed by its
+/// `auth_events`, by the state before it and by the current state, and everything that it names must be here. An event that is
+/// here already changes nothing.
+///
+/// # Errors
+///
+/// [`EventError::Forbidden`] when the rules say no.
+pub fn place(tx: &mut Tx<'_>, ctx: &Ctx, room: &RoomHandle, pdu: &Pdu, source: &Source<'_>) -> Result<Appended> {
+    if let Some(known) = events::by_id(&tx.reader(), pdu.event_id())?
+        && let Some(pos) = known.pos
+    {
+        return match known.accepted() {
+            true => Ok(Appended { event_id: known.event_id, stored: Some((known.nid, pos)) }),
+            false => Err(EventError::Forbidden("The event was refused before".into())),
+        };
+    }
+    let followed = lookup(tx, room, pdu.prev_events())?;
+    if followed.is_empty() || followed.iter().any(|event| event.state_before.is_none() || !event.accepted()) {
+        return Err(EventError::BadState("The event does not say where in the room it belongs".into()));
+    }
+    let auth = lookup(tx, room, pdu.auth_events())?;
+    let followed: Vec<EventNid> = followed.iter().map(|event| event.nid).collect();
+    let before = resolution::merged(tx, room, &current::groups_after(tx, room, &followed)?)?;
+    check(tx, room, pdu, &auth, before)?;
+    let sender = users::intern(tx, pdu.sender())?;
+    let json = build::canonical(pdu.json())?;
+    let auth: Vec<EventNid> = auth.iter().map(|event| event.nid).collect();
+    let came_from = match source {
+        Source::Ours => None,
+        Source::Server(server) => Some(server.as_str()),
+    };
+    let accepted = Accepted { room, pdu, json: &json, sender, state_before: before, auth: &auth, came_from, txn: None };
+    let (nid, pos) = persist::accepted(tx, ctx, &accepted)?;
+    if let Source::Server(server) = source
+        && !ctx.is_ours(pdu.sender())
+    {
+        let about = pdu.state_key().and_then(|target| UserId::parse(target).ok());
+        let also = about.as_ref().map(|target| target.server_name());
+        outbox::queue_pdu(tx, &OutgoingPdu { room: room.nid, event: nid, pos, also, except: &[&ctx.server_name, server] })?;
+    }
+    Ok(Appended { event_id: pdu.event_id().to_owned(), stored: Some((nid, pos)) })
+}
+
+fn lookup(tx: &Tx<'_>, room: &RoomHandle, ids: &[ruma::OwnedEventId]) -> Result<Vec<StoredEvent>> {
+    ids.iter()
+        .map(|id| {
+            let found = events::by_id(&tx.reader(), id)?.filter(|event| event.room == room.nid);
+            found.ok_or_else(|| EventError::BadState("The event names events that are not known here".into()))
+        })
+        .collect()
+}
+
+/// Checks 4 to 6 on receipt of a PDU (Server-Server API, "Checks performed on receipt of a PDU").
+fn check(tx: &Tx<'_>, room: &RoomHandle, pdu: &Pdu, auth: &[StoredEvent], before: StateGroupId) -> Result<()> {
+    let (rules, db) = (&room.rules.authorization, tx.reader());
+    let named = auth.iter().map(|event| event.pdu(&room.rules).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
+    // The rules ask by closures that cannot fail: what does is kept, and what the rules say then counts for nothing.
+    let failure: RefCell<Option<StoreError>> = RefCell::new(None);
+    let note = |found: store::Result<Option<Arc<Pdu>>>| {
+        found.unwrap_or_else(|error| {
+            failure.borrow_mut().get_or_insert(error);
+            None
+        })
+    };
+    let read = |nid: EventNid| events::by_nid(&db, nid)?.pdu(&room.rules).map(Arc::new);
+    let current = |kind: &StateEventType, key: &str| {
+        note(state::current(&db, room.nid, &kind.to_string(), key).and_then(|nid| nid.map(read).transpose()))
+    };
+    // From version 12 on, the room's ID stands for the create event, which is then not named.
+    let create = current(&StateEventType::RoomCreate, "");
+    let by_id = |id: &EventId| named.iter().chain(&create).find(|event| event.event_id() == id).cloned();
+    let of_auth = |kind: &StateEventType, key: &str| {
+        let is = |event: &&Arc<Pdu>| event.kind().to_string() == kind.to_string() && event.state_key() == Some(key);
+        named.iter().find(is).or(create.as_ref().filter(|_| *kind == StateEventType::RoomCreate)).cloned()
+    };
+    let of_before = |kind: &StateEventType, key: &str| {
+        let look = || {
+            let Some(key) = state::find_key(&db, &kind.to_string(), key)? else { return Ok(None) };
+            state::key_of_group(&db, before, key)?.map(read).transpose()
+        };
+        note(look())
+    };
+    let verdicts = [
+        auth::check_references(rules, pdu, by_id),
+        auth::check_state(rules, pdu, of_auth),
+        auth::check_state(rules, pdu, of_before),
+        auth::check_state(rules, pdu, current),
+    ];
+    if let Some(error) = failure.take() {
+        return Err(error.into());
+    }
+    match verdicts.into_iter().find_map(|verdict| if let Verdict::Rejected(why) = verdict { Some(why) } else { None }) {
+        Some(why) => Err(EventError::Forbidden(why)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,327 @@
+//! Joining rooms.
+//!
+//! A join that goes through other servers is written down before the first of them takes it, so that a restart in between
+//! finishes it: the others count the user as joined already.
+
+use std::{sync::Arc, time::Duration};
+
+use ruma::{
+    OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomOrAliasId, RoomVersionId, ServerName,
+    api::federation::membership::create_join_event::v2 as create_join,
+};
+use serde_json::Map;
+
+use super::{Kind, MembershipError, Result, ask, find, leave::senders_of};
+use crate::homeserver::{
+    Node,
+    events::{
+        self, Ctx, EventError,
+        membership::{self, content},
+    },
+    federation::{
+        ingest::{self, ImportError},
+        request::Limits,
+    },
+    rooms::{
+        build,
+        proposal::Wanted,
+        wire::{self, Purpose},
+    },
+    store::{
+        self, Tx, members, outside,
+        remote_joins::{self, RemoteJoin},
+        rooms, servers, users,
+    },
+    types::{Pdu, RoomNid},
+};
+
+/// How long a server may take to answer with a room's state.
+const TIME: Duration = Duration::from_secs(180);
+/// Largest state of a room that is taken, in bytes of JSON.
+const MAX_BYTES: usize = 384 << 20;
+/// Servers that may say no before we believe it.
+const MAX_NO: usize = 3;
+/// How often a join that a restart interrupted is tried while nobody can be reached, and the first pause between two tries.
+const RESUMED: u32 = 6;
+const RESUME_PAUSE: Duration = Duration::from_secs(10);
+
+/// A join that somebody wants.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// Who.
+    pub user_id: OwnedUserId,
+    /// The room or an alias of it.
+    pub room: ruma::OwnedRoomOrAliasId,
+    /// Servers that may help.
+    pub via: Vec<OwnedServerName>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Joins a user of ours to a room, here or through servers that are in it.
+///
+/// # Errors
+///
+/// [`MembershipError`]: what the servers that were asked say, the best of it.
+pub async fn join(node: &Arc<Node>, join: Join) -> Result<OwnedRoomId> {
+    let id: &RoomOrAliasId = &join.room;
+    let (room_id, named) = find::room(node, id, join.via.clone()).await?;
+    if here(node, &room_id, &join).await?.is_none() {
+        return Ok(room_id);
+    }
+    if !node.federation.is_enabled() {
+        return Err(MembershipError::not_found(format!("{room_id} is not on this server, and this one does not talk to others")));
+    }
+    // A client that goes away must not leave a join half done.
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    let worker = Arc::clone(node);
+    let wanted = Wish { user_id: join.user_id.clone(), room_id: room_id.clone(), named, reason: join.reason.clone() };
+    node.tasks.spawn("node-join", async move {
+        // The client may be gone; the join stands.
+        drop(answer.send(attempt_and_settle(&worker, &wanted, true).await));
+    });
+    answered.await.map_err(|_| MembershipError::Unreachable("the server is stopping".into()))??;
+    Ok(room_id)
+}
+
+/// Goes on with the joins that a restart interrupted.
+pub fn resume(node: &Arc<Node>) {
+    if !node.federation.is_enabled() {
+        return;
+    }
+    let node = Arc::clone(node);
+    node.tasks.clone().spawn("node-join-resume", async move {
+        let waiting = match node.store.read(remote_joins::all).await {
+            Ok(waiting) => waiting,
+            Err(error) => return tracing::warn!(%error, "interrupted joins could not be read"),
+        };
+        for RemoteJoin { room_id, user_id, via, reason } in waiting {
+            again(&node, &Wish { user_id, room_id, named: via, reason }).await;
+        }
+    });
+}
+
+/// Tries a join until it is done or refused, or the others have been out of reach for too long.
+async fn again(node: &Arc<Node>, wish: &Wish) {
+    let room_id = &wish.room_id;
+    for attempt in 0..RESUMED {
+        match attempt_and_settle(node, wish, attempt + 1 == RESUMED).await {
+            Ok(()) => return tracing::info!(%room_id, "a join that a restart interrupted is done"),
+            Err(error @ MembershipError::Unreachable(_)) => tracing::info!(%room_id, %error, "a join that a restart interrupted waits"),
+            Err(error) => return tracing::warn!(%room_id, %error, "a join that a restart interrupted failed"),
+        }
+        let shutdown = node.tasks.shutdown().clone();
+        tokio::select! {
+            () = shutdown.wait() => return,
+            () = tokio::time::sleep(RESUME_PAUSE * 2_u32.pow(attempt)) => {}
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Wish {
+    user_id: OwnedUserId,
+    room_id: OwnedRoomId,
+    named: Vec<OwnedServerName>,
+    reason: Option<String>,
+}
+
+/// Joins here, if we are in the room and may let the user in. Otherwise gives servers to ask.
+async fn here(node: &Arc<Node>, room_id: &RoomId, join: &Join) -> Result<Option<Vec<OwnedServerName>>> {
+    let (ctx, room_id, user, reason) = (Ctx::of(node), room_id.to_owned(), join.user_id.clone(), join.reason.clone());
+    let tried = node.store.write(move |tx| try_here(tx, &ctx, &room_id, &user, reason.as_deref()));
+    Ok(tried.await?)
+}
+
+fn try_here(
+    tx: &mut Tx<'_>,
+    ctx: &Ctx,
+    room_id: &RoomId,
+    user: &ruma::UserId,
+    reason: Option<&str>,
+) -> Result<Option<Vec<OwnedServerName>>, EventError> {
+    let Some(room) = rooms::by_id(&tx.reader(), room_id)? else { return Ok(Some(Vec::new())) };
+    let mut others: Vec<OwnedServerName> =
+        servers::in_room(&tx.reader(), room.nid)?.into_iter().filter(|server| *server != ctx.server_name).collect();
+    let inside = servers::is_in_room(&tx.reader(), room.nid, &ctx.server_name)?;
+    // A room that everybody has left, and that has never been anywhere but here, can be entered again.
+    let ours_alone = others.is_empty() && rooms::current_group(&tx.reader(), room.nid)?.is_some();
+    if inside || ours_alone {
+        match membership::join(tx, ctx, &room, user, reason) {
+            Ok(()) => return Ok(None),
+            // Somebody else's server may know more, or have somebody who may.
+            Err(EventError::UnableToGrantJoin(_)) if !others.is_empty() => return Ok(Some(others)),
+            Err(EventError::Forbidden(_)) if !others.is_empty() && !membership::knows_allowed_rooms(&tx.reader(), ctx, &room)? => {
+                return Ok(Some(others));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if let Some(nid) = users::find(&tx.reader(), user)?
+        && let Some(member) = members::get(&tx.reader(), room.nid, nid)?.filter(|member| member.membership == "invite")
+    {
+        let inviter = crate::homeserver::store::events::by_nid(&tx.reader(), member.event)?.sender;
+        others.insert(0, users::user_id(&tx.reader(), inviter)?.server_name().to_owned());
+        others.extend(senders_of(member.invite_state.as_deref().unwrap_or_default()));
+    }
+    Ok(Some(others))
+}
+
+/// Of several servers' answers, the one that says most.
+#[derive(Debug, Default)]
+pub(super) struct Best {
+    error: Option<MembershipError>,
+    refusals: usize,
+}
+
+impl Best {
+    pub(super) fn note(&mut self, error: MembershipError) {
+        if matches!(error, MembershipError::Refused { status: 403, .. }) {
+            self.refusals += 1;
+        }
+        if self.error.as_ref().is_none_or(|best| error.rank() > best.rank()) {
+            self.error = Some(error);
+        }
+    }
+
+    pub(super) fn error(self, room_id: &RoomId) -> MembershipError {
+        self.error.unwrap_or_else(|| MembershipError::not_found(format!("No server is known that is in {room_id}")))
+    }
+}
+
+/// Joins, and forgets that the join was under way, unless it can be tried again.
+async fn attempt_and_settle(node: &Arc<Node>, wish: &Wish, last: bool) -> Result<()> {
+    let outcome = elsewhere(node, wish).await;
+    let again = matches!(outcome, Err(MembershipError::Unreachable(_))) && !last;
+    let stopping = outcome.is_err() && node.tasks.shutdown().is_triggered();
+    if !again && !stopping {
+        let (room_id, user_id) = (wish.room_id.clone(), wish.user_id.clone());
+        node.store.write(move |tx| remote_joins::done(tx, &room_id, &user_id)).await?;
+    }
+    outcome
+}
+
+/// Joins through the servers that may help, one after the other.
+async fn elsewhere(node: &Arc<Node>, wish: &Wish) -> Result<()> {
+    let turn = node.federation.joining.turn(&wish.room_id);
+    let _turn = turn.lock().await;
+    // Somebody else's join may have brought the room here while we waited.
+    let room = <&RoomOrAliasId>::from(&*wish.room_id).to_owned();
+    let again = Join { user_id: wish.user_id.clone(), room, via: Vec::new(), reason: wish.reason.clone() };
+    match here(node, &wish.room_id, &again).await? {
+        None => Ok(()),
+        Some(known) => {
+            let of_room = wish.room_id.server_name().map(ToOwned::to_owned);
+            let candidates = find::candidates(node, wish.named.iter().cloned().chain(known).chain(of_room));
+            through_any(node, wish, &candidates).await
+        }
+    }
+}
+
+async fn through_any(node: &Arc<Node>, wish: &Wish, candidates: &[OwnedServerName]) -> Result<()> {
+    let mut best = Best::default();
+    for server in candidates {
+        if node.tasks.shutdown().is_triggered() || best.refusals >= MAX_NO {
+            break;
+        }
+        match through(node, wish, server, candidates).await {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                tracing::info!(peer = %server, room_id = %wish.room_id, %error, "a server did not let us in");
+                best.note(error);
+            }
+        }
+    }
+    Err(best.error(&wish.room_id))
+}
+
+async fn through(node: &Arc<Node>, wish: &Wish, server: &ServerName, candidates: &[OwnedServerName]) -> Result<()> {
+    let wanted = Wanted { room_id: &wish.room_id, user_id: &wish.user_id, membership: Kind::Join.membership(), server };
+    let proposal = ask::proposal(node, server, Kind::Join, wanted).await?;
+    let ctx = Ctx::of(node);
+    let written =
+        RemoteJoin { room_id: wish.room_id.clone(), user_id: wish.user_id.clone(), via: candidates.to_vec(), reason: wish.reason.clone() };
+    let (user, reason, now_ms) = (wish.user_id.clone(), wish.reason.clone(), ctx.now_ms);
+    let content = node.store.write(move |tx| -> Result<_, EventError> {
+        let nid = users::intern(tx, &user)?;
+        remote_joins::put(tx, &written, now_ms)?;
+        content(&tx.reader(), Some(nid), "join", reason.as_deref(), Map::new())
+    });
+    let lets_in = proposal.place.authorised_via.is_some();
+    let (pdu, json) = ask::event(&ctx, wanted, proposal.place, &proposal.rules, content.await?)?;
+    let request = create_join::Request::new(wish.room_id.clone(), pdu.event_id().to_owned(), ask::raw(&json)?);
+    let limits = Limits::ORDINARY.insisting().within(TIME).bytes(MAX_BYTES);
+    let answer = node.federation.client.request_within(server, request, limits).await?.room_state;
+    let event = match answer.event.as_deref() {
+        Some(signed) if lets_in => the_same(&pdu, signed.get(), &proposal.rules)?,
+        None if lets_in => return Err(MembershipError::Nonsense(format!("{server} has not signed the join"))),
+        // Where nobody need let us in, what we have signed is all that is needed.
+        _ => pdu,
+    };
+    let room = wish.room_id.clone();
+    if in_room(node, &room).await? {
+        // We are in it and could not let the user in ourselves: the event is like any other of the room.
+        let (ctx, server) = (Ctx::of(node), server.to_owned());
+        let placed = node.store.write(move |tx| {
+            let room = events::room(&tx.reader(), &room)?;
+            events::place(tx, &ctx, &room, &event, &events::Source::Server(&server)).map(drop)
+        });
+        return Ok(placed.await?);
+    }
+    let (aside, back) = (room.clone(), room.clone());
+    node.store.write(move |tx| set_outside(tx, &aside, outside::put_aside)).await?;
+    let imported = import(node, server, &room, &proposal.version, &event, answer).await;
+    node.store.write(move |tx| set_outside(tx, &back, outside::put_back)).await?;
+    imported
+}
+
+/// Takes the room over as the server tells it.
+async fn import(
+    node: &Arc<Node>,
+    server: &ServerName,
+    room_id: &RoomId,
+    version: &RoomVersionId,
+    join: &Pdu,
+    answer: create_join::RoomState,
+) -> Result<()> {
+    let answer = ingest::JoinAnswer {
+        room_id: room_id.to_owned(),
+        version: version.clone(),
+        origin: server.to_owned(),
+        join: ask::raw(&build::canonical(join.json()).map_err(EventError::from)?)?,
+        state: answer.state,
+        auth_chain: answer.auth_chain,
+    };
+    match node.federation.inbound.import(answer).await {
+        Ok(_) => Ok(()),
+        Err(ImportError::Unusable(why)) => Err(MembershipError::Nonsense(format!("{server} gives a room that cannot be used: {why}"))),
+        Err(ImportError::Version(version)) => Err(EventError::UnsupportedRoomVersion(version.to_string()).into()),
+        Err(ImportError::Event(error)) => Err(error.into()),
+    }
+}
+
+/// Does something with the events of a room that came before the room did.
+fn set_outside(tx: &Tx<'_>, room_id: &RoomId, step: fn(&Tx<'_>, RoomNid) -> store::Result<()>) -> store::Result<()> {
+    match rooms::by_id(&tx.reader(), room_id)? {
+        Some(room) => step(tx, room.nid),
+        None => Ok(()),
+    }
+}
+
+/// The event that another server returns is the one that we sent, with its signature.
+fn the_same(ours: &Pdu, theirs: &str, rules: &ruma::room_version_rules::RoomVersionRules) -> Result<Pdu> {
+    let theirs = wire::read(theirs, rules, Purpose::Live).map_err(|e| MembershipError::Nonsense(e.to_string()))?;
+    if theirs.event_id() != ours.event_id() {
+        return Err(MembershipError::Nonsense("the server returns another event than the one that it was given".into()));
+    }
+    Ok(theirs)
+}
+
+async fn in_room(node: &Node, room_id: &RoomId) -> Result<bool> {
+    let (room_id, ours) = (room_id.to_owned(), node.config.server_name.clone());
+    let found = node.store.read(move |db| -> Result<bool, MembershipError> {
+        let Some(room) = rooms::by_id(db, &room_id)? else { return Ok(false) };
+        Ok(servers::is_in_room(db, room.nid, &ours)?)
+    });
+    found.await
+}

@@ -1,0 +1,228 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::time::Duration;
+
+use futures_util::{FutureExt, future::BoxFuture};
+use ruma::server_name;
+use tokio::sync::{mpsc, oneshot};
+
+use super::*;
+use crate::{
+    base::{ManualClock, Shutdown, SystemRandomness, Tasks},
+    homeserver::{
+        Config,
+        store::outbox::{OutgoingEdu, Transaction},
+    },
+};
+
+type Call = (OwnedServerName, Transaction, oneshot::Sender<Result<Refusals, Failure>>);
+
+/// Hands each transaction to the test, which answers it.
+#[derive(Debug)]
+struct Fake(mpsc::Sender<Call>);
+
+impl Carrier for Fake {
+    fn carry<'a>(&'a self, _: &'a ServerName, to: &'a ServerName, t: &'a Transaction) -> BoxFuture<'a, Result<Refusals, Failure>> {
+        async move {
+            let (answer, answered) = oneshot::channel();
+            self.0.send((to.to_owned(), t.clone(), answer)).await.unwrap();
+            answered.await.unwrap_or_else(|_| later())
+        }
+        .boxed()
+    }
+}
+
+fn later() -> Result<Refusals, Failure> {
+    Err(Failure::Later { why: "no route".into(), after: None })
+}
+
+struct Setting {
+    node: Arc<Node>,
+    clock: ManualClock,
+    calls: mpsc::Receiver<Call>,
+    dir: tempfile::TempDir,
+}
+
+impl Setting {
+    async fn new() -> Self {
+        Self::on(tempfile::tempdir().unwrap(), 1_790_000_000_000).await
+    }
+
+    async fn on(dir: tempfile::TempDir, now_ms: u64) -> Self {
+        let clock = ManualClock::at(now_ms);
+        let config = Config::new(server_name!("home.test").to_owned(), dir.path().to_owned());
+        let tasks = Tasks::new(Shutdown::new());
+        let node = Arc::new(Node::open(config, Arc::new(clock.clone()), Arc::new(SystemRandomness), tasks).await.unwrap());
+        let (sender, calls) = mpsc::channel(64);
+        start_with(&node, Arc::new(Fake(sender)));
+        Self { node, clock, calls, dir }
+    }
+
+    /// As a process that is killed: nothing is told to anybody.
+    async fn restarted(self) -> Self {
+        let Self { node, clock, calls, dir } = self;
+        drop(calls);
+        node.tasks.shutdown().trigger();
+        assert!(node.tasks.finish(Duration::from_secs(5)).await);
+        let store = node.store.clone();
+        tokio::task::spawn_blocking(move || store.close()).await.unwrap();
+        Self::on(dir, crate::base::Clock::now_ms(&clock)).await
+    }
+
+    async fn queue(&self, to: &'static str, content: &'static str) {
+        let queued = self.node.store.write(move |tx| {
+            let edu = OutgoingEdu { kind: "k", content, key: None, expires_ms: None };
+            queue_edu(tx, <&ServerName>::try_from(to).unwrap(), &edu)
+        });
+        queued.await.unwrap();
+    }
+
+    async fn call(&mut self) -> Call {
+        tokio::time::timeout(Duration::from_secs(20), self.calls.recv()).await.expect("something is sent").unwrap()
+    }
+
+    /// Nothing is sent, however long the task looks.
+    async fn silence(&mut self) {
+        self.node.federation.sender.look();
+        // Two writes and two reads later the task has looked.
+        for _ in 0..4 {
+            self.node.store.write(|_| Ok::<_, StoreError>(())).await.unwrap();
+            self.node.store.read(|_| Ok::<_, StoreError>(())).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        assert!(self.calls.try_recv().is_err());
+    }
+
+    /// Waits until the failure is on disk.
+    async fn failures(&self, server: &'static str, wanted: usize) -> Waiting {
+        let name = <&ServerName>::try_from(server).unwrap();
+        for _ in 0..10_000 {
+            let found = self.node.store.read(|db| outbox::due(db, i64::MAX, 100)).await.unwrap();
+            if let Some(found) = found.into_iter().find(|waiting| waiting.name == name && usize::try_from(waiting.failures) == Ok(wanted)) {
+                return found;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("{server} has not failed {wanted} times");
+    }
+}
+
+fn contents(transaction: &Transaction) -> Vec<&str> {
+    transaction.edus.iter().map(|(_, content)| content.as_str()).collect()
+}
+
+#[tokio::test]
+async fn one_transaction_is_under_way_and_what_comes_meanwhile_is_in_the_next() {
+    let mut s = Setting::new().await;
+    s.queue("b.test", "1").await;
+    let (to, first, answer) = s.call().await;
+    assert_eq!((to.as_str(), contents(&first)), ("b.test", vec!["1"]));
+    s.queue("b.test", "2").await;
+    s.queue("b.test", "3").await;
+    s.silence().await;
+    s.queue("c.test", "4").await;
+    let (to, other, other_answer) = s.call().await;
+    assert_eq!((to.as_str(), contents(&other)), ("c.test", vec!["4"]), "another server does not wait");
+    answer.send(Ok(Vec::new())).unwrap();
+    let (to, second, answer) = s.call().await;
+    assert_eq!((to.as_str(), contents(&second)), ("b.test", vec!["2", "3"]));
+    assert_ne!(first.id, second.id);
+    answer.send(Ok(vec![("$x".into(), "not allowed".into())])).unwrap();
+    other_answer.send(Ok(Vec::new())).unwrap();
+    s.silence().await;
+}
+
+#[tokio::test]
+async fn a_failure_repeats_the_same_transaction_when_its_time_has_come() {
+    let mut s = Setting::new().await;
+    s.queue("b.test", "1").await;
+    let (_, first, answer) = s.call().await;
+    answer.send(later()).unwrap();
+    s.failures("b.test", 1).await;
+    s.queue("b.test", "2").await;
+    s.silence().await;
+    s.clock.advance(2_000);
+    s.node.federation.sender.look();
+    let (_, again, answer) = s.call().await;
+    assert_eq!(again, first);
+    answer.send(later()).unwrap();
+    s.failures("b.test", 2).await;
+    s.clock.advance(1_000);
+    s.silence().await;
+    s.clock.advance(3_000);
+    s.node.federation.sender.look();
+    let (_, again, answer) = s.call().await;
+    assert_eq!(again, first);
+    answer.send(Ok(Vec::new())).unwrap();
+    assert_eq!(contents(&s.call().await.1), vec!["2"]);
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_to_us_is_sent_to_at_once() {
+    let mut s = Setting::new().await;
+    s.queue("b.test", "1").await;
+    s.call().await.2.send(later()).unwrap();
+    s.failures("b.test", 1).await;
+    s.silence().await;
+    s.node.federation.sender.heard_from(server_name!("c.test"));
+    s.silence().await;
+    s.node.federation.sender.heard_from(server_name!("b.test"));
+    assert_eq!(contents(&s.call().await.1), vec!["1"]);
+}
+
+#[tokio::test]
+async fn a_restart_repeats_the_transaction_and_still_hears_the_server() {
+    let mut s = Setting::new().await;
+    s.queue("b.test", "1").await;
+    let (_, first, answer) = s.call().await;
+    s.queue("b.test", "2").await;
+    // Killed while it waits for the answer: what it would have learned from it is lost.
+    let mut s = s.restarted().await;
+    drop(answer);
+    let (_, again, answer) = s.call().await;
+    assert_eq!(again, first);
+    answer.send(later()).unwrap();
+    s.failures("b.test", 1).await;
+    let mut s = s.restarted().await;
+    s.silence().await;
+    s.node.federation.sender.heard_from(server_name!("b.test"));
+    let (_, again, answer) = s.call().await;
+    assert_eq!(again, first);
+    answer.send(Ok(Vec::new())).unwrap();
+    assert_eq!(contents(&s.call().await.1), vec!["2"]);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_refused_for_good_does_not_block_the_next() {
+    let mut s = Setting::new().await;
+    s.queue("b.test", "1").await;
+    let (_, _, answer) = s.call().await;
+    s.queue("b.test", "2").await;
+    answer.send(Err(Failure::Refused("403".into()))).unwrap();
+    assert_eq!(contents(&s.call().await.1), vec!["2"]);
+}
+
+#[tokio::test]
+async fn no_more_than_so_many_servers_are_sent_to_at_one_time() {
+    let mut s = Setting::new().await;
+    let queued = s.node.store.write(|tx| {
+        for number in 0..AT_ONCE + 10 {
+            let name = ServerName::parse(format!("s{number}.test")).unwrap();
+            queue_edu(tx, &name, &OutgoingEdu { kind: "k", content: "{}", key: None, expires_ms: None })?;
+        }
+        Ok::<_, StoreError>(())
+    });
+    queued.await.unwrap();
+    let mut answers = Vec::new();
+    for _ in 0..AT_ONCE {
+        answers.push(s.call().await.2);
+    }
+    s.silence().await;
+    for answer in answers {
+        answer.send(Ok(Vec::new())).unwrap();
+    }
+    for _ in 0..10 {
+        s.call().await;
+    }
+    s.silence().await;
+}
