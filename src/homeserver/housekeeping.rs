@@ -102,8 +102,23 @@ async fn round(node: &Node) -> store::Result<()> {
         Ok(files) => tracing::info!(files, "removed files that are kept no longer"),
         Err(error) => tracing::warn!(%error, "old files could not be removed"),
     }
+    forget_strangers(node).await?;
     forget_sign_ins(node).await?;
     sweep(node).await
+}
+
+/// Users of other servers that one round forgets in one transaction.
+const STRANGERS: usize = 500;
+
+/// Device lists of users with whom no room is shared any more.
+async fn forget_strangers(node: &Node) -> store::Result<()> {
+    for _ in 0..BATCHES {
+        let forgotten = node.store.write(|tx| store::remote_devices::forget_strangers(tx, STRANGERS));
+        if node.tasks.shutdown().is_triggered() || forgotten.await? < STRANGERS {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Codes, tokens and clients that are of no use to anybody any more.

@@ -136,6 +136,7 @@ impl Homeserver {
         appservice::sender::start(&node);
         if node.federation.is_enabled() {
             node.federation.inbound.start(&node.tasks);
+            federation::edus::start(&node);
         }
         let addresses = listen::start(&listeners, router, &tasks).await?;
         node.base.listens_on(&addresses.tcp);

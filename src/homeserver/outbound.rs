@@ -251,6 +251,20 @@ impl Outbound {
         self.send(self.client.get(url.clone()).header(http::header::ACCEPT, accept), limit, excess).await
     }
 
+    /// Gets something that is read piece by piece. The answer is a good one.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboundError`].
+    pub async fn open(&self, url: &Url) -> Result<reqwest::Response, OutboundError> {
+        self.check(url)?;
+        let response = self.client.get(url.clone()).send().await.map_err(|error| OutboundError::Failed(error.without_url().to_string()))?;
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(OutboundError::Failed(format!("status {}", response.status().as_u16()))),
+        }
+    }
+
     async fn send(&self, request: reqwest::RequestBuilder, limit: usize, excess: Excess) -> Result<Answer, OutboundError> {
         // The URL may hold a secret; the cause says enough.
         let failed = |error: reqwest::Error| {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::homeserver::{
     appservice::query::QueryError,
+    federation::request::RequestError,
     store::StoreError,
     users::{AccountError, AssertError, SignInError, cross_signing::SigningError, keys::KeyError, tokens::TokenError},
 };
@@ -167,6 +168,27 @@ impl From<StoreError> for ApiError {
             }
             StoreError::Closed => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", "The server is shutting down"),
             other => Self::internal(other),
+        }
+    }
+}
+
+impl From<RequestError> for ApiError {
+    /// What another server, or the way to it, made of a question of ours.
+    fn from(error: RequestError) -> Self {
+        let unwell = |error: RequestError| {
+            tracing::debug!(%error, "another server could not be asked");
+            Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", format!("The other server could not be asked: {error}"))
+        };
+        match error {
+            RequestError::Disabled => Self::not_found("This server does not talk to other servers"),
+            RequestError::OwnName => Self::not_found("Not found here"),
+            RequestError::TimedOut => Self::new(StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN", "The other server took too long to answer"),
+            RequestError::Remote { status: 404, ref errcode, .. } if errcode == "M_NOT_FOUND" => {
+                Self::not_found("The other server knows of no such thing")
+            }
+            RequestError::Remote { status: 403, .. } => Self::forbidden("The other server refuses"),
+            RequestError::Ours(cause) => Self::internal(cause),
+            other => unwell(other),
         }
     }
 }

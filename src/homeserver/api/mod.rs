@@ -4,10 +4,12 @@
 
 pub mod call;
 mod client;
+mod directory;
 pub mod endpoints;
 pub mod error;
 mod event_error;
 mod federation;
+mod files;
 pub mod inside;
 #[cfg(test)]
 pub(crate) mod testing;

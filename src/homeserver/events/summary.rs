@@ -1,12 +1,12 @@
 //! Rooms as those outside are told of them: directory, summaries, space hierarchies.
 
-use ruma::{RoomAliasId, UserId};
+use ruma::{RoomAliasId, ServerName, UserId};
 use serde_json::{Map, Value, json};
 
 use super::{EventError, Result, membership};
 use crate::homeserver::{
     rooms::format,
-    store::{Reader, events, members, rooms, state},
+    store::{Reader, events, members, rooms, servers, state},
     types::{RoomHandle, RoomNid, UserNid},
 };
 
@@ -91,6 +91,26 @@ pub fn may_know(db: &Reader<'_>, room: &RoomHandle, user: Option<UserNid>) -> Re
         Some(allowed) => membership::in_any(db, &allowed, user),
         None => Ok(false),
     }
+}
+
+/// May this server be told what the room is? Servers with members or invited users in it may, and whoever could join, knock or
+/// look in.
+///
+/// # Errors
+///
+/// Store errors.
+pub fn may_server_know(db: &Reader<'_>, room: &RoomHandle, server: &ServerName) -> Result<bool> {
+    if may_know(db, room, None)? || servers::is_in_room(db, room.nid, server)? || members::is_server_invited(db, room.nid, server)? {
+        return Ok(true);
+    }
+    for allowed in membership::allowed_rooms(db, room)?.unwrap_or_default() {
+        if let Some(allowed) = rooms::by_id(db, &allowed)?
+            && servers::is_in_room(db, allowed.nid, server)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Those of these rooms that match a search, in their order, as entries of the directory.

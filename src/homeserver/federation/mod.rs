@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod connect;
+pub mod devices;
 pub mod discovery;
 pub mod dns;
 pub mod doctor;
@@ -12,12 +13,16 @@ mod flight;
 pub mod health;
 pub mod ingest;
 pub mod key_ring;
+pub mod lookup;
+pub mod media;
 pub mod membership;
+pub mod multipart;
 pub mod names;
 mod once;
 pub mod reading;
 pub mod request;
 pub mod sender;
+pub mod spaces;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod well_known;
@@ -92,6 +97,8 @@ pub struct Federation {
     pub inbound: Arc<Ingest>,
     /// What EDUs need to remember.
     pub edus: edus::State,
+    /// What they say of rooms that nobody of ours is in.
+    pub spaces: spaces::Answers,
     /// Carries what waits for other servers.
     pub sender: sender::Sender,
     /// Joins under way.
@@ -131,6 +138,7 @@ impl Federation {
             health,
             inbound,
             edus: edus::State::default(),
+            spaces: spaces::Answers::default(),
             sender: sender::Sender::default(),
             joining: membership::Joining::default(),
         })

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 
-use super::{MediaError, Upload};
+use super::{MediaError, Thumbnail, Upload, thumbnails};
 
 /// How long an upload may stand still.
 const STALLED: std::time::Duration = std::time::Duration::from_secs(60);
@@ -41,7 +41,7 @@ impl Files {
         }
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
-        for part in ["incoming", "files", "thumbnails"] {
+        for part in ["incoming", "files", "remote", "thumbnails"] {
             builder.create(dir.join(part))?;
         }
         Ok(Self { dir })
@@ -58,19 +58,38 @@ impl Files {
         self.below("files", media_id, media_id)
     }
 
+    /// Where a file of another server is, by the name that we gave it.
+    pub(super) fn remote(&self, name: &str) -> Option<PathBuf> {
+        self.below("remote", name, name)
+    }
+
+    /// Removes a file of another server, and the thumbnails that were made of it.
+    pub(super) async fn remove_remote(&self, name: &str) {
+        let thumbnails = Thumbnail::all().flat_map(|wanted| thumbnails::FORMATS.map(|format| wanted.suffix(format)));
+        let paths = thumbnails.filter_map(|suffix| self.thumbnail(name, &suffix)).chain(self.remote(name));
+        for path in paths {
+            match tokio::fs::remove_file(path).await {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, "a file of another server could not be removed");
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Where a thumbnail is. The suffix is ours.
     pub(super) fn thumbnail(&self, media_id: &str, suffix: &str) -> Option<PathBuf> {
         self.below("thumbnails", media_id, &format!("{media_id}-{suffix}"))
     }
 
-    /// Gives the media IDs of files that are older than this, so many at a time, for as long as `give` says to go on. Blocks: call
+    /// Gives the names of files of a kind that are older than this, so many at a time, for as long as `give` says to go on. Blocks: call
     /// it off the runtime.
     #[expect(clippy::disallowed_methods, reason = "the times of files are the system's, not the node's")]
-    pub(super) fn originals_older_than(&self, age: std::time::Duration, batch: usize, mut give: impl FnMut(Vec<String>) -> bool) {
+    pub(super) fn older_than(&self, kind: &str, age: std::time::Duration, batch: usize, mut give: impl FnMut(Vec<String>) -> bool) {
         let Some(before) = std::time::SystemTime::now().checked_sub(age) else { return };
         let entries = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten();
         let old = |entry: &std::fs::DirEntry| entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|modified| modified < before);
-        let mut names = entries(self.dir.join("files"))
+        let mut names = entries(self.dir.join(kind))
             .flat_map(|shard| entries(shard.path()))
             .filter(old)
             .filter_map(|entry| entry.file_name().into_string().ok())

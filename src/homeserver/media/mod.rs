@@ -6,6 +6,7 @@
 mod files;
 pub mod places;
 pub mod preview;
+mod remote;
 mod removal;
 mod thumbnails;
 
@@ -22,7 +23,10 @@ use futures_util::Stream;
 use tokio::sync::{Semaphore, watch};
 
 use self::files::Files;
-pub use self::thumbnails::{Method, Thumbnail};
+pub use self::{
+    remote::{Claim as RemoteClaim, Remote},
+    thumbnails::{Method, Thumbnail},
+};
 use super::{
     store::{self, StoreError, media::Media as Row},
     types::UserNid,
@@ -151,6 +155,8 @@ pub struct Media {
     limits: Limits,
     /// Places that are being filled right now: two uploads to one place must not both win.
     filling: Mutex<HashSet<String>>,
+    /// Other servers' files that are being fetched right now.
+    fetching: remote::Fetching,
     /// Changes with every finished upload, for those who wait for one.
     uploads: watch::Sender<u64>,
     /// Opening an image takes up to 200 MB for a moment: one at a time.
@@ -179,6 +185,7 @@ impl Media {
             files,
             limits,
             filling: Mutex::default(),
+            fetching: remote::Fetching::default(),
             uploads: watch::Sender::new(0),
             decoding: Arc::new(Semaphore::new(1)),
         })
@@ -404,15 +411,23 @@ impl Media {
     pub async fn thumbnail(&self, media_id: &str, wanted: Thumbnail, wait: Duration) -> Result<Download, MediaError> {
         let row = self.uploaded_row(media_id, wait).await?;
         self.note_use(&row).await;
-        let wanted = wanted.standard();
-        if let Some(found) = self.cached(&row.media_id, wanted).await? {
-            return Ok(found);
-        }
         let original = self.files.original(&row.media_id).ok_or(MediaError::NotFound)?;
+        match self.smaller(&row.media_id, original, wanted.standard()).await? {
+            Some(made) => Ok(made),
+            None => self.download(media_id, wait).await,
+        }
+    }
+
+    /// A thumbnail of the image at `original`, from before or made now; `None` where the image is small enough as it is. `name`
+    /// tells the thumbnails of different images apart.
+    async fn smaller(&self, name: &str, original: PathBuf, wanted: Thumbnail) -> Result<Option<Download>, MediaError> {
+        if let Some(found) = self.cached(name, wanted).await? {
+            return Ok(Some(found));
+        }
         let place = Arc::clone(&self.decoding).acquire_owned().await.map_err(|_| MediaError::NoThumbnail)?;
         // Somebody who waited before us may have made it.
-        if let Some(found) = self.cached(&row.media_id, wanted).await? {
-            return Ok(found);
+        if let Some(found) = self.cached(name, wanted).await? {
+            return Ok(Some(found));
         }
         let made = tokio::task::spawn_blocking(move || {
             let _place = place;
@@ -420,14 +435,14 @@ impl Media {
         });
         // A decoder that panics on a malicious file has found no image in it.
         let made = made.await.unwrap_or_else(|error| {
-            tracing::warn!(media_id = %row.media_id, %error, "an image could not be opened");
+            tracing::warn!(media_id = %name, %error, "an image could not be opened");
             Err(MediaError::NoThumbnail)
         })?;
-        let Some((bytes, format)) = made else { return self.download(media_id, wait).await };
-        let path = self.files.thumbnail(&row.media_id, &wanted.suffix(format)).ok_or(MediaError::NotFound)?;
+        let Some((bytes, format)) = made else { return Ok(None) };
+        let path = self.files.thumbnail(name, &wanted.suffix(format)).ok_or(MediaError::NotFound)?;
         self.files.write(&self.randomness.alphanumeric(ID_CHARS), bytes, path.clone()).await?;
         let (file, size_bytes) = files::open(path).await?;
-        Ok(thumbnail(file, size_bytes, format))
+        Ok(Some(thumbnail(file, size_bytes, format)))
     }
 }
 

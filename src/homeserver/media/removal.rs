@@ -9,7 +9,7 @@ use super::{
 use crate::homeserver::store;
 
 /// Files that are looked up at one time.
-const BATCH: usize = 500;
+pub(super) const BATCH: usize = 500;
 
 impl Media {
     /// Removes a file, with the thumbnails that were made of it. One that is not there is as good as removed.
@@ -48,7 +48,7 @@ impl Media {
         let (give, mut batches) = tokio::sync::mpsc::channel::<Vec<String>>(1);
         // Waits for each batch to be taken; ends when nobody takes any.
         let listing =
-            tokio::task::spawn_blocking(move || files.originals_older_than(older_than, BATCH, |batch| give.blocking_send(batch).is_ok()));
+            tokio::task::spawn_blocking(move || files.older_than("files", older_than, BATCH, |batch| give.blocking_send(batch).is_ok()));
         let mut gone = 0;
         while let Some(mut batch) = batches.recv().await {
             let wanted = batch.clone();
@@ -60,6 +60,6 @@ impl Media {
             }
         }
         listing.await.map_err(|error| MediaError::Io(std::io::Error::other(error)))?;
-        Ok(gone)
+        Ok(gone + self.sweep_remote(older_than).await?)
     }
 }

@@ -24,6 +24,17 @@ pub enum Method {
     Crop,
 }
 
+impl Method {
+    /// As it is asked for.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scale => "scale",
+            Self::Crop => "crop",
+        }
+    }
+}
+
 /// A thumbnail somebody wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thumbnail {
@@ -74,20 +85,28 @@ impl Format {
 
 impl Thumbnail {
     /// The smallest of our sizes that is at least as large, or the largest.
-    pub(super) fn standard(self) -> Self {
+    #[must_use]
+    pub fn standard(self) -> Self {
         let fits = |size: &&Self| size.method == self.method && size.width >= self.width && size.height >= self.height;
         let any = |size: &&Self| size.width >= self.width && size.height >= self.height;
         let [.., largest] = STANDARD;
         STANDARD.iter().find(fits).or_else(|| STANDARD.iter().find(any)).copied().unwrap_or(largest)
     }
 
+    /// Every size that is made.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        STANDARD.into_iter()
+    }
+
     /// What tells the files of one image apart.
     pub(super) fn suffix(self, format: Format) -> String {
-        let method = match self.method {
-            Method::Scale => "scale",
-            Method::Crop => "crop",
-        };
-        format!("{}x{}-{method}.{}", self.width, self.height, format.extension())
+        format!("{}.{}", self.variant(), format.extension())
+    }
+
+    /// Which of the thumbnails of one image this is.
+    #[must_use]
+    pub fn variant(self) -> String {
+        format!("{}x{}-{}", self.width, self.height, self.method.as_str())
     }
 }
 

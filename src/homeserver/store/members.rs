@@ -118,6 +118,31 @@ pub fn local_joined(db: &Reader<'_>, room: RoomNid) -> Result<Vec<UserNid>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// Has this server a user who is invited to the room, or has knocked on it?
+///
+/// # Errors
+///
+/// Database errors.
+pub fn is_server_invited(db: &Reader<'_>, room: RoomNid, server: &ruma::ServerName) -> Result<bool> {
+    let mut query = db.prepare_cached(
+        "SELECT 1 FROM members m JOIN users u USING (user_nid)
+         WHERE m.room_nid = ?1 AND m.membership IN ('invite', 'knock') AND substr(u.user_id, instr(u.user_id, ':') + 1) = ?2",
+    )?;
+    Ok(query.exists((room.0, server.as_str()))?)
+}
+
+/// A user's membership in the room that they joined last.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn newest_joined(db: &Reader<'_>, user: UserNid) -> Result<Option<Member>> {
+    let mut query = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM members WHERE user_nid = ?1 AND membership = 'join' ORDER BY event_nid DESC LIMIT 1"
+    ))?;
+    Ok(query.query_row([user.0], read).optional()?)
+}
+
 /// The joined members of a room with name and avatar.
 ///
 /// # Errors

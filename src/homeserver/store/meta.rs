@@ -37,3 +37,21 @@ pub fn note_ms(tx: &Tx<'_>, key: &str, now_ms: i64) -> Result<()> {
     tx.prepare_cached(sql)?.execute((key, now_ms))?;
     Ok(())
 }
+
+/// A number that was noted.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn number(db: &Reader<'_>, key: &str) -> Result<Option<i64>> {
+    last_ms(db, key)
+}
+
+/// Notes a number.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn set_number(tx: &Tx<'_>, key: &str, value: i64) -> Result<()> {
+    note_ms(tx, key, value)
+}

@@ -134,3 +134,48 @@ pub fn advance(tx: &mut Tx<'_>, new: &NewReceipt<'_>) -> Result<bool> {
     .execute((new.room.0, new.user.0, new.kind, new.thread_id, new.event_id, new.event_pos.0, new.ts_ms, pos.0))?;
     Ok(true)
 }
+
+/// A public receipt of a local user, for other servers.
+#[derive(Debug, Clone)]
+pub struct LocalReceipt {
+    /// When it moved.
+    pub pos: StreamPos,
+    /// Room.
+    pub room: RoomNid,
+    /// The same, on the wire.
+    pub room_id: String,
+    /// Whose.
+    pub user_id: String,
+    /// Root of the thread, `main`, or empty for an unthreaded receipt.
+    pub thread_id: String,
+    /// The event that was read last.
+    pub event_id: String,
+    /// When it was read.
+    pub ts_ms: i64,
+}
+
+/// Public receipts of local users that moved after a position, oldest first.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn of_locals(db: &Reader<'_>, after: StreamPos, limit: usize) -> Result<Vec<LocalReceipt>> {
+    let mut query = db.prepare_cached(
+        "SELECT r.stream_pos, r.room_nid, rooms.room_id, u.user_id, r.thread_id, r.event_id, r.ts_ms
+         FROM receipts r INDEXED BY receipts_by_pos CROSS JOIN accounts USING (user_nid) JOIN users u USING (user_nid)
+         JOIN rooms ON rooms.room_nid = r.room_nid
+         WHERE r.stream_pos > ?1 AND r.kind = 'm.read' ORDER BY r.stream_pos LIMIT ?2",
+    )?;
+    let rows = query.query_map((after.0, i64::try_from(limit).unwrap_or(i64::MAX)), |row| {
+        Ok(LocalReceipt {
+            pos: StreamPos(row.get(0)?),
+            room: RoomNid(row.get(1)?),
+            room_id: row.get(2)?,
+            user_id: row.get(3)?,
+            thread_id: row.get(4)?,
+            event_id: row.get(5)?,
+            ts_ms: row.get(6)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}

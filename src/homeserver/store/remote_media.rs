@@ -21,6 +21,8 @@ pub struct RemoteMedia {
     pub filename: Option<String>,
     /// Its size.
     pub size_bytes: i64,
+    /// When it was last used, as far as that was noted, in milliseconds since the Unix epoch.
+    pub used_ms: i64,
 }
 
 /// Looks a file up.
@@ -30,7 +32,7 @@ pub struct RemoteMedia {
 /// Database errors.
 pub fn get(db: &Reader<'_>, server: &str, media_id: &str, variant: &str) -> Result<Option<RemoteMedia>> {
     let mut query = db.prepare_cached(
-        "SELECT file, content_type, filename, size_bytes FROM remote_media WHERE server = ?1 AND media_id = ?2 AND variant = ?3",
+        "SELECT file, content_type, filename, size_bytes, used_ms FROM remote_media WHERE server = ?1 AND media_id = ?2 AND variant = ?3",
     )?;
     let found = query.query_row((server, media_id, variant), |row| {
         Ok(RemoteMedia {
@@ -41,6 +43,7 @@ pub fn get(db: &Reader<'_>, server: &str, media_id: &str, variant: &str) -> Resu
             content_type: row.get(1)?,
             filename: row.get(2)?,
             size_bytes: row.get(3)?,
+            used_ms: row.get(4)?,
         })
     });
     Ok(found.optional()?)
@@ -51,7 +54,7 @@ pub fn get(db: &Reader<'_>, server: &str, media_id: &str, variant: &str) -> Resu
 /// # Errors
 ///
 /// Database errors.
-pub fn put(tx: &Tx<'_>, media: &RemoteMedia, now_ms: i64) -> Result<Option<String>> {
+pub fn put(tx: &Tx<'_>, media: &RemoteMedia) -> Result<Option<String>> {
     let before = get(&tx.reader(), &media.server, &media.media_id, &media.variant)?;
     tx.prepare_cached(
         "INSERT OR REPLACE INTO remote_media (server, media_id, variant, file, content_type, filename, size_bytes, used_ms)
@@ -65,7 +68,7 @@ pub fn put(tx: &Tx<'_>, media: &RemoteMedia, now_ms: i64) -> Result<Option<Strin
         &media.content_type,
         &media.filename,
         media.size_bytes,
-        now_ms,
+        media.used_ms,
     ))?;
     Ok(before.map(|before| before.file))
 }

@@ -87,6 +87,22 @@ pub fn around_user(db: &Reader<'_>, user: UserNid) -> Result<Vec<OwnedServerName
     names(query.query([user.0])?)
 }
 
+/// The same, without rooms of more than `at_most` servers.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn around_user_in_rooms_of(db: &Reader<'_>, user: UserNid, at_most: usize) -> Result<Vec<OwnedServerName>> {
+    let mut query = db.prepare_cached(
+        "SELECT name FROM servers WHERE server_nid IN (
+             SELECT r.server_nid FROM members m JOIN room_servers r USING (room_nid)
+             WHERE m.user_nid = ?1 AND m.membership = 'join'
+               AND (SELECT count(*) FROM (SELECT 1 FROM room_servers o WHERE o.room_nid = m.room_nid LIMIT ?2 + 1)) <= ?2)
+         ORDER BY server_nid",
+    )?;
+    names(query.query((user.0, i64::try_from(at_most).unwrap_or(i64::MAX)))?)
+}
+
 fn names(mut rows: rusqlite::Rows<'_>) -> Result<Vec<OwnedServerName>> {
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {

@@ -171,7 +171,12 @@ fn split_key_id(id: &str) -> Result<(&str, &str), KeyError> {
     }
 }
 
-fn check_one_time_key(id: &str, key: &Value) -> Result<(), KeyError> {
+/// Checks the form of a one-time key.
+///
+/// # Errors
+///
+/// [`KeyError::Invalid`].
+pub fn check_one_time_key(id: &str, key: &Value) -> Result<(), KeyError> {
     if key.to_string().len() > KEY_BYTES {
         return Err(invalid(format!("the key {id} is too large")));
     }

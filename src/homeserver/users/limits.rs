@@ -30,6 +30,8 @@ pub enum Kind {
     Registration,
     /// Questions that anybody may ask, from one address: is this name free, is this token good.
     Lookup,
+    /// Profiles of other servers' users, from one address.
+    Profile,
     /// Events sent by one user.
     Send,
     /// Media uploads by one user.
@@ -64,6 +66,7 @@ impl Kind {
             Self::LoginAccount => (10, 15_000),
             Self::Registration => (10, 60_000),
             Self::Lookup => (30, 1_000),
+            Self::Profile => (200, 100),
             Self::Send => (200, 50),
             Self::Upload => (60, 1_000),
             Self::Join => (60, 2_000),

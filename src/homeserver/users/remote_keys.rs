@@ -233,3 +233,72 @@ pub fn update_signing_keys(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use ruma::user_id;
+    use serde_json::json;
+
+    use super::*;
+
+    fn keys(user: &str, device: &str) -> Value {
+        json!({
+            "user_id": user,
+            "device_id": device,
+            "algorithms": ["m.olm.v1.curve25519-aes-sha2"],
+            "keys": { format!("ed25519:{device}"): "a2V5" },
+            "signatures": { user: { format!("ed25519:{device}"): "c2ln" } },
+        })
+    }
+
+    /// CVE-2025-61672: keys of the wrong form, once taken, broke whoever was told of them.
+    #[test]
+    fn malformed_devices_are_dropped_and_the_others_kept() {
+        let ben = user_id!("@ben:remote.test");
+        let mut fetched = Fetched::default();
+        fetched.add_device(ben, "ONE", keys(ben.as_str(), "ONE"), Some("Telephone"));
+        for (field, value) in [
+            ("user_id", json!("@eve:remote.test")),
+            ("device_id", json!("OTHER")),
+            ("algorithms", json!("m.olm")),
+            ("keys", json!({ "ed25519:TWO": 5 })),
+            ("keys", json!([])),
+            ("signatures", json!(null)),
+            ("signatures", json!({ "@ben:remote.test": 5 })),
+        ] {
+            let mut bad = keys(ben.as_str(), "TWO");
+            if let Some(bad) = bad.as_object_mut() {
+                bad.insert(field.into(), value);
+            }
+            fetched.add_device(ben, "TWO", bad, None);
+        }
+        fetched.add_device(ben, "", keys(ben.as_str(), ""), None);
+        fetched.add_device(ben, "THREE", json!("text"), None);
+        assert_eq!(fetched.devices.keys().collect::<Vec<_>>(), ["ONE"]);
+        let named = fetched.devices.get("ONE").and_then(|keys| keys.get("unsigned")).cloned();
+        assert_eq!(named, Some(json!({ "device_display_name": "Telephone" })));
+    }
+
+    #[test]
+    fn a_server_adds_a_name_to_a_device_and_nothing_else() {
+        let ben = user_id!("@ben:remote.test");
+        let mut given = keys(ben.as_str(), "ONE");
+        if let Some(given) = given.as_object_mut() {
+            given.insert("unsigned".into(), json!({ "device_display_name": "x".repeat(5000), "more": 1 }));
+        }
+        let mut fetched = Fetched::default();
+        fetched.add_device(ben, "ONE", given, None);
+        assert_eq!(fetched.devices.get("ONE"), Some(&keys(ben.as_str(), "ONE")));
+    }
+
+    #[test]
+    fn more_devices_than_anybody_has_are_not_kept() {
+        let ben = user_id!("@ben:remote.test");
+        let mut fetched = Fetched::default();
+        for number in 0..DEVICES + 10 {
+            let device = format!("D{number}");
+            fetched.add_device(ben, &device, keys(ben.as_str(), &device), None);
+        }
+        assert_eq!(fetched.devices.len(), DEVICES);
+    }
+}

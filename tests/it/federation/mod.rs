@@ -3,4 +3,5 @@
 mod events;
 mod hostile;
 mod membership;
+mod people;
 mod transport;

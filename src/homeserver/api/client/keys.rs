@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use axum::Json;
@@ -22,11 +23,14 @@ use super::{
 };
 use crate::homeserver::{
     Node,
-    store::{self, StoreError},
+    federation::devices::{self, Answers, Claimed, Claims, Failures, Wanted},
+    store::{self, Reader, StoreError},
     sync::SyncToken,
+    types::UserNid,
     users::{
         cross_signing::{self, SigningKeys},
         keys::{self, Upload},
+        remote_keys::Fetched,
         uia::Stage,
     },
 };
@@ -83,60 +87,105 @@ async fn upload_keys(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
     Ok(Json(json!({ "one_time_key_counts": counts })))
 }
 
+/// How long other servers have to answer when the client does not say, and at most.
+const ANSWER: Duration = Duration::from_secs(10);
+const LONGEST_ANSWER: Duration = Duration::from_secs(60);
+
+fn time(body: &Map<String, Value>) -> ApiResult<Duration> {
+    Ok(optional::<u64>(body, "timeout")?.map_or(ANSWER, Duration::from_millis).min(LONGEST_ANSWER))
+}
+
+/// A server that was not asked because this node asks none.
+fn unreachable() -> Value {
+    json!({ "errcode": "M_UNKNOWN", "error": "This server does not talk to other servers" })
+}
+
 /// `POST /_matrix/client/v3/keys/query`
 async fn get_keys(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
-    let wanted: BTreeMap<OwnedUserId, Vec<OwnedDeviceId>> = required(&call.object()?, "device_keys")?;
+    let body = call.object()?;
+    let wanted: Wanted = required(&body, "device_keys")?;
     if wanted.len() > AT_ONCE {
         return Err(ApiError::too_large("Too many users in one query"));
     }
-    let (server, asker) = (node.config.server_name.clone(), call.who.user);
+    let (local, remote): (Wanted, Wanted) = wanted.into_iter().partition(|(user_id, _)| user_id.server_name() == node.config.server_name);
+    let mut learnt = Answers::default();
+    if node.federation.is_enabled() && !remote.is_empty() {
+        learnt = devices::refresh(&node, &remote, time(&body)?).await?;
+    } else {
+        learnt.failures = remote.keys().map(|user_id| (user_id.server_name().to_owned(), unreachable())).collect();
+    }
+    let asker = call.who.user;
     let answer = node.store.read(move |db| {
-        let mut answer = json!({ "device_keys": {}, "master_keys": {}, "self_signing_keys": {}, "user_signing_keys": {}, "failures": {} });
-        let mut put = |section: &str, key: &str, value: Value| {
-            if let Some(object) = answer.get_mut(section).and_then(Value::as_object_mut) {
-                object.insert(key.to_owned(), value);
+        let mut answer = KeyAnswer { failures: learnt.failures, ..KeyAnswer::default() };
+        for (user_id, devices) in &local {
+            if let Some(user) = store::accounts::active(db, user_id)? {
+                answer.add(db, asker, user, user_id, devices)?;
             }
-        };
-        for (user_id, devices) in &wanted {
-            if user_id.server_name() != server {
-                // Other servers' users: there is no federation to ask them over.
-                put("failures", user_id.server_name().as_str(), json!({ "errcode": "M_UNKNOWN", "error": "Not reachable" }));
-                continue;
-            }
-            let Some(user) = store::accounts::active(db, user_id)? else { continue };
-            put("device_keys", user_id.as_str(), json!(keys::device_keys_for(db, Some(asker), user, devices)?));
-            for (usage, section) in
-                [("master", "master_keys"), ("self_signing", "self_signing_keys"), ("user_signing", "user_signing_keys")]
+        }
+        for (user_id, devices) in &remote {
+            if let Some(stranger) = learnt.strangers.remove(user_id) {
+                answer.add_stranger(user_id, stranger, devices);
+            } else if let Some(user) = store::users::find(db, user_id)?
+                && (store::remote_devices::get(db, user)?.is_some())
             {
-                // Whom somebody trusts is their own affair: the user-signing key goes to its owner only.
-                if usage == "user_signing" && user != asker {
-                    continue;
-                }
-                if let Some(key) = keys::cross_signing_key_for(db, Some(asker), user, usage)? {
-                    put(section, user_id.as_str(), key);
-                }
+                answer.add(db, asker, user, user_id, devices)?;
             }
         }
         Ok::<_, StoreError>(answer)
     });
-    Ok(Json(answer.await?))
+    Ok(Json(json!(answer.await?)))
+}
+
+#[derive(Debug, Default, serde::Serialize)]
+struct KeyAnswer {
+    device_keys: BTreeMap<OwnedUserId, BTreeMap<String, Value>>,
+    master_keys: BTreeMap<OwnedUserId, Value>,
+    self_signing_keys: BTreeMap<OwnedUserId, Value>,
+    user_signing_keys: BTreeMap<OwnedUserId, Value>,
+    failures: Failures,
+}
+
+impl KeyAnswer {
+    /// Adds what is stored of a user, as the asker may see it.
+    fn add(
+        &mut self,
+        db: &Reader<'_>,
+        asker: UserNid,
+        user: UserNid,
+        user_id: &OwnedUserId,
+        devices: &[OwnedDeviceId],
+    ) -> Result<(), StoreError> {
+        self.device_keys.insert(user_id.clone(), keys::device_keys_for(db, Some(asker), user, devices)?);
+        let key = |usage: &str| keys::cross_signing_key_for(db, Some(asker), user, usage);
+        self.master_keys.extend(key("master")?.map(|key| (user_id.clone(), key)));
+        self.self_signing_keys.extend(key("self_signing")?.map(|key| (user_id.clone(), key)));
+        // Whom somebody trusts is their own affair: the user-signing key goes to its owner only.
+        if user == asker {
+            self.user_signing_keys.extend(key("user_signing")?.map(|key| (user_id.clone(), key)));
+        }
+        Ok(())
+    }
+
+    /// Adds what another server has just answered about somebody with whom no room is shared.
+    fn add_stranger(&mut self, user_id: &OwnedUserId, mut fetched: Fetched, devices: &[OwnedDeviceId]) {
+        fetched.devices.retain(|device_id, _| devices.is_empty() || devices.iter().any(|wanted| wanted == device_id));
+        self.device_keys.insert(user_id.clone(), fetched.devices);
+        self.master_keys.extend(fetched.master.map(|key| (user_id.clone(), key)));
+        self.self_signing_keys.extend(fetched.self_signing.map(|key| (user_id.clone(), key)));
+    }
 }
 
 /// `POST /_matrix/client/v3/keys/claim`
 async fn claim_keys(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
-    let wanted: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, String>> = required(&call.object()?, "one_time_keys")?;
+    let body = call.object()?;
+    let wanted: Claims = required(&body, "one_time_keys")?;
     if wanted.values().map(BTreeMap::len).sum::<usize>() > AT_ONCE {
         return Err(ApiError::too_large("Too many keys in one claim"));
     }
-    let server = node.config.server_name.clone();
-    let answer = node.store.write(move |tx| {
-        let mut claimed: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Value>> = BTreeMap::new();
-        let mut failures = BTreeMap::new();
-        for (user_id, devices) in wanted {
-            if user_id.server_name() != server {
-                failures.insert(user_id.server_name().to_string(), json!({ "errcode": "M_UNKNOWN", "error": "Not reachable" }));
-                continue;
-            }
+    let (local, remote): (Claims, Claims) = wanted.into_iter().partition(|(user_id, _)| user_id.server_name() == node.config.server_name);
+    let of_ours = node.store.write(move |tx| {
+        let mut claimed = Claimed::new();
+        for (user_id, devices) in local {
             let Some(user) = store::accounts::active(&tx.reader(), &user_id)? else { continue };
             for (device_id, algorithm) in devices {
                 if let Some((id, key)) = keys::claim(tx, user, &device_id, &algorithm)? {
@@ -144,9 +193,17 @@ async fn claim_keys(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
                 }
             }
         }
-        Ok::<_, StoreError>(json!({ "one_time_keys": claimed, "failures": failures }))
+        Ok::<_, StoreError>(claimed)
     });
-    Ok(Json(answer.await?))
+    let mut claimed = of_ours.await?;
+    let failures = if node.federation.is_enabled() && !remote.is_empty() {
+        let (of_others, failures) = devices::claim(&node, remote, time(&body)?).await;
+        claimed.extend(of_others);
+        failures
+    } else {
+        remote.keys().map(|user_id| (user_id.server_name().to_owned(), unreachable())).collect()
+    };
+    Ok(Json(json!({ "one_time_keys": claimed, "failures": failures })))
 }
 
 /// `GET /_matrix/client/v3/keys/changes`

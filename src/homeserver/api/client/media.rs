@@ -12,11 +12,11 @@ use axum::{
 use futures_util::StreamExt;
 use http::{HeaderValue, Method, StatusCode, header, request::Parts};
 use ruma::{
+    OwnedServerName, ServerName,
     api::{
         auth_scheme::{AccessToken, AccessTokenOptional},
         client::{authenticated_media, media},
     },
-    http_headers::{ContentDisposition, ContentDispositionType},
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -26,12 +26,14 @@ use super::{
     super::{
         call::{RawCall, Routes, Scheme},
         error::{ApiError, ApiResult},
+        files::{disposition, thumbnail_of},
     },
     not_suspended,
 };
 use crate::homeserver::{
     Node,
-    media::{self as files, Description, Download, MediaError, Thumbnail},
+    federation::media::{self as fetch, FetchError},
+    media::{Description, Download, MediaError},
     types::Requester,
     users::limits::{Key, Kind},
 };
@@ -49,36 +51,6 @@ const LEGACY_CONFIG: &[&str] = &["/_matrix/media/r0/config", "/_matrix/media/v3/
 const POLICY: &str =
     "sandbox; default-src 'none'; script-src 'none'; plugin-types application/pdf; style-src 'unsafe-inline'; object-src 'self';";
 
-/// Types that may be shown in place (Client-Server API, "Serving inline content"); everything else is to be saved.
-const INLINE: &[&str] = &[
-    "text/css",
-    "text/plain",
-    "text/csv",
-    "application/json",
-    "application/ld+json",
-    "image/jpeg",
-    "image/gif",
-    "image/png",
-    "image/apng",
-    "image/webp",
-    "image/avif",
-    "video/mp4",
-    "video/webm",
-    "video/ogg",
-    "video/quicktime",
-    "audio/mp4",
-    "audio/webm",
-    "audio/aac",
-    "audio/mpeg",
-    "audio/ogg",
-    "audio/wave",
-    "audio/wav",
-    "audio/x-wav",
-    "audio/x-pn-wav",
-    "audio/flac",
-    "audio/x-flac",
-];
-
 impl From<MediaError> for ApiError {
     fn from(error: MediaError) -> Self {
         let refused = |status, errcode| Self::new(status, errcode, error.to_string());
@@ -94,6 +66,19 @@ impl From<MediaError> for ApiError {
             MediaError::DiskFull => crate::homeserver::store::StoreError::DiskFull.into(),
             MediaError::Io(error) => Self::internal(error),
             MediaError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<FetchError> for ApiError {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Media(error) => error.into(),
+            FetchError::Remote(error) => error.into(),
+            FetchError::Malformed(_) | FetchError::Elsewhere(_) => {
+                tracing::debug!(%error, "a file of another server could not be fetched");
+                Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", "The file's server could not be asked")
+            }
         }
     }
 }
@@ -161,6 +146,12 @@ async fn get_media_config(node: Arc<Node>, _: RawCall) -> ApiResult<Json<Value>>
     Ok(Json(json!({ "m.upload.size": node.media.limit() })))
 }
 
+/// Where a file is.
+enum Place<'a> {
+    Here(&'a str),
+    There(OwnedServerName, &'a str),
+}
+
 /// What the path and the query say.
 #[derive(Debug, Default)]
 struct Arguments {
@@ -188,11 +179,21 @@ impl Arguments {
         self.parameter(name).map(parse).transpose()
     }
 
-    /// The media ID, where it is one of this server's. Other servers' files would need federation.
-    fn media_id(&self, node: &Node) -> ApiResult<&str> {
-        match (self.part("server"), self.part("id")) {
-            (Some(server), Some(id)) if server == node.config.server_name.as_str() => Ok(id),
+    /// Whose file it is.
+    fn place(&self, node: &Node) -> ApiResult<Place<'_>> {
+        match (self.part("server").map(ServerName::parse), self.part("id")) {
+            (Some(Ok(server)), Some(id)) if server == node.config.server_name => Ok(Place::Here(id)),
+            // Another server that asks the old way asks for what is ours only.
+            (Some(Ok(server)), Some(id)) if self.parameter("allow_remote") != Some("false") => Ok(Place::There(server, id)),
             _ => Err(MediaError::NotFound.into()),
+        }
+    }
+
+    /// The media ID, where it is one of this server's.
+    fn media_id(&self, node: &Node) -> ApiResult<&str> {
+        match self.place(node)? {
+            Place::Here(id) => Ok(id),
+            Place::There(..) => Err(MediaError::NotFound.into()),
         }
     }
 
@@ -263,7 +264,11 @@ async fn download(node: Arc<Node>, request: Request, legacy: bool) -> ApiResult<
     may_read(&node, &parts, legacy).await?;
     let arguments = Arguments::read(&mut parts).await?;
     not_quarantined(&node, &arguments).await?;
-    let mut found = node.media.download(arguments.media_id(&node)?, arguments.wait()?).await?;
+    let wait = arguments.wait()?;
+    let mut found = match arguments.place(&node)? {
+        Place::Here(media_id) => node.media.download(media_id, wait).await?,
+        Place::There(server, media_id) => fetch::download(&node, &server, media_id, wait).await?,
+    };
     if let Some(name) = arguments.part("name") {
         found.filename = Some(name.chars().filter(|c| !c.is_control()).collect());
     }
@@ -276,27 +281,19 @@ async fn thumbnail(node: Arc<Node>, request: Request, legacy: bool) -> ApiResult
     may_read(&node, &parts, legacy).await?;
     let arguments = Arguments::read(&mut parts).await?;
     not_quarantined(&node, &arguments).await?;
-    let side = |name: &str| match arguments.number::<u32>(name)? {
-        Some(0) => Err(ApiError::invalid_param(format!("`{name}` is zero"))),
-        Some(pixels) => Ok(pixels),
-        None => Err(ApiError::missing_param(format!("`{name}` is missing"))),
+    let wanted = thumbnail_of(|name| arguments.parameter(name))?;
+    let wait = arguments.wait()?;
+    let found = match arguments.place(&node)? {
+        Place::Here(media_id) => node.media.thumbnail(media_id, wanted, wait).await?,
+        Place::There(server, media_id) => fetch::thumbnail(&node, &server, media_id, wanted, wait).await?,
     };
-    let method = match arguments.parameter("method") {
-        None | Some("scale") => files::Method::Scale,
-        Some("crop") => files::Method::Crop,
-        Some(_) => return Err(ApiError::invalid_param("`method` is neither `scale` nor `crop`")),
-    };
-    let wanted = Thumbnail { width: side("width")?, height: side("height")?, method };
-    let found = node.media.thumbnail(arguments.media_id(&node)?, wanted, arguments.wait()?).await?;
     serve(found, None).await
 }
 
 /// Sends a file with the headers that keep a browser from running it.
 async fn serve(mut found: Download, range: Option<&HeaderValue>) -> ApiResult<Response> {
     let content_type = found.content_type.as_deref().unwrap_or("application/octet-stream");
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let disposition = if INLINE.contains(&essence.as_str()) { ContentDispositionType::Inline } else { ContentDispositionType::Attachment };
-    let disposition = ContentDisposition::new(disposition).with_filename(found.filename.clone()).to_string();
+    let disposition = disposition(content_type, found.filename.clone());
     let octets = HeaderValue::from_static("application/octet-stream");
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap_or(octets)),

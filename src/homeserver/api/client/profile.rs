@@ -21,8 +21,10 @@ use crate::homeserver::{
     Node,
     appservice::query,
     events::{Ctx, rounds},
+    federation::lookup,
     store::{self, StoreError},
     types::UserNid,
+    users::limits::{Key, Kind},
 };
 
 /// Largest profile, as canonical JSON (Client-Server API, "Profiles").
@@ -51,26 +53,40 @@ pub(super) fn add(routes: Routes) -> Routes {
         .add_raw_at::<AccessToken, _, _, _>(&Method::DELETE, FIELD, delete_profile_field)
 }
 
-/// The profile of a user of this server.
-async fn profile(node: &Node, user_id: &str) -> ApiResult<Map<String, Value>> {
-    let user_id = UserId::parse(user_id).map_err(|_| ApiError::invalid_param("Not a user ID"))?;
-    query::user(node, &user_id).await?;
-    let found = node.store.read(move |db| match store::accounts::active(db, &user_id)? {
-        Some(user) => store::profiles::all(db, user).map(Some),
-        None => Ok(None),
-    });
-    found.await?.ok_or_else(|| ApiError::not_found("There is no such user here"))
+/// A user's profile: of ours from the store, of others from their server, and from their rooms where that does not answer.
+async fn profile(node: &Node, call: &RawCall<()>, field: Option<&str>) -> ApiResult<Map<String, Value>> {
+    let user_id = UserId::parse(call.segment(0)?).map_err(|_| ApiError::invalid_param("Not a user ID"))?;
+    if user_id.server_name() == node.config.server_name {
+        query::user(node, &user_id).await?;
+        let found = node.store.read(move |db| match store::accounts::active(db, &user_id)? {
+            Some(user) => store::profiles::all(db, user).map(Some),
+            None => Ok(None),
+        });
+        return found.await?.ok_or_else(|| ApiError::not_found("There is no such user here"));
+    }
+    // Anybody may ask, and each question makes us ask another server.
+    if let Some(address) = call.address {
+        node.limits.check(Kind::Profile, Key::Address(address)).map_err(ApiError::limit_exceeded)?;
+    }
+    match lookup::profile(node, &user_id, field).await {
+        Ok(profile) => Ok(profile),
+        Err(error) if error.errcode() == Some("M_NOT_FOUND") => Err(ApiError::not_found("There is no such user")),
+        Err(error) => match lookup::profile_in_rooms(node, &user_id).await? {
+            Some(profile) => Ok(profile),
+            None => Err(error.into()),
+        },
+    }
 }
 
 /// `GET /_matrix/client/v3/profile/{userId}`
 async fn get_profile(node: Arc<Node>, call: RawCall<()>) -> ApiResult<Json<Value>> {
-    Ok(Json(profile(&node, call.segment(0)?).await?.into()))
+    Ok(Json(profile(&node, &call, None).await?.into()))
 }
 
 /// `GET /_matrix/client/v3/profile/{userId}/{keyName}`
 async fn get_profile_field(node: Arc<Node>, call: RawCall<()>) -> ApiResult<Json<Value>> {
     let field = call.segment(1)?;
-    let value = profile(&node, call.segment(0)?).await?.remove(field);
+    let value = profile(&node, &call, Some(field)).await?.remove(field);
     match value {
         Some(value) => Ok(Json(json!({ field: value }))),
         None => Err(ApiError::not_found("The profile has no such field")),

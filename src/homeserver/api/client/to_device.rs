@@ -15,6 +15,7 @@ use super::{
 };
 use crate::homeserver::{
     Node,
+    federation::edus::outgoing,
     store::{self, StoreError},
     types::Requester,
 };
@@ -55,6 +56,9 @@ async fn send_event_to_device(node: Arc<Node>, call: RawCall) -> ApiResult<Json<
         not_suspended(&node, &call.who).await?;
     }
     let (server, who, now_ms) = (node.config.server_name.clone(), call.who, node.clock.now_ms());
+    // 32 characters at most (Server-Server API, "Send-to-device messaging"): a number follows.
+    let message_id = node.randomness.alphanumeric(24);
+    let federates = node.federation.is_enabled();
     node.store
         .write(move |tx| {
             let scope = format!("{SCOPE}/{kind}");
@@ -63,11 +67,13 @@ async fn send_event_to_device(node: Arc<Node>, call: RawCall) -> ApiResult<Json<
                 return Ok(());
             }
             store::transactions::put(tx, key, "", now_ms)?;
-            for (user_id, devices) in &object.messages {
-                // Other servers' users: there is no federation to carry it.
-                if user_id.server_name() == server {
-                    queue(tx, &who, &kind, user_id, devices)?;
-                }
+            let (local, remote): (Messages, Messages) =
+                object.messages.into_iter().partition(|(user_id, _)| user_id.server_name() == server);
+            for (user_id, devices) in &local {
+                queue(tx, &who, &kind, user_id, devices)?;
+            }
+            if federates {
+                outgoing::to_devices(tx, &who.user_id, &kind, &message_id, &remote)?;
             }
             Ok::<_, StoreError>(())
         })

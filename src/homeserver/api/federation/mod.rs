@@ -3,12 +3,20 @@
 //! A node that does not federate has none of them: it answers as if it did not know them.
 
 pub mod call;
+mod devices;
 mod events;
+mod hierarchy;
 mod keys;
+mod media;
 mod membership;
+mod public_rooms;
+mod query;
 mod transactions;
 mod version;
 mod well_known;
+
+#[cfg(test)]
+mod tests;
 
 use super::{call::Routes, endpoints};
 
@@ -23,5 +31,10 @@ pub(super) fn add(routes: Routes) -> Routes {
     let routes = well_known::add(routes);
     let routes = transactions::add(routes);
     let routes = events::add(routes);
+    let routes = devices::add(routes);
+    let routes = query::add(routes);
+    let routes = public_rooms::add(routes);
+    let routes = hierarchy::add(routes);
+    let routes = media::add(routes);
     routes.refuse(&endpoints::federation())
 }

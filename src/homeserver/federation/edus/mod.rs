@@ -1,16 +1,15 @@
-//! What other servers tell us beside events: typing, receipts, presence, messages to devices, device lists, signing keys.
+//! What servers tell each other beside events: typing, receipts, presence, messages to devices, device lists, signing keys.
 //!
 //! A server speaks for its own users only, and we listen only where one of ours shares a room with them. Whatever does not
 //! pass is dropped: an EDU has no answer. Server-Server API, "EDUs" and the sections that define each type.
 
 mod devices;
 mod direct;
+mod live;
+pub mod outgoing;
 mod presence;
 mod receipts;
 mod typing;
-
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -31,8 +30,22 @@ pub struct State {
     waiting: receipts::Waiting,
 }
 
+impl State {
+    /// Receipts that wait for their events.
+    #[cfg(test)]
+    pub(crate) fn waiting_receipts(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
 /// Longest user, room, event and device ID, and event type (Appendices, "Common Identifier Format").
 const ID_BYTES: usize = 255;
+
+/// Starts what tells other servers of ours. It ends with the node.
+pub fn start(node: &Arc<Node>) {
+    outgoing::start(node);
+    live::start(node);
+}
 
 /// Why an EDU, or a part of one, was not taken.
 #[derive(Debug, thiserror::Error)]

@@ -26,9 +26,14 @@ use crate::homeserver::{
         self, Ctx, Draft, EventError, content_from_map, summary,
         visibility::{Access, enter},
     },
-    store::{Tx, aliases, members, rooms},
+    federation::lookup,
+    store::{Tx, aliases, members, rooms, servers},
     types::{Requester, RoomHandle},
+    users::limits::{Key, Kind},
 };
+
+/// Servers that are named with an alias: enough to join through.
+const SERVERS: usize = 50;
 
 pub(super) fn add(routes: Routes) -> Routes {
     routes
@@ -90,11 +95,23 @@ async fn create_alias(node: Arc<Node>, call: Call<create_alias::Request>) -> Api
 /// `GET /_matrix/client/v3/directory/room/{roomAlias}`
 async fn get_alias(node: Arc<Node>, call: Call<get_alias::Request, ()>) -> ApiResult<get_alias::Response> {
     let (alias, server) = (call.request.room_alias, node.config.server_name.clone());
+    if alias.server_name() != server {
+        // Anybody may ask, and each question makes us ask another server.
+        if let Some(address) = call.address {
+            node.limits.check(Kind::Lookup, Key::Address(address)).map_err(ApiError::limit_exceeded)?;
+        }
+        let (room_id, servers) = lookup::alias(&node, &alias).await?;
+        return Ok(get_alias::Response::new(room_id, servers));
+    }
     query::alias(&node, &alias).await?;
     look(&node, move |db| {
         let unknown = || EventError::NotFound(format!("{alias} is not known here"));
         let (room, _) = aliases::get(db, &alias)?.ok_or_else(unknown)?;
-        Ok(get_alias::Response::new(rooms::by_nid(db, room)?.room_id, vec![server]))
+        let mut known = servers::in_room(db, room)?;
+        known.retain(|other| *other != server);
+        known.insert(0, server);
+        known.truncate(SERVERS);
+        Ok(get_alias::Response::new(rooms::by_nid(db, room)?.room_id, known))
     })
     .await
 }

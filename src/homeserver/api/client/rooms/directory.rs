@@ -1,25 +1,28 @@
 //! The directory of published rooms, previews of rooms, and what is in a space.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use ruma::{
-    OwnedServerName, RoomId, RoomOrAliasId, UInt,
-    api::client::{
-        directory::{
-            get_public_rooms::v3 as get_public_rooms, get_public_rooms_filtered::v3 as get_public_rooms_filtered,
-            get_room_visibility::v3 as get_room_visibility, set_room_visibility::v3 as set_room_visibility,
+    OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomOrAliasId, ServerName,
+    api::{
+        client::{
+            directory::{
+                get_public_rooms::v3 as get_public_rooms, get_public_rooms_filtered::v3 as get_public_rooms_filtered,
+                get_room_visibility::v3 as get_room_visibility, set_room_visibility::v3 as set_room_visibility,
+            },
+            room::{Visibility, get_summary::v1 as get_summary},
+            space::get_hierarchy::v1 as get_hierarchy,
         },
-        room::{Visibility, get_summary::v1 as get_summary},
-        space::get_hierarchy::v1 as get_hierarchy,
+        federation::directory::{get_public_rooms::v1 as remote_rooms, get_public_rooms_filtered::v1 as remote_rooms_filtered},
     },
-    directory::{PublicRoomsChunk, RoomNetwork},
+    directory::RoomTypeFilter,
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{
     super::super::{
         call::{Call, Routes},
+        directory::{self, Listing, Search, typed},
         error::{ApiError, ApiResult},
     },
     change, look,
@@ -28,16 +31,19 @@ use super::{
 use crate::homeserver::{
     Node,
     appservice::query,
-    events::{
-        self, EventError,
-        hierarchy::{self, Walk},
-        summary,
+    events::{self, EventError, summary},
+    federation::{
+        lookup,
+        request::Limits,
+        spaces::{self, Walk},
     },
-    store::{Reader, aliases, appservices, members, rooms},
-    types::{Requester, RoomHandle, RoomNid},
+    store::{Reader, aliases, members, rooms, servers},
+    types::{Requester, RoomHandle},
 };
 
-/// Largest page of the directory and of a hierarchy.
+/// How long another server has to answer.
+const REMOTE_ANSWER: Duration = Duration::from_secs(15);
+/// Largest page of a hierarchy.
 const MAX_LIMIT: usize = 500;
 
 pub(super) fn add(routes: Routes) -> Routes {
@@ -49,10 +55,6 @@ pub(super) fn add(routes: Routes) -> Routes {
         .add::<get_summary::Request, _, _>(get_summary)
         .add_at::<get_summary::Request, _, _>(&["/_matrix/client/unstable/im.nheko.summary/summary/{room_id_or_alias}"], get_summary)
         .add::<get_hierarchy::Request, _, _>(get_hierarchy)
-}
-
-fn typed<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, EventError> {
-    serde_json::from_value(Value::Object(fields)).map_err(|e| EventError::Internal(format!("room summary: {e}")))
 }
 
 /// `GET /_matrix/client/v3/directory/list/room/{roomId}`
@@ -85,74 +87,41 @@ async fn set_room_visibility(node: Arc<Node>, call: Call<set_room_visibility::Re
     Ok(set_room_visibility::Response::new())
 }
 
-/// One page of the directory.
-struct Listing {
-    chunk: Vec<PublicRoomsChunk>,
-    next: Option<String>,
-    prev: Option<String>,
-    total: UInt,
-}
-
-/// What to list.
-struct Search {
-    server: Option<OwnedServerName>,
-    since: Option<String>,
-    limit: Option<UInt>,
-    term: Option<String>,
-    network: RoomNetwork,
-    types: Vec<Option<String>>,
-}
-
-fn published(db: &Reader<'_>) -> Result<Vec<RoomNid>, EventError> {
-    Ok(rooms::all_published(db)?.into_iter().map(|(room, _)| room).collect())
-}
-
-async fn list(node: &Arc<Node>, search: Search) -> ApiResult<Listing> {
-    if search.server.is_some_and(|server| server != node.config.server_name) {
-        return Err(ApiError::not_found("Other servers' directories cannot be reached yet"));
+/// A page of this server's directory, or of another's.
+async fn list(node: &Arc<Node>, server: Option<OwnedServerName>, search: Search) -> ApiResult<Listing> {
+    match server.filter(|server| *server != node.config.server_name) {
+        None => directory::list(node, search).await,
+        Some(server) => list_of(node, &server, search).await,
     }
-    let start = match search.since.as_deref() {
-        None | Some("") => 0,
-        Some(since) => since.parse::<usize>().map_err(|_| ApiError::invalid_param("This is not a token of this directory"))?,
-    };
-    let limit = search.limit.map_or(MAX_LIMIT, |limit| bounded(limit, MAX_LIMIT)).max(1);
-    look(node, move |db| {
-        let rooms = match &search.network {
-            RoomNetwork::ThirdParty(instance) => appservices::listed(db, Some(instance.split_once('|').unwrap_or((instance, ""))))?,
-            RoomNetwork::All => {
-                published(db)?.into_iter().chain(appservices::listed(db, None)?).collect::<BTreeSet<_>>().into_iter().collect()
-            }
-            _ => published(db)?,
-        };
-        let all = summary::directory(db, rooms, search.term.as_deref(), &search.types)?;
-        let total = all.len();
-        let chunk: Vec<PublicRoomsChunk> = all.into_iter().skip(start).take(limit).map(typed).collect::<Result<_, _>>()?;
-        let end = start.saturating_add(chunk.len());
-        Ok(Listing {
-            chunk,
-            next: (end < total).then(|| end.to_string()),
-            prev: (start > 0).then(|| start.saturating_sub(limit).to_string()),
-            total: UInt::try_from(total).unwrap_or(UInt::MAX),
-        })
-    })
-    .await
+}
+
+/// Asks another server for a page of its directory (Server-Server API, "Published Room Directory").
+async fn list_of(node: &Arc<Node>, server: &ServerName, search: Search) -> ApiResult<Listing> {
+    let limits = Limits::ORDINARY.within(REMOTE_ANSWER).insisting();
+    if search.term.is_none() && search.types.is_empty() {
+        let mut request = remote_rooms::Request::new();
+        (request.limit, request.since, request.room_network) = (search.limit, search.since, search.network);
+        let answer = node.federation.client.request_within(server, request, limits).await?;
+        let total = answer.total_room_count_estimate;
+        return Ok(Listing { chunk: answer.chunk, next: answer.next_batch, prev: answer.prev_batch, total });
+    }
+    let mut request = remote_rooms_filtered::Request::new();
+    (request.limit, request.since, request.room_network) = (search.limit, search.since, search.network);
+    request.filter.generic_search_term = search.term;
+    request.filter.room_types = search.types.into_iter().map(RoomTypeFilter::from).collect();
+    let answer = node.federation.client.request_within(server, request, limits).await?;
+    let total = answer.total_room_count_estimate;
+    Ok(Listing { chunk: answer.chunk, next: answer.next_batch, prev: answer.prev_batch, total })
 }
 
 /// `GET /_matrix/client/v3/publicRooms`
 async fn get_public_rooms(node: Arc<Node>, call: Call<get_public_rooms::Request, ()>) -> ApiResult<get_public_rooms::Response> {
     let request = call.request;
-    let search = Search {
-        server: request.server,
-        since: request.since,
-        limit: request.limit,
-        term: None,
-        network: RoomNetwork::Matrix,
-        types: Vec::new(),
-    };
-    let listing = list(&node, search).await?;
+    let search = Search { since: request.since, limit: request.limit, ..Search::default() };
+    let listing = list(&node, request.server, search).await?;
     let mut response = get_public_rooms::Response::new(listing.chunk);
     (response.next_batch, response.prev_batch) = (listing.next, listing.prev);
-    response.total_room_count_estimate = Some(listing.total);
+    response.total_room_count_estimate = listing.total;
     Ok(response)
 }
 
@@ -163,31 +132,46 @@ async fn get_public_rooms_filtered(
 ) -> ApiResult<get_public_rooms_filtered::Response> {
     let request = call.request;
     let search = Search {
-        server: request.server,
         since: request.since,
         limit: request.limit,
         term: request.filter.generic_search_term,
         network: request.room_network,
         types: request.filter.room_types.iter().map(|kind| kind.as_str().map(ToOwned::to_owned)).collect(),
     };
-    let listing = list(&node, search).await?;
+    let listing = list(&node, request.server, search).await?;
     let mut response = get_public_rooms_filtered::Response::new();
     response.chunk = listing.chunk;
     (response.next_batch, response.prev_batch) = (listing.next, listing.prev);
-    response.total_room_count_estimate = Some(listing.total);
+    response.total_room_count_estimate = listing.total;
     Ok(response)
 }
 
-/// A room that may be known; to those who may not know of it, it does not exist.
-fn known(db: &Reader<'_>, id: &RoomOrAliasId, who: Option<&Requester>) -> Result<RoomHandle, EventError> {
+/// What is known of a room here. To those who may not know of it, it does not exist.
+enum Known {
+    Here(RoomHandle),
+    /// Nobody of ours is in it.
+    Elsewhere(Option<OwnedRoomId>),
+}
+
+fn known(db: &Reader<'_>, id: &RoomOrAliasId, who: Option<&Requester>) -> Result<Known, EventError> {
     let room = match <&RoomId>::try_from(id) {
-        Ok(room_id) => rooms::by_id(db, room_id)?,
-        Err(alias) => aliases::get(db, alias)?.map(|(room, _)| rooms::by_nid(db, room)).transpose()?,
+        Ok(room_id) => match rooms::by_id(db, room_id)? {
+            Some(room) => room,
+            None => return Ok(Known::Elsewhere(Some(room_id.to_owned()))),
+        },
+        Err(alias) => match aliases::get(db, alias)? {
+            Some((room, _)) => rooms::by_nid(db, room)?,
+            None => return Ok(Known::Elsewhere(None)),
+        },
     };
-    match room {
-        Some(room) if summary::may_know(db, &room, who.map(|who| who.user))? => Ok(room),
-        _ => Err(EventError::NotFound("There is no such room, or you may not know of it".into())),
+    if members::local_joined(db, room.nid)?.is_empty() && !servers::in_room(db, room.nid)?.is_empty() {
+        return Ok(Known::Elsewhere(Some(room.room_id)));
     }
+    if summary::may_know(db, &room, who.map(|who| who.user))? { Ok(Known::Here(room)) } else { Err(unknown_room()) }
+}
+
+fn unknown_room() -> EventError {
+    EventError::NotFound("There is no such room, or you may not know of it".into())
 }
 
 /// `GET /_matrix/client/v1/room_summary/{roomIdOrAlias}`
@@ -196,16 +180,53 @@ async fn get_summary(node: Arc<Node>, call: Call<get_summary::Request, Option<Re
     if let Err(alias) = <&RoomId>::try_from(&*request.room_id_or_alias) {
         query::alias(&node, alias).await?;
     }
+    let (id, asker) = (request.room_id_or_alias.clone(), who.clone());
+    let here = look(&node, move |db| match known(db, &id, asker.as_ref())? {
+        Known::Here(room) => Ok(Ok(summary::of(db, &room)?)),
+        Known::Elsewhere(room_id) => Ok(Err(room_id)),
+    });
+    let found = match here.await? {
+        Ok(found) => found,
+        Err(room_id) => elsewhere(&node, &request, room_id, who.as_ref()).await?,
+    };
     look(&node, move |db| {
-        let room = known(db, &request.room_id_or_alias, who.as_ref())?;
-        let mut response = get_summary::Response::new(typed(summary::of(db, &room)?)?);
-        if let Some(who) = who {
-            let member = members::get(db, room.nid, who.user)?;
+        let room_id = found.get("room_id").and_then(|id| id.as_str()).and_then(|id| RoomId::parse(id).ok());
+        let mut response = get_summary::Response::new(typed(found)?);
+        if let (Some(who), Some(room_id)) = (who, room_id) {
+            let member = match rooms::by_id(db, &room_id)? {
+                Some(room) => members::get(db, room.nid, who.user)?,
+                None => None,
+            };
             response.membership = Some(member.map_or("leave".into(), |member| member.membership.as_str().into()));
         }
         Ok(response)
     })
     .await
+}
+
+/// The summary of a room that nobody of ours is in, from servers that know it. Strangers do not make us ask others.
+async fn elsewhere(
+    node: &Arc<Node>,
+    request: &get_summary::Request,
+    room_id: Option<OwnedRoomId>,
+    who: Option<&Requester>,
+) -> ApiResult<Map<String, Value>> {
+    let who = who.ok_or_else(unknown_room)?;
+    let mut via = request.via.clone();
+    let room_id = match room_id {
+        Some(room_id) => room_id,
+        None => {
+            let alias = <&RoomAliasId>::try_from(&*request.room_id_or_alias).map_err(|_| unknown_room())?;
+            if alias.server_name() == node.config.server_name {
+                return Err(unknown_room().into());
+            }
+            let (room_id, servers) = lookup::alias(node, alias).await?;
+            via.extend(servers);
+            room_id
+        }
+    };
+    via.extend(room_id.server_name().map(ToOwned::to_owned));
+    spaces::summary(node, &room_id, &via, Some(who.user)).await?.ok_or_else(|| unknown_room().into())
 }
 
 /// `GET /_matrix/client/v1/rooms/{roomId}/hierarchy`
@@ -223,18 +244,11 @@ async fn get_hierarchy(node: Arc<Node>, call: Call<get_hierarchy::Request>) -> A
             .ok_or_else(|| ApiError::invalid_param("This token belongs to a request with other parameters"))?,
     };
     let limit = request.limit.map_or(50, |limit| bounded(limit, MAX_LIMIT)).max(1);
-    look(&node, move |db| {
-        let hidden = || EventError::Forbidden("You may not look into this space".into());
-        let room = events::room(db, &request.room_id)?;
-        if !summary::may_know(db, &room, Some(user))? {
-            return Err(hidden());
-        }
-        let walk = Walk { user, suggested_only: request.suggested_only, max_depth, skip, limit };
-        let (rooms, more) = hierarchy::walk(db, &room, &walk)?;
-        let mut response = get_hierarchy::Response::new();
-        response.next_batch = more.then(|| format!("{}_{walk_id}", skip.saturating_add(rooms.len())));
-        response.rooms = rooms.into_iter().map(typed).collect::<Result<_, _>>()?;
-        Ok(response)
-    })
-    .await
+    let walk = Walk { user, suggested_only: request.suggested_only, max_depth, skip, limit };
+    let walked = spaces::walk(&node, &request.room_id, &walk).await?;
+    let (rooms, more) = walked.ok_or_else(|| ApiError::forbidden("You may not look into this space"))?;
+    let mut response = get_hierarchy::Response::new();
+    response.next_batch = more.then(|| format!("{}_{walk_id}", skip.saturating_add(rooms.len())));
+    response.rooms = rooms.into_iter().map(typed).collect::<Result<_, _>>()?;
+    Ok(response)
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use ruma::OwnedUserId;
 use serde_json::{Value, json};
 
-use super::receive;
 use crate::homeserver::{
     api::testing::{Client, TestNode},
+    federation::edus::receive,
     store::{self, StoreError, remote_devices},
     sync::live::SILENCE,
 };
@@ -118,7 +118,7 @@ async fn a_receipt_that_comes_before_its_event_waits_for_it() {
     let first = say(&test, &ann, &room, "one").await;
     test.edu("remote.test", "m.receipt", receipt(&room, BEN, "$not-yet-here", &json!({ "ts": 1 }))).await;
     test.edu("remote.test", "m.receipt", receipt(&other, BEN, &first, &json!({ "ts": 1 }))).await;
-    let waiting = || test.node.federation.edus.waiting.len();
+    let waiting = || test.node.federation.edus.waiting_receipts();
     assert_eq!(waiting(), 1, "an event of another room is not waited for");
     let (since, _) = test.sync(&ann, None).await;
     test.rename_event(&first, "$not-yet-here").await;
@@ -205,7 +205,7 @@ async fn forged_and_malformed_messages_to_devices_are_dropped() {
     assert_eq!(messages(&test, &ann).await, Vec::<String>::new());
 }
 
-pub(crate) fn device_keys(user: &str, device: &str, key: &str) -> Value {
+pub(super) fn device_keys(user: &str, device: &str, key: &str) -> Value {
     json!({
         "user_id": user,
         "device_id": device,

@@ -1,0 +1,4 @@
+//! What servers tell each other, as the endpoints and the clients beside them see it.
+
+mod edus;
+mod outgoing;
