@@ -71,7 +71,7 @@ fn rooms_of_either_are_joined_by_the_other_in_every_version() {
 fn invites_of_either_are_accepted_turned_down_and_taken_back() {
     let mut two = Two::new();
     for version in ["10", "12"] {
-        for turn in 0..2 {
+        for (turn, via) in servers.iter().enumerate() {
             let (host, guest) = if turn == 0 { (&mut two.ann, &mut two.bob) } else { (&mut two.bob, &mut two.ann) };
             let room = host.create_room(&json!({ "preset": "private_chat", "room_version": version, "name": "quiet" }));
             host.invite(&room, &guest.user_id);
@@ -100,9 +100,8 @@ fn either_removes_and_bans_users_of_the_other() {
     let mut two = Two::new();
     let servers = [two.ours(), two.theirs()];
     for version in ["10", "12"] {
-        for turn in 0..2 {
+        for (turn, via) in servers.iter().enumerate() {
             let (host, guest) = if turn == 0 { (&mut two.ann, &mut two.bob) } else { (&mut two.bob, &mut two.ann) };
-            let via = &servers[turn];
             let room = host.create_room(&json!({ "preset": "public_chat", "room_version": version }));
             join(guest, &room, via);
             post(host, &room, "kick", &json!({ "user_id": guest.user_id })).ok();
@@ -125,9 +124,8 @@ fn either_knocks_at_the_others_door() {
     let mut two = Two::new();
     let servers = [two.ours(), two.theirs()];
     for version in ["7", "12"] {
-        for turn in 0..2 {
+        for (turn, via) in servers.iter().enumerate() {
             let (host, guest) = if turn == 0 { (&mut two.ann, &mut two.bob) } else { (&mut two.bob, &mut two.ann) };
-            let via = &servers[turn];
             let room = host.create_room(&json!({ "preset": "private_chat", "room_version": version, "name": "door", "initial_state": [
                 { "type": "m.room.join_rules", "state_key": "", "content": { "join_rule": "knock" } },
             ] }));
@@ -151,9 +149,8 @@ fn members_of_a_space_join_the_others_restricted_rooms() {
     let mut two = Two::new();
     let servers = [two.ours(), two.theirs()];
     for version in ["8", "10", "12"] {
-        for turn in 0..2 {
+        for (turn, via) in servers.iter().enumerate() {
             let (host, guest) = if turn == 0 { (&mut two.ann, &mut two.bob) } else { (&mut two.bob, &mut two.ann) };
-            let via = &servers[turn];
             let space = host.create_room(&json!({ "preset": "public_chat", "creation_content": { "type": "m.space" } }));
             let room = host.create_room(&json!({ "preset": "private_chat", "room_version": version, "initial_state": [{
                 "type": "m.room.join_rules", "state_key": "",

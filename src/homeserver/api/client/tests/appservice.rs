@@ -1,4 +1,5 @@
 //! Application services: a bridge made for the test, which the test answers for.
+#![expect(clippy::disallowed_methods, reason = "the bridge of a test ends with it")]
 
 use std::net::SocketAddr;
 
