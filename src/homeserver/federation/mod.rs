@@ -103,8 +103,6 @@ pub struct Federation {
     pub sender: sender::Sender,
     /// Joins under way.
     pub joining: membership::Joining,
-    /// What they say of rooms that nobody of ours is in.
-    pub spaces: spaces::Answers,
 }
 
 impl Federation {
