@@ -361,6 +361,17 @@ pub fn extremities(db: &Reader<'_>, room: RoomNid) -> Result<Vec<Extremity>> {
     Ok(found)
 }
 
+/// The depth at which what we know of a room's history begins: that of the oldest event with a place. 0 for a room without any.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn oldest_depth(db: &Reader<'_>, room: RoomNid) -> Result<i64> {
+    let mut query =
+        db.prepare_cached("SELECT depth FROM events WHERE room_nid = ?1 AND stream_pos IS NOT NULL ORDER BY stream_pos LIMIT 1")?;
+    Ok(query.query_row([room.0], |row| row.get(0)).optional()?.unwrap_or(0))
+}
+
 /// Replaces an event's JSON by its pruned form.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ pub struct Staged {
     pub origin: OwnedServerName,
     /// As it came.
     pub json: String,
-    /// How often it could not be decided about.
+    /// How often it has been worked on.
     pub attempts: u32,
 }
 
@@ -42,7 +42,7 @@ fn ms(now_ms: u64) -> i64 {
     i64::try_from(now_ms).unwrap_or(i64::MAX)
 }
 
-/// Puts an event into the queue. False when it waits there already.
+/// Puts an event into the queue. False when this server's copy waits there already: another's may be spoiled.
 ///
 /// # Errors
 ///
@@ -64,14 +64,21 @@ pub fn waiting_from(db: &Reader<'_>, origin: &ServerName) -> Result<u64> {
     Ok(query.query_row([origin.as_str()], |row| row.get(0))?)
 }
 
-/// Rooms with events that wait, each with the time from which on its first event may be worked on.
+/// Rooms with events that wait, those that are due for longest first, each with the time from which on its first event may be
+/// worked on. Rooms that are being joined are left out until that is settled, unless we (`us`) are in them already.
 ///
 /// # Errors
 ///
 /// Database errors.
-pub fn rooms_waiting(db: &Reader<'_>) -> Result<Vec<(OwnedRoomId, u64)>> {
-    let mut query = db.prepare_cached("SELECT room_id, min(retry_ms) FROM inbound_events GROUP BY room_id")?;
-    let mut rows = query.query([])?;
+pub fn rooms_waiting(db: &Reader<'_>, us: &ServerName) -> Result<Vec<(OwnedRoomId, u64)>> {
+    let mut query = db.prepare_cached(
+        "SELECT i.room_id, min(i.retry_ms) FROM inbound_events i
+         WHERE NOT EXISTS (SELECT 1 FROM remote_joins j WHERE j.room_id = i.room_id AND j.version IS NOT NULL)
+            OR EXISTS (SELECT 1 FROM rooms r JOIN room_servers USING (room_nid) JOIN servers s USING (server_nid)
+                       WHERE r.room_id = i.room_id AND s.name = ?1)
+         GROUP BY i.room_id ORDER BY min(max(i.retry_ms, i.received_ms)), min(i.inbound_nid)",
+    )?;
+    let mut rows = query.query([us.as_str()])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         found.push((rooms::parse(&row.get::<_, String>(0)?)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0)));
@@ -107,7 +114,7 @@ pub fn done(tx: &Tx<'_>, nid: i64) -> Result<()> {
     Ok(())
 }
 
-/// An event of the queue could not be decided about: try again from this time on.
+/// An event of the queue is going to be worked on: if it is still there then, not again before this time.
 ///
 /// # Errors
 ///

@@ -23,6 +23,7 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema/0012_server_keys.sql"),
     include_str!("schema/0013_threads_media.sql"),
     include_str!("schema/0014_outside.sql"),
+    include_str!("schema/0015_joining.sql"),
 ];
 
 /// Applies what is missing.

@@ -1,6 +1,7 @@
 //! Joins through other servers that are under way.
 
-use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId};
+use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, UserId};
+use rusqlite::OptionalExtension;
 
 use super::{Reader, Result, StoreError, Tx, rooms, users};
 
@@ -17,22 +18,24 @@ pub struct RemoteJoin {
     pub reason: Option<String>,
 }
 
-/// Writes a join down.
+/// Writes a join of a room of this version down.
 ///
 /// # Errors
 ///
 /// Database errors.
-pub fn put(tx: &Tx<'_>, join: &RemoteJoin, now_ms: u64) -> Result<()> {
+pub fn put(tx: &Tx<'_>, join: &RemoteJoin, version: &RoomVersionId, now_ms: u64) -> Result<()> {
     let via = serde_json::to_string(&join.via).map_err(|e| StoreError::Data(e.to_string()))?;
     tx.prepare_cached(
-        "INSERT INTO remote_joins (room_id, user_id, via, reason, started_ms) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET via = ?3",
+        "INSERT INTO remote_joins (room_id, user_id, via, reason, started_ms, version) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT DO UPDATE SET via = ?3, version = ?6",
     )?
     .execute(rusqlite::params![
         join.room_id.as_str(),
         join.user_id.as_str(),
         via,
         join.reason,
-        i64::try_from(now_ms).unwrap_or(i64::MAX)
+        i64::try_from(now_ms).unwrap_or(i64::MAX),
+        version.as_str()
     ])?;
     Ok(())
 }
@@ -45,6 +48,18 @@ pub fn put(tx: &Tx<'_>, join: &RemoteJoin, now_ms: u64) -> Result<()> {
 pub fn done(tx: &Tx<'_>, room_id: &RoomId, user_id: &UserId) -> Result<()> {
     tx.prepare_cached("DELETE FROM remote_joins WHERE room_id = ?1 AND user_id = ?2")?.execute((room_id.as_str(), user_id.as_str()))?;
     Ok(())
+}
+
+/// The version of a room that is being joined. `None`: it is not being joined.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn version_of(db: &Reader<'_>, room_id: &RoomId) -> Result<Option<RoomVersionId>> {
+    let mut query =
+        db.prepare_cached("SELECT version FROM remote_joins WHERE room_id = ?1 AND version IS NOT NULL ORDER BY started_ms DESC")?;
+    let version: Option<String> = query.query_row([room_id.as_str()], |row| row.get(0)).optional()?;
+    version.map(|text| RoomVersionId::try_from(text).map_err(|e| StoreError::Data(format!("room version: {e}")))).transpose()
 }
 
 /// All of them, the oldest first.

@@ -24,8 +24,8 @@ use crate::homeserver::federation::{
     request::{Limits, RequestError},
 };
 
-/// A whole state takes its time, and more room than other answers.
-const STATE: Limits = Limits { time: Duration::from_secs(180), body_bytes: 512 << 20, insist: false };
+/// A whole state takes its time, and more room than other answers: [`super::Ingest`] asks for one at a time.
+const STATE: Limits = Limits { time: Duration::from_secs(180), body_bytes: 128 << 20, insist: false };
 /// The same, as IDs only.
 const STATE_IDS: Limits = Limits { time: Duration::from_secs(120), body_bytes: 64 << 20, insist: false };
 /// Events whose signatures one thread checks before it looks for other work.

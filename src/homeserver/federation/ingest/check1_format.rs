@@ -1,5 +1,7 @@
 //! Check 1: the event is one of its room's version, and of this room. What is not is dropped.
 
+use ruma::{RoomId, room_version_rules::RoomVersionRules};
+
 use super::Dropped;
 use crate::homeserver::{
     rooms::wire::{self, Purpose},
@@ -12,9 +14,18 @@ use crate::homeserver::{
 ///
 /// [`Dropped`]: it is malformed, too large, or of another room than it was sent for.
 pub fn check(raw: &str, room: &RoomHandle, purpose: Purpose) -> Result<Pdu, Dropped> {
-    let pdu = wire::read(raw, &room.rules, purpose).map_err(|why| Dropped(why.0))?;
-    if !wire::belongs(&pdu, &room.room_id, &room.rules) {
-        return Err(Dropped(format!("{} is not of the room {}", pdu.event_id(), room.room_id)));
+    check_for(raw, &room.room_id, &room.rules, purpose)
+}
+
+/// The same for a room that may not be here yet.
+///
+/// # Errors
+///
+/// As [`check`].
+pub fn check_for(raw: &str, room_id: &RoomId, rules: &RoomVersionRules, purpose: Purpose) -> Result<Pdu, Dropped> {
+    let pdu = wire::read(raw, rules, purpose).map_err(|why| Dropped(why.0))?;
+    if !wire::belongs(&pdu, room_id, rules) {
+        return Err(Dropped(format!("{} is not of the room {room_id}", pdu.event_id())));
     }
     Ok(pdu)
 }

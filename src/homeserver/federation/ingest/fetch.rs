@@ -39,9 +39,56 @@ const CHUNK: usize = 500;
 /// Servers that are asked for the same thing.
 const SERVERS: usize = 3;
 
+/// What came of an answer with events.
+#[derive(Debug)]
+struct Reading {
+    /// What passed the checks.
+    sound: Vec<Pdu>,
+    /// What failed them: it would do so again, whoever gave it.
+    refused: HashSet<OwnedEventId>,
+    /// What nobody's keys can be had for, and does not decide about other people's events.
+    keyless: HashSet<OwnedEventId>,
+    /// How much could not even be read.
+    unreadable: usize,
+}
+
+impl Reading {
+    /// What need not be waited for: what failed the checks, and what cannot be kept because of that. Servers that are gone for
+    /// ever leave members behind whose events nobody can check: they are left out, as they are when we join.
+    fn failed(&self) -> HashSet<OwnedEventId> {
+        let by_id: HashMap<OwnedEventId, &Pdu> = self.sound.iter().map(|pdu| (pdu.event_id().to_owned(), pdu)).collect();
+        let order = wire::topological(&by_id, Pdu::auth_events);
+        let mut failed = self.refused.clone();
+        let names = |pdu: &Pdu, failed: &HashSet<OwnedEventId>| pdu.auth_events().iter().any(|id| failed.contains(id));
+        let pdus = || order.iter().filter_map(|id| by_id.get(id).copied());
+        for pdu in pdus() {
+            if names(pdu, &failed) {
+                failed.insert(pdu.event_id().to_owned());
+            }
+        }
+        failed.extend(self.keyless.iter().cloned());
+        for pdu in pdus() {
+            if !decides(pdu) && names(pdu, &failed) {
+                failed.insert(pdu.event_id().to_owned());
+            }
+        }
+        failed
+    }
+}
+
+/// Does an event say what others may do? Without it no state is to be believed.
+fn decides(pdu: &Pdu) -> bool {
+    matches!(pdu.kind().to_string().as_str(), "m.room.create" | "m.room.power_levels" | "m.room.join_rules")
+}
+
 impl Ingest {
     /// Reads events that another server gave us on request: checks 1 to 3. What we have already, and more than `most`, is left out.
     pub(super) async fn read(&self, room: &RoomHandle, answer: Untrusted, most: usize) -> Result<Vec<Pdu>> {
+        Ok(self.read_closely(room, answer, most).await?.sound)
+    }
+
+    /// The same, with what is known of the rest.
+    async fn read_closely(&self, room: &RoomHandle, answer: Untrusted, most: usize) -> Result<Reading> {
         if answer.len() > most {
             tracing::warn!(room_id = %room.room_id, events = answer.len(), most, "another server answers with more than we take");
         }
@@ -49,7 +96,7 @@ impl Ingest {
         // Hashing and parsing many events is no work for the runtime's threads; a reader's connection tells what is new.
         let events = self.store.read(move |db| {
             let mut seen = HashSet::new();
-            let mut events = Vec::new();
+            let (mut events, mut unreadable) = (Vec::new(), 0);
             for json in answer.iter().take(most) {
                 match check1_format::check(json.get(), &handle, Purpose::History) {
                     Ok(pdu) => {
@@ -57,12 +104,22 @@ impl Ingest {
                             events.push(pdu);
                         }
                     }
-                    Err(why) => tracing::debug!(room_id = %handle.room_id, why = %why.0, "event dropped"),
+                    Err(why) => {
+                        tracing::debug!(room_id = %handle.room_id, why = %why.0, "event dropped");
+                        unreadable += 1;
+                    }
                 }
             }
-            Ok::<_, EventError>(events)
+            Ok::<_, EventError>((events, unreadable))
         });
-        Ok(self.sound(room, events.await?).await.0)
+        let (events, unreadable) = events.await?;
+        let mut refused: HashMap<OwnedEventId, bool> = events.iter().map(|pdu| (pdu.event_id().to_owned(), decides(pdu))).collect();
+        let (sound, unknown) = self.sound(room, events).await;
+        for pdu in &sound {
+            refused.remove(pdu.event_id());
+        }
+        let keyless = unknown.into_iter().filter(|id| refused.remove(id) == Some(false)).collect();
+        Ok(Reading { sound, refused: refused.into_keys().collect(), keyless, unreadable })
     }
 
     /// Those of these events that are not in the store.
@@ -82,6 +139,11 @@ impl Ingest {
 
     /// Asks for single events, whoever has them. What nobody gives is left out.
     pub(super) async fn single(&self, room: &RoomHandle, servers: &[OwnedServerName], ids: Vec<OwnedEventId>) -> Result<Vec<Pdu>> {
+        Ok(self.single_closely(room, servers, ids).await?.sound)
+    }
+
+    /// The same, with what is known of the rest.
+    async fn single_closely(&self, room: &RoomHandle, servers: &[OwnedServerName], ids: Vec<OwnedEventId>) -> Result<Reading> {
         let answers: Vec<_> = stream::iter(ids.into_iter().take(MOST_SINGLE))
             .map(|id| async move {
                 for server in servers.iter().take(SERVERS) {
@@ -96,7 +158,7 @@ impl Ingest {
             .filter_map(|answer| async move { answer })
             .collect()
             .await;
-        self.read(room, answers, MOST_SINGLE).await
+        self.read_closely(room, answers, MOST_SINGLE).await
     }
 
     /// Stores events as outliers, fetching what authorises them. Returns those that are in the store now.
@@ -184,7 +246,13 @@ impl Ingest {
         Ok(found)
     }
 
-    /// The state before an event, as another server tells it, with everything that it holds in the store.
+    /// The state before an event, as another server tells it, with everything that it holds in the store, but for what fails the
+    /// checks.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError::BadState`] where it cannot be had in full: with a part of a state, events would be refused for good that
+    /// the whole of it allows. Store errors.
     pub(super) async fn state_told(&self, room: &RoomHandle, from: &ServerName, event_id: &OwnedEventId) -> Result<Vec<OwnedEventId>> {
         let unusable = |why: String| EventError::BadState(format!("the state before {event_id} from {from}: {why}"));
         let told = self.remote.state_ids(from, &room.room_id, event_id).await.map_err(|e| unusable(e.0))?;
@@ -194,14 +262,22 @@ impl Ingest {
         let total = told.state.len();
         let unknown = self.unknown(told.state.iter().chain(&told.auth_chain).cloned().collect()).await?;
         if !unknown.is_empty() {
-            let events = if unknown.len() > MOST_SINGLE.min(total / 4 + 20) {
+            let mut turn = None;
+            let reading = if unknown.len() > MOST_SINGLE.min(total / 4 + 20) {
+                turn = self.states.acquire().await.ok();
                 let answer = self.remote.state(from, &room.room_id, event_id).await.map_err(|e| unusable(e.0))?;
-                self.read(room, answer, MOST_STATE).await?
+                self.read_closely(room, answer, MOST_STATE).await?
             } else {
                 let servers = self.servers_of(room, Some(from)).await?;
-                self.single(room, &servers, unknown).await?
+                self.single_closely(room, &servers, unknown).await?
             };
-            self.keep(room, from, events).await?;
+            let (failed, unreadable) = (reading.failed(), reading.unreadable);
+            self.keep(room, from, reading.sound).await?;
+            drop(turn);
+            let lost = self.unknown(told.state.iter().filter(|id| !failed.contains(*id)).cloned().collect()).await?;
+            if lost.len() > unreadable {
+                return Err(unusable(format!("{} of its events cannot be had, such as {:?}", lost.len(), lost.first())));
+            }
         }
         Ok(told.state)
     }

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ruma::{OwnedEventId, ServerName};
+use tokio::time::Instant;
 
 use super::Ingest;
 use crate::homeserver::{
     events::{EventError, Result},
     rooms::wire,
-    store::{events, graph},
+    store::{Reader, events, graph},
     types::{Pdu, RoomHandle, StateGroupId},
 };
 
@@ -24,14 +25,17 @@ const MOST_STATES: usize = 10;
 
 impl Ingest {
     /// Fetches what these events follow and gives it its place. `missing`: for each event, what it follows that has no place.
-    /// Returns the states after what still has none.
+    /// Returns the states after what still has none. The caller breaks off at the deadline; half of the time until then is for
+    /// single events, so that some is left for a state.
     pub(super) async fn close_gap(
         &self,
         room: &RoomHandle,
         from: &ServerName,
         missing: &BTreeMap<OwnedEventId, Vec<OwnedEventId>>,
+        deadline: Instant,
     ) -> Result<BTreeMap<OwnedEventId, StateGroupId>> {
-        let (found, open) = self.walk_back(room, from, missing).await?;
+        let now = Instant::now();
+        let (found, open) = self.walk_back(room, from, missing, now + deadline.saturating_duration_since(now) / 2).await?;
         tracing::info!(room_id = %room.room_id, server = %from, found = found.len(), open = open.len(), "a gap in a room");
         let order = wire::topological(&found, Pdu::prev_events);
         let here = self.keep(room, from, found.into_values().collect()).await?;
@@ -55,16 +59,18 @@ impl Ingest {
         room: &RoomHandle,
         from: &ServerName,
         missing: &BTreeMap<OwnedEventId, Vec<OwnedEventId>>,
+        until: Instant,
     ) -> Result<(HashMap<OwnedEventId, Pdu>, BTreeSet<OwnedEventId>)> {
         let nid = room.nid;
-        let extremities = self.store.read(move |db| events::extremities(db, nid)).await?;
-        let min_depth = extremities.iter().map(|e| e.depth).min().unwrap_or(0);
+        // Not the depth of our extremities: after a split of the network the others' branch begins below them.
+        let read = move |db: &Reader<'_>| Ok::<_, EventError>((events::extremities(db, nid)?, events::oldest_depth(db, nid)?));
+        let (extremities, min_depth) = self.store.read(read).await?;
         let earliest: Vec<OwnedEventId> = extremities.into_iter().take(20).map(|e| e.event_id).collect();
         let mut found: HashMap<OwnedEventId, Pdu> = HashMap::new();
         let mut open: BTreeSet<OwnedEventId> = missing.values().flatten().cloned().collect();
         let mut latest: Vec<OwnedEventId> = missing.keys().take(20).cloned().collect();
         for _ in 0..ROUNDS {
-            if open.is_empty() || found.len() >= MOST {
+            if open.is_empty() || found.len() >= MOST || Instant::now() >= until {
                 break;
             }
             let answer = self.remote.missing_events(from, &room.room_id, earliest.clone(), latest.clone(), LIMIT, min_depth).await;

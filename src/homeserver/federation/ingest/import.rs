@@ -9,10 +9,12 @@ use std::{
 use futures_util::{StreamExt, stream};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomVersionId, room_version_rules::RoomVersionRules};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::{
     Ingest, check2_signatures, check3_hash, check4_auth_events, check5_state_before, place,
     remote::{Signatures, Untrusted},
+    work,
 };
 use crate::homeserver::{
     events::{self as write, EventError, current},
@@ -267,7 +269,7 @@ impl Ingest {
     async fn take_in(&self, room: &RoomHandle, origin: &OwnedServerName, join: Pdu) -> Result<Imported, ImportError> {
         let id = join.event_id().to_owned();
         self.keep(room, origin, vec![join]).await?;
-        self.place_or_fetch(room, origin, vec![id.clone()]).await?;
+        self.place_or_fetch(room, origin, vec![id.clone()], Instant::now() + work::PATIENCE).await?;
         let nid = room.nid;
         let (stored, state_events) =
             self.store.read(move |db| Ok::<_, EventError>((events::by_id(db, &id)?, state::current_all(db, nid)?.len()))).await?;

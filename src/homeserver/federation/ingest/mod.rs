@@ -62,6 +62,8 @@ pub struct Ingest {
     busy: Mutex<HashSet<OwnedRoomId>>,
     /// One backfill of a room at a time, and few at once.
     backfills: tokio::sync::Semaphore,
+    /// One whole state in memory at a time.
+    states: tokio::sync::Semaphore,
 }
 
 impl Ingest {
@@ -77,6 +79,7 @@ impl Ingest {
             news: tokio::sync::Notify::new(),
             busy: Mutex::default(),
             backfills: tokio::sync::Semaphore::new(backfill::AT_ONCE),
+            states: tokio::sync::Semaphore::new(1),
         }
     }
 

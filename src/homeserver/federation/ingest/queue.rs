@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use ruma::{OwnedEventId, OwnedRoomId, ServerName};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, ServerName};
 use serde_json::value::RawValue;
 
 use super::{Dropped, Ingest, acl_allows, check1_format};
@@ -10,14 +10,19 @@ use crate::{
     base::Tasks,
     homeserver::{
         events::{EventError, Result},
-        rooms::wire::{self, Purpose},
-        store::{Reader, graph, inbound, rooms, servers},
-        types::RoomHandle,
+        rooms::{
+            versions,
+            wire::{self, Purpose},
+        },
+        store::{Reader, graph, inbound, remote_joins, rooms, servers},
+        types::{Pdu, RoomHandle},
     },
 };
 
 /// Events of one server that may wait; more of them are refused until some are worked on.
 const MOST_WAITING: u64 = 5000;
+/// Events that may wait of a server that is not in the room, as far as we know.
+const MOST_OUTSIDE: u64 = 20;
 /// How long the answer to a transaction is remembered: longer than any server repeats one without sending another.
 const REMEMBERED_MS: u64 = 24 * 60 * 60 * 1000;
 /// Rooms that are worked on at once.
@@ -32,7 +37,7 @@ pub type Outcomes = BTreeMap<OwnedEventId, std::result::Result<(), String>>;
 
 /// An event that may be staged.
 struct Stageable {
-    room: RoomHandle,
+    room_id: OwnedRoomId,
     event_id: OwnedEventId,
     json: Box<RawValue>,
 }
@@ -59,11 +64,12 @@ impl Ingest {
         let (waiting, mut outcomes, stageable) = self
             .store
             .read(move |db| {
-                let (mut outcomes, mut stageable) = (Outcomes::new(), Vec::new());
+                let waiting = inbound::waiting_from(db, &from)?;
+                let mut sieve = Sieve { us, origin: from, waiting, outcomes: Outcomes::new(), stageable: Vec::new() };
                 for json in events {
-                    sift(db, &us, &from, json, &mut outcomes, &mut stageable)?;
+                    sieve.sift(db, json)?;
                 }
-                Ok::<_, EventError>((inbound::waiting_from(db, &from)?, outcomes, stageable))
+                Ok::<_, EventError>((waiting, sieve.outcomes, sieve.stageable))
             })
             .await?;
         if waiting > MOST_WAITING && !stageable.is_empty() {
@@ -75,7 +81,7 @@ impl Ingest {
         self.store
             .write(move |tx| {
                 for event in &stageable {
-                    inbound::stage(tx, &event.room.room_id, &event.event_id, &origin, event.json.get(), now_ms)?;
+                    inbound::stage(tx, &event.room_id, &event.event_id, &origin, event.json.get(), now_ms)?;
                 }
                 inbound::remember(tx, &origin, &txn_id, &answer, now_ms, now_ms.saturating_sub(REMEMBERED_MS))
             })
@@ -112,7 +118,7 @@ impl Ingest {
     async fn dispatch(self: &Arc<Self>, tasks: &Tasks, places: &Arc<tokio::sync::Semaphore>) -> Result<Duration> {
         let now_ms = self.clock.now_ms();
         let mut pause = IDLE;
-        for (room_id, due_ms) in self.store.read(inbound::rooms_waiting).await? {
+        for (room_id, due_ms) in self.rooms_waiting().await? {
             if due_ms > now_ms {
                 pause = pause.min(Duration::from_millis(due_ms - now_ms));
                 continue;
@@ -133,6 +139,11 @@ impl Ingest {
         Ok(pause)
     }
 
+    async fn rooms_waiting(&self) -> Result<Vec<(OwnedRoomId, u64)>> {
+        let us = self.server_name.clone();
+        Ok(self.store.read(move |db| inbound::rooms_waiting(db, &us)).await?)
+    }
+
     async fn work_logged(&self, room_id: &OwnedRoomId) {
         let Some(_claim) = self.claim(room_id) else { return };
         if let Err(error) = self.work(room_id).await {
@@ -149,7 +160,7 @@ impl Ingest {
     /// Store errors.
     pub async fn drain(&self) -> Result<()> {
         let now_ms = self.clock.now_ms();
-        for (room_id, due_ms) in self.store.read(inbound::rooms_waiting).await? {
+        for (room_id, due_ms) in self.rooms_waiting().await? {
             if due_ms <= now_ms
                 && let Some(_claim) = self.claim(&room_id)
             {
@@ -160,34 +171,65 @@ impl Ingest {
     }
 }
 
-/// Decides whether an event is staged.
-fn sift(
-    db: &Reader<'_>,
-    us: &ServerName,
-    origin: &ServerName,
-    json: Box<RawValue>,
-    outcomes: &mut Outcomes,
-    stageable: &mut Vec<Stageable>,
-) -> Result<()> {
-    // Without a room there is no version, without a version no event ID, and without an event ID nothing to answer.
-    let Some(room_id) = wire::room_of(json.get()) else { return Ok(()) };
-    let Some(room) = rooms::by_id(db, &room_id)? else { return Ok(()) };
-    let pdu = match check1_format::check(json.get(), &room, Purpose::Live) {
-        Ok(pdu) => pdu,
-        Err(Dropped(why)) => {
-            tracing::debug!(%origin, %room_id, %why, "event dropped");
-            return Ok(());
+/// Decides which events of one server are staged.
+struct Sieve {
+    us: OwnedServerName,
+    origin: OwnedServerName,
+    /// Events of that server that wait already.
+    waiting: u64,
+    outcomes: Outcomes,
+    stageable: Vec<Stageable>,
+}
+
+impl Sieve {
+    fn sift(&mut self, db: &Reader<'_>, json: Box<RawValue>) -> Result<()> {
+        // Without a room there is no version, without a version no event ID, and without an event ID nothing to answer.
+        let Some(room_id) = wire::room_of(json.get()) else { return Ok(()) };
+        let room = rooms::by_id(db, &room_id)?;
+        let inside = match &room {
+            Some(room) => servers::is_in_room(db, room.nid, &self.us)?,
+            None => false,
+        };
+        let joining = if inside { None } else { remote_joins::version_of(db, &room_id)? };
+        let rules = match &room {
+            Some(room) => Some(room.rules.clone()),
+            None => joining.as_ref().and_then(versions::rules),
+        };
+        let Some(rules) = rules else { return Ok(()) };
+        let pdu = match check1_format::check_for(json.get(), &room_id, &rules, Purpose::Live) {
+            Ok(pdu) => pdu,
+            Err(Dropped(why)) => {
+                tracing::debug!(origin = %self.origin, %room_id, %why, "event dropped");
+                return Ok(());
+            }
+        };
+        let event_id = pdu.event_id().to_owned();
+        let refusal = match &room {
+            Some(room) if inside => self.refusal(db, room, &pdu)?,
+            // The others count us in before we have the room: what they send meanwhile waits for it.
+            _ if joining.is_some() => None,
+            _ => Some("this server is not in that room"),
+        };
+        if let Some(why) = refusal {
+            self.outcomes.insert(event_id, Err(why.into()));
+        } else if graph::has_place(db, &event_id)? {
+            self.outcomes.insert(event_id, Ok(()));
+        } else {
+            self.stageable.push(Stageable { room_id, event_id, json });
         }
-    };
-    let event_id = pdu.event_id().to_owned();
-    if !servers::is_in_room(db, room.nid, us)? {
-        outcomes.insert(event_id, Err("this server is not in that room".into()));
-    } else if !acl_allows(db, &room, origin)? {
-        outcomes.insert(event_id, Err("this server may not take part in that room".into()));
-    } else if graph::has_place(db, &event_id)? {
-        outcomes.insert(event_id, Ok(()));
-    } else {
-        stageable.push(Stageable { room, event_id, json });
+        Ok(())
     }
-    Ok(())
+
+    /// Why an event of a room that we are in is not taken from this server.
+    fn refusal(&self, db: &Reader<'_>, room: &RoomHandle, pdu: &Pdu) -> Result<Option<&'static str>> {
+        if !acl_allows(db, room, &self.origin)? {
+            return Ok(Some("this server may not take part in that room"));
+        }
+        // What a server says first can be faster than the join that another one relays: a little of that is taken.
+        let own = pdu.sender().server_name() == self.origin && self.waiting + (self.stageable.len() as u64) < MOST_OUTSIDE;
+        if own || pdu.kind().to_string() == "m.room.member" || servers::is_in_room(db, room.nid, &self.origin)? {
+            return Ok(None);
+        }
+        Ok(Some("your server is not in that room"))
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ruma::{OwnedEventId, OwnedServerName, RoomId, ServerName};
+use tokio::time::{Duration, Instant, timeout_at};
 
 use super::{
     Dropped, Ingest, check1_format, check2_signatures, check3_hash,
@@ -15,7 +16,7 @@ use crate::homeserver::{
     store::{
         StoreError, Tx, events, graph,
         inbound::{self, Staged},
-        rooms, servers,
+        remote_joins, rooms, servers,
     },
     types::{EventNid, Pdu, RoomHandle, StateGroupId},
 };
@@ -26,6 +27,13 @@ const BATCH: usize = 50;
 const MOST_ATTEMPTS: u32 = 12;
 /// Wait after the first failed attempt; it doubles with each.
 const FIRST_WAIT_MS: u64 = 30_000;
+/// How long a batch may wait for other servers, keys included; later attempts may take this much longer each, up to
+/// [`MOST_PATIENCE`] times.
+pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+/// How often [`PATIENCE`] grows.
+const MOST_PATIENCE: u32 = 4;
+/// After so many attempts an event is worked on by itself: whatever is wrong with it is then nobody else's trouble.
+const ALONE: u32 = 6;
 /// Attempts to merge states outside of the writer while local events keep changing them.
 const MERGES: usize = 4;
 
@@ -36,6 +44,15 @@ pub(super) struct Progress {
     pub placed: HashMap<OwnedEventId, Placed>,
     /// Those that follow events without a place, and which.
     pub missing: BTreeMap<OwnedEventId, Vec<OwnedEventId>>,
+}
+
+/// What became of the events that one server sent. Those in neither list were dropped.
+#[derive(Debug)]
+struct Outcome {
+    /// In the room, or refused for good.
+    settled: Vec<OwnedEventId>,
+    /// Nobody can tell yet.
+    undecided: Vec<OwnedEventId>,
 }
 
 /// How far a job of the writer came with a list of events.
@@ -55,7 +72,7 @@ impl Ingest {
         loop {
             let (id, now_ms) = (room_id.to_owned(), self.clock.now_ms());
             let us = self.server_name.clone();
-            let (room, staged) = self
+            let (room, joining, staged) = self
                 .store
                 .read(move |db| {
                     let room = rooms::by_id(db, &id)?;
@@ -63,45 +80,64 @@ impl Ingest {
                         Some(room) => servers::is_in_room(db, room.nid, &us)?,
                         None => false,
                     };
-                    Ok::<_, EventError>((room.filter(|_| here), inbound::of_room(db, &id, now_ms, BATCH)?))
+                    let joining = !here && remote_joins::version_of(db, &id)?.is_some();
+                    Ok::<_, EventError>((room.filter(|_| here), joining, inbound::of_room(db, &id, now_ms, BATCH)?))
                 })
                 .await?;
-            if staged.is_empty() {
+            if staged.is_empty() || joining {
                 return Ok(());
             }
+            let staged = self.begin(apart(staged), now_ms).await?;
             let decided = match room {
                 Some(room) => self.batch_or_singly(&room, &staged).await?,
-                // We have left meanwhile.
-                None => staged.iter().map(|event| event.event_id.clone()).collect(),
+                // We have left meanwhile, or did not get in.
+                None => staged.iter().map(|event| event.nid).collect(),
             };
-            self.strike(staged, &decided, now_ms).await?;
+            self.strike(staged, &decided).await?;
         }
     }
 
+    /// Counts the attempt before it is made: what makes the process end must not be the first thing that the next one does.
+    /// Returns those that are left to work on.
+    async fn begin(&self, staged: Vec<Staged>, now_ms: u64) -> Result<Vec<Staged>> {
+        self.store
+            .write(move |tx| {
+                let mut begun = Vec::with_capacity(staged.len());
+                for event in staged {
+                    if graph::has_place(&tx.reader(), &event.event_id)? {
+                        // Another server's copy was better.
+                        inbound::done(tx, event.nid)?;
+                    } else if event.attempts > MOST_ATTEMPTS {
+                        give_up(tx, &event)?;
+                    } else {
+                        inbound::later(tx, event.nid, now_ms + (FIRST_WAIT_MS << event.attempts.min(12)))?;
+                        begun.push(event);
+                    }
+                }
+                Ok::<_, EventError>(begun)
+            })
+            .await
+    }
+
     /// Takes what has been decided about out of the queue; the rest waits, or is given up.
-    async fn strike(&self, staged: Vec<Staged>, decided: &HashSet<OwnedEventId>, now_ms: u64) -> Result<()> {
-        let (done, later): (Vec<Staged>, Vec<Staged>) = staged.into_iter().partition(|event| decided.contains(&event.event_id));
+    async fn strike(&self, staged: Vec<Staged>, decided: &HashSet<i64>) -> Result<()> {
+        let (done, left): (Vec<Staged>, Vec<Staged>) = staged.into_iter().partition(|event| decided.contains(&event.nid));
         self.store
             .write(move |tx| {
                 for event in done {
                     inbound::done(tx, event.nid)?;
                 }
-                for event in later {
-                    if event.attempts >= MOST_ATTEMPTS {
-                        tracing::warn!(room_id = %event.room_id, event_id = %event.event_id, origin = %event.origin,
-                            "an event that nobody could explain is given up");
-                        inbound::done(tx, event.nid)?;
-                    } else {
-                        inbound::later(tx, event.nid, now_ms + (FIRST_WAIT_MS << event.attempts.min(12)))?;
-                    }
+                for event in left.iter().filter(|event| event.attempts >= MOST_ATTEMPTS) {
+                    give_up(tx, event)?;
                 }
                 Ok::<_, EventError>(())
             })
             .await
     }
 
-    /// One batch; where something in it is beyond us, each event by itself, so that the others go on.
-    async fn batch_or_singly(&self, room: &RoomHandle, staged: &[Staged]) -> Result<HashSet<OwnedEventId>> {
+    /// One batch; where something in it is beyond us, each event by itself, so that the others go on. Returns what has been
+    /// decided about, by its number in the queue.
+    async fn batch_or_singly(&self, room: &RoomHandle, staged: &[Staged]) -> Result<HashSet<i64>> {
         match self.batch(room, staged).await {
             Err(error) if !is_fatal(&error) => tracing::error!(%error, room_id = %room.room_id, "received events are worked on singly"),
             outcome => return outcome,
@@ -119,37 +155,52 @@ impl Ingest {
         Ok(decided)
     }
 
-    /// One batch; returns what has been decided about.
-    async fn batch(&self, room: &RoomHandle, staged: &[Staged]) -> Result<HashSet<OwnedEventId>> {
+    /// One batch; returns what has been decided about. Of copies of one event, one that is sound decides about all; a spoiled one
+    /// only about itself.
+    async fn batch(&self, room: &RoomHandle, staged: &[Staged]) -> Result<HashSet<i64>> {
+        let tried = staged.iter().map(|event| event.attempts).max().unwrap_or(0);
+        let deadline = Instant::now() + PATIENCE * (tried.min(MOST_PATIENCE) + 1);
         let mut by_origin: BTreeMap<OwnedServerName, Vec<Pdu>> = BTreeMap::new();
-        let mut undecided = HashSet::new();
         for event in staged {
             match check1_format::check(&event.json, room, Purpose::Live) {
                 Ok(pdu) => by_origin.entry(event.origin.clone()).or_default().push(pdu),
                 Err(Dropped(why)) => tracing::debug!(event_id = %event.event_id, %why, "event dropped"),
             }
         }
+        let (mut settled, mut undecided) = (HashSet::new(), HashSet::new());
         for (origin, events) in by_origin {
-            let (sound, unknown) = self.sound(room, events).await;
-            undecided.extend(unknown);
-            let order: Vec<OwnedEventId> = {
-                let by_id: HashMap<OwnedEventId, &Pdu> = sound.iter().map(|pdu| (pdu.event_id().to_owned(), pdu)).collect();
-                wire::topological(&by_id, Pdu::prev_events)
-            };
-            let kept = self.keep(room, &origin, sound).await?;
-            let order: Vec<OwnedEventId> = order
-                .into_iter()
-                .filter(|id| {
-                    let here = kept.contains(id);
-                    if !here {
-                        undecided.insert(id.clone());
-                    }
-                    here
-                })
-                .collect();
-            undecided.extend(self.place_or_fetch(room, &origin, order).await?);
+            let outcome = self.of_origin(room, &origin, events, deadline).await?;
+            settled.extend(outcome.settled);
+            undecided.extend(outcome.undecided.into_iter().map(|id| (origin.clone(), id)));
         }
-        Ok(staged.iter().map(|event| event.event_id.clone()).filter(|id| !undecided.contains(id)).collect())
+        let waits =
+            |event: &&Staged| !settled.contains(&event.event_id) && undecided.contains(&(event.origin.clone(), event.event_id.clone()));
+        Ok(staged.iter().filter(|event| !waits(event)).map(|event| event.nid).collect())
+    }
+
+    /// The events that one server sent. What takes longer than until the deadline because of others waits.
+    async fn of_origin(&self, room: &RoomHandle, origin: &ServerName, events: Vec<Pdu>, deadline: Instant) -> Result<Outcome> {
+        let all: Vec<OwnedEventId> = events.iter().map(|pdu| pdu.event_id().to_owned()).collect();
+        let Ok((sound, mut undecided)) = timeout_at(deadline, self.sound(room, events)).await else {
+            tracing::info!(room_id = %room.room_id, %origin, "events wait: keys take too long");
+            return Ok(Outcome { settled: Vec::new(), undecided: all });
+        };
+        let order: Vec<OwnedEventId> = {
+            let by_id: HashMap<OwnedEventId, &Pdu> = sound.iter().map(|pdu| (pdu.event_id().to_owned(), pdu)).collect();
+            wire::topological(&by_id, Pdu::prev_events)
+        };
+        let Ok(kept) = timeout_at(deadline, self.keep(room, origin, sound)).await else {
+            tracing::info!(room_id = %room.room_id, %origin, "events wait: what authorises them takes too long");
+            undecided.extend(order);
+            return Ok(Outcome { settled: Vec::new(), undecided });
+        };
+        let kept = kept?;
+        let (order, lacking): (Vec<OwnedEventId>, Vec<OwnedEventId>) = order.into_iter().partition(|id| kept.contains(id));
+        undecided.extend(lacking);
+        let waiting = self.place_or_fetch(room, origin, order.clone(), deadline).await?;
+        let settled = order.into_iter().filter(|id| !waiting.contains(id)).collect();
+        undecided.extend(waiting);
+        Ok(Outcome { settled, undecided })
     }
 
     /// Checks 2 and 3. Returns what goes on, and the IDs of what nobody can judge yet; the rest is dropped.
@@ -173,18 +224,27 @@ impl Ingest {
         (sound, unknown)
     }
 
-    /// Gives outliers their places, fetching what is missing before them. Returns those that have to wait.
+    /// Gives outliers their places, fetching what is missing before them, as far as that can be had until the deadline. Returns
+    /// those that have to wait.
     pub(super) async fn place_or_fetch(
         &self,
         room: &RoomHandle,
         origin: &ServerName,
         order: Vec<OwnedEventId>,
+        deadline: Instant,
     ) -> Result<Vec<OwnedEventId>> {
         let progress = self.place(room, order.clone(), BTreeMap::new()).await?;
         if progress.missing.is_empty() {
             return Ok(Vec::new());
         }
-        let given = self.close_gap(room, origin, &progress.missing).await?;
+        let given = match timeout_at(deadline, self.close_gap(room, origin, &progress.missing, deadline)).await {
+            Ok(given) => given?,
+            // What came until then is here, and the next attempt goes on from there.
+            Err(_) => {
+                tracing::info!(room_id = %room.room_id, server = %origin, "a gap takes too long");
+                BTreeMap::new()
+            }
+        };
         let left: Vec<OwnedEventId> = order.into_iter().filter(|id| !progress.placed.contains_key(id)).collect();
         let progress = self.place(room, left, given).await?;
         Ok(progress.missing.into_keys().collect())
@@ -243,6 +303,20 @@ impl Ingest {
         let handle = room.clone();
         self.store.write(move |tx| resolution::keep(tx, &handle, &groups, outcome).map(drop)).await
     }
+}
+
+/// Those of these events that are worked on together: one that has been tried too often comes by itself.
+fn apart(mut staged: Vec<Staged>) -> Vec<Staged> {
+    if let Some(at) = staged.iter().position(|event| event.attempts >= ALONE) {
+        staged.truncate(at.max(1));
+    }
+    staged
+}
+
+fn give_up(tx: &Tx<'_>, event: &Staged) -> Result<()> {
+    tracing::warn!(room_id = %event.room_id, event_id = %event.event_id, origin = %event.origin,
+        "an event that nobody could explain is given up");
+    Ok(inbound::done(tx, event.nid)?)
 }
 
 /// True when the store itself fails: nothing can be done about any event then.

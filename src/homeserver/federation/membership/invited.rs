@@ -147,6 +147,11 @@ pub async fn withdrawn(node: &Arc<Node>, origin: &ServerName, room_id: &ruma::Ro
     let target = pdu.state_key().and_then(|target| UserId::parse(target).ok());
     let target = target.filter(|target| ends && target.server_name() == node.config.server_name);
     let (Some(target), true) = (target, wire::belongs(&pdu, room_id, &room.rules)) else { return Ok(false) };
+    // First what costs nobody anything: for the signatures, keys are fetched from wherever the event says.
+    let asked = (room.clone(), target.clone(), pdu.clone());
+    if !node.store.read(move |db| may_end(db, &asked.0, &asked.1, &asked.2)).await? {
+        return Ok(false);
+    }
     if !matches!(node.federation.keys.verify_event(pdu.json(), &room.rules).await, Ok(Verified::All)) {
         return Ok(false);
     }

@@ -242,9 +242,10 @@ async fn through(node: &Arc<Node>, wish: &Wish, server: &ServerName, candidates:
     let written =
         RemoteJoin { room_id: wish.room_id.clone(), user_id: wish.user_id.clone(), via: candidates.to_vec(), reason: wish.reason.clone() };
     let (user, reason, now_ms) = (wish.user_id.clone(), wish.reason.clone(), ctx.now_ms);
+    let version = proposal.version.clone();
     let content = node.store.write(move |tx| -> Result<_, EventError> {
         let nid = users::intern(tx, &user)?;
-        remote_joins::put(tx, &written, now_ms)?;
+        remote_joins::put(tx, &written, &version, now_ms)?;
         content(&tx.reader(), Some(nid), "join", reason.as_deref(), Map::new())
     });
     let lets_in = proposal.place.authorised_via.is_some();

@@ -50,9 +50,9 @@ CREATE TABLE inbound_events (
     origin      TEXT NOT NULL,
     json        BLOB NOT NULL,                 -- packed as in `events`
     received_ms INTEGER NOT NULL,
-    attempts    INTEGER NOT NULL DEFAULT 0,    -- how often it could not be decided about yet
+    attempts    INTEGER NOT NULL DEFAULT 0,    -- how often it has been worked on
     retry_ms    INTEGER NOT NULL DEFAULT 0,    -- not before
-    UNIQUE (room_id, event_id)
+    UNIQUE (room_id, event_id, origin)         -- whoever relays a spoiled copy keeps nobody else's out
 ) STRICT;
 
 -- Answers to transactions of other servers, for those who ask again.

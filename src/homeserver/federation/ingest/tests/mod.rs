@@ -5,4 +5,5 @@ mod hostile;
 mod large;
 mod receipt;
 mod simulator;
+mod waiting;
 mod world;

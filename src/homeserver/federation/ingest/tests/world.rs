@@ -52,6 +52,9 @@ pub(super) struct Network {
     pub(super) keyless: Mutex<BTreeSet<OwnedServerName>>,
     /// What was asked, for tests that count.
     pub(super) asked: Mutex<Vec<String>>,
+    /// Told when somebody asks for missing events; with `hang` they wait for ever.
+    pub(super) hung: tokio::sync::Notify,
+    pub(super) hang: std::sync::atomic::AtomicBool,
     /// Answers that take the place of a server's own, by question.
     pub(super) lies: Mutex<BTreeMap<String, Vec<String>>>,
 }
@@ -149,6 +152,10 @@ impl Remote for FakeRemote {
         limit: u32,
         min_depth: i64,
     ) -> remote::Result<Untrusted> {
+        if self.network.hang.load(std::sync::atomic::Ordering::SeqCst) {
+            self.network.hung.notify_one();
+            std::future::pending::<()>().await;
+        }
         if let Some(lie) = self.lie("missing_events") {
             return Ok(lie);
         }
@@ -433,7 +440,8 @@ impl World {
 
     /// Events that a server has not decided about.
     pub(super) async fn waiting(&self, server: usize) -> usize {
-        self.servers[server].store.read(inbound::rooms_waiting).await.unwrap().len()
+        let us = self.servers[server].name.clone();
+        self.servers[server].store.read(move |db| inbound::rooms_waiting(db, &us)).await.unwrap().len()
     }
 }
 
