@@ -7,7 +7,7 @@ use ruma::{OwnedEventId, events::StateEventType};
 use super::{
     Appended, Ctx, Draft, EventError, Result, Txn, current,
     persist::{self, Accepted},
-    resolution, sanity,
+    policy, resolution, sanity,
 };
 use crate::homeserver::{
     rooms::{
@@ -141,6 +141,7 @@ fn build_and_store(tx: &mut Tx<'_>, ctx: &Ctx, room: &RoomHandle, sender: UserNi
     extremities.truncate(MAX_PREV_EVENTS);
     let (pdu, json) = build(ctx, room, draft, known, &extremities)?;
     authorise(room, &pdu, known)?;
+    policy::check_own(&tx.reader(), room, &pdu)?;
     let state_before = match rooms::current_group(&tx.reader(), room.nid)? {
         // The current state is that of all extremities together: the one before an event that follows them all.
         Some(group) if all => group,

@@ -14,6 +14,7 @@ pub mod membership;
 pub mod outside;
 mod persist;
 mod place;
+pub mod policy;
 mod redaction;
 pub mod resolution;
 pub mod rounds;

@@ -40,7 +40,8 @@ pub struct Outside<'a> {
 pub fn put(tx: &mut Tx<'_>, ctx: &Ctx, outside: Outside<'_>) -> Result<RoomHandle> {
     let pdu = outside.pdu;
     let room = match rooms::by_id(&tx.reader(), outside.room_id)? {
-        Some(room) => room,
+        // Whoever told us of the room first may have lied.
+        Some(room) => rooms::correct_version(tx, room, outside.version)?,
         None => rooms::create(tx, outside.room_id, outside.version, ctx.now_ms)?,
     };
     if room.version != *outside.version {

@@ -12,7 +12,7 @@ use super::{
     append::{self, Known},
     current,
     persist::{self, Accepted},
-    resolution, sanity,
+    policy, resolution, sanity,
 };
 use crate::homeserver::{
     rooms::{
@@ -43,6 +43,9 @@ pub fn propose(tx: &Tx<'_>, ctx: &Ctx, room: &RoomHandle, draft: &Draft) -> Resu
     extremities.truncate(MAX_PREV_EVENTS);
     let (pdu, _) = append::build(ctx, room, draft, &known, &extremities)?;
     append::authorise(room, &pdu, &known)?;
+    if ctx.is_ours(&draft.sender) {
+        policy::check_own(&db, room, &pdu)?;
+    }
     Ok(pdu)
 }
 

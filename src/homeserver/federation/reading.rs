@@ -276,8 +276,7 @@ impl<'a, 'db> Visibility<'a, 'db> {
             // An outlier is state, or what authorises it: those in the room are told of either.
             return Ok(event.state_key.is_some());
         };
-        // Membership and the setting itself make no secret of what everybody in the room has to agree on.
-        if event.state_key.is_some() {
+        if self.is_agreed_on(event)? {
             return Ok(true);
         }
         if let Some(known) = self.seen.borrow().get(&group) {
@@ -286,6 +285,15 @@ impl<'a, 'db> Visibility<'a, 'db> {
         let shown = self.at(group)?;
         self.seen.borrow_mut().insert(group, shown);
         Ok(shown)
+    }
+
+    /// Is it of what everybody in the room has to agree on: the current state, and what may be in an auth chain?
+    fn is_agreed_on(&self, event: &StoredEvent) -> Result<bool> {
+        const AUTHORISING: [&str; 5] =
+            ["m.room.create", "m.room.member", "m.room.power_levels", "m.room.join_rules", "m.room.third_party_invite"];
+        let Some(key) = event.state_key else { return Ok(false) };
+        let (kind, state_key) = state::key(self.db, key)?;
+        Ok(AUTHORISING.contains(&kind.as_str()) || state::current(self.db, self.room.nid, &kind, &state_key)? == Some(event.nid))
     }
 
     fn at(&self, group: StateGroupId) -> Result<bool> {

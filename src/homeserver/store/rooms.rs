@@ -58,6 +58,26 @@ pub fn by_nid(db: &Reader<'_>, room: RoomNid) -> Result<RoomHandle> {
     finish(query.query_row([room.0], raw)?)
 }
 
+/// Corrects the version of a room of which there is only what others have claimed: no state, and no event in a place. Of any other
+/// room the version stays.
+///
+/// # Errors
+///
+/// Database errors; [`StoreError::Data`] for a version without rules.
+pub fn correct_version(tx: &Tx<'_>, room: RoomHandle, version: &RoomVersionId) -> Result<RoomHandle> {
+    if room.version == *version {
+        return Ok(room);
+    }
+    let mut update = tx.prepare_cached(
+        "UPDATE rooms SET version = ?2 WHERE room_nid = ?1 AND current_group IS NULL
+         AND NOT EXISTS (SELECT 1 FROM events e WHERE e.room_nid = ?1 AND e.stream_pos IS NOT NULL)",
+    )?;
+    match update.execute((room.nid.0, version.as_str()))? {
+        0 => Ok(room),
+        _ => handle(room.nid, room.room_id, version.as_str()),
+    }
+}
+
 /// The state group of the current state; `None` before the create event is stored.
 ///
 /// # Errors

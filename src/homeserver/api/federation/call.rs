@@ -3,13 +3,16 @@
 //! Endpoints are registered like those for clients; where ruma says that a request is signed by a server, the handler's
 //! `who` is an [`Origin`], and the signature has been checked over method, path, query and body when the handler is called.
 
+use std::collections::BTreeMap;
+
 use http::{StatusCode, header, request::Parts};
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedServerName, api::federation::authentication::ServerSignatures};
+use ruma::{CanonicalJsonValue, OwnedServerName, api::federation::authentication::ServerSignatures};
+use serde_json::value::RawValue;
 
 use crate::homeserver::{
     Node,
     api::{
-        call::Scheme,
+        call::{Scheme, address},
         error::{ApiError, ApiResult},
     },
     federation::{
@@ -21,6 +24,9 @@ use crate::homeserver::{
 
 /// Bodies up to this many bytes are checked where we are; larger ones would hold up other requests.
 const SMALL_BODY_BYTES: usize = 64 * 1024;
+
+/// Deepest body that is not canonical JSON: each level is read again with those around it.
+const MAX_DEPTH: usize = 64;
 
 /// The server that signed a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,14 +58,20 @@ impl Scheme for ServerSignatures {
 
     async fn confirm(node: &Node, parts: &Parts, body: &bytes::Bytes, who: &Origin) -> ApiResult<()> {
         let header = header(parts)?;
-        let object = if body.len() <= SMALL_BODY_BYTES {
-            signed(parts, body, who, node)?
+        let text = if body.len() <= SMALL_BODY_BYTES {
+            signed_for(parts, body, who, &node.config.server_name)?
         } else {
             let (parts, body, who, name) = (parts.clone(), body.clone(), who.clone(), node.config.server_name.clone());
             let read = tokio::task::spawn_blocking(move || signed_for(&parts, &body, &who, &name));
             read.await.map_err(ApiError::internal)??
         };
-        let checked = node.federation.keys.verify_request(who, &header.key, &header.signature, &object).await;
+        // Whoever names a server that is not known has us ask it, which is not free.
+        if let Some(address) = address(parts)
+            && !node.federation.keys.knows(who).await.map_err(ApiError::internal)?
+        {
+            node.limits.check(Kind::KeyQuery, Key::Address(address)).map_err(ApiError::limit_exceeded)?;
+        }
+        let checked = node.federation.keys.verify_request(who, &header.key, &header.signature, &text).await;
         match checked {
             Ok(()) => {
                 node.federation.health.heard_from(who);
@@ -95,26 +107,72 @@ fn header(parts: &Parts) -> ApiResult<XMatrix> {
     Err(unauthorized("The request is not signed"))
 }
 
-fn signed(parts: &Parts, body: &bytes::Bytes, who: &Origin, node: &Node) -> ApiResult<CanonicalJsonObject> {
-    signed_for(parts, body, who, &node.config.server_name)
+/// What the other server has signed (Server-Server API, "Request Authentication"), as canonical JSON.
+fn signed_for(parts: &Parts, body: &bytes::Bytes, who: &Origin, destination: &ruma::ServerName) -> ApiResult<String> {
+    let uri = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let text = |text: &str| serde_json::to_string(text).map_err(ApiError::internal);
+    let content = match body.is_empty() {
+        true => String::new(),
+        false => format!("\"content\":{},", content(body)?),
+    };
+    Ok(format!(
+        "{{{content}\"destination\":{},\"method\":{},\"origin\":{},\"uri\":{}}}",
+        text(destination.as_str())?,
+        text(parts.method.as_str())?,
+        text(who.0.as_str())?,
+        text(uri)?
+    ))
 }
 
-/// What the other server has signed (Server-Server API, "Request Authentication").
-fn signed_for(parts: &Parts, body: &bytes::Bytes, who: &Origin, destination: &ruma::ServerName) -> ApiResult<CanonicalJsonObject> {
-    let uri = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let text = |text: &str| CanonicalJsonValue::String(text.to_owned());
-    let mut object = CanonicalJsonObject::from([
-        ("method".to_owned(), text(parts.method.as_str())),
-        ("uri".to_owned(), text(uri)),
-        ("origin".to_owned(), text(who.0.as_str())),
-        ("destination".to_owned(), text(destination.as_str())),
-    ]);
-    if !body.is_empty() {
-        let content: CanonicalJsonValue = serde_json::from_slice(body)
-            .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, "M_NOT_JSON", format!("The body is not canonical JSON: {error}")))?;
-        object.insert("content".to_owned(), content);
+/// The body as it was signed. One event with a number that canonical JSON does not have must not keep all that comes with it
+/// from us, and the server that has such an event would send it again and again: its numbers stay as they came, and whoever
+/// reads the event refuses it.
+fn content(body: &bytes::Bytes) -> ApiResult<String> {
+    if let Ok(content) = serde_json::from_slice::<CanonicalJsonValue>(body) {
+        return serde_json::to_string(&content).map_err(ApiError::internal);
     }
-    Ok(object)
+    let mut out = String::with_capacity(body.len());
+    let written = serde_json::from_slice::<&RawValue>(body).map_err(|error| error.to_string());
+    let written = written.and_then(|raw| sorted(raw.get(), 0, &mut out).map_err(|error| error.to_string()));
+    written.map_err(|why| ApiError::new(StatusCode::BAD_REQUEST, "M_NOT_JSON", format!("The body is not canonical JSON: {why}")))?;
+    Ok(out)
+}
+
+/// Writes JSON with sorted fields and without spaces; numbers as they are.
+fn sorted(json: &str, depth: usize, out: &mut String) -> serde_json::Result<()> {
+    if depth > MAX_DEPTH {
+        return Err(serde::de::Error::custom("it is too deep"));
+    }
+    match json.as_bytes().first() {
+        Some(b'{') => {
+            let fields: BTreeMap<String, &RawValue> = serde_json::from_str(json)?;
+            out.push('{');
+            for (number, (name, value)) in fields.into_iter().enumerate() {
+                if number > 0 {
+                    out.push(',');
+                }
+                out.push_str(&serde_json::to_string(&name)?);
+                out.push(':');
+                sorted(value.get(), depth + 1, out)?;
+            }
+            out.push('}');
+        }
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(json)?;
+            out.push('[');
+            for (number, item) in items.into_iter().enumerate() {
+                if number > 0 {
+                    out.push(',');
+                }
+                sorted(item.get(), depth + 1, out)?;
+            }
+            out.push(']');
+        }
+        Some(b'"') => out.push_str(&serde_json::to_string(&serde_json::from_str::<String>(json)?)?),
+        // A number, true, false or null.
+        _ => out.push_str(json),
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,28 +6,19 @@
 use std::collections::BTreeMap;
 
 use ruma::{CanonicalJsonObject, CanonicalJsonValue, ServerName, serde::Base64, signatures::verify_json};
-use serde::Deserialize;
 
 use crate::homeserver::{
-    events::{EventError, Result},
-    rooms::{auth::Verdict, format, redact::prune},
-    store::{Reader, events, servers, state},
+    events::{
+        Result,
+        policy::{self, PolicyServer},
+    },
+    rooms::{auth::Verdict, redact::prune},
+    store::Reader,
     types::{Pdu, RoomHandle},
 };
 
 /// The key ID of every policy server's signatures.
 const KEY_ID: &str = "ed25519:policy_server";
-
-#[derive(Deserialize)]
-struct Content {
-    via: String,
-    public_keys: PublicKeys,
-}
-
-#[derive(Deserialize)]
-struct PublicKeys {
-    ed25519: String,
-}
 
 /// Checks an event against the room's policy server, if it has one.
 ///
@@ -35,18 +26,11 @@ struct PublicKeys {
 ///
 /// Store errors.
 pub fn check(db: &Reader<'_>, room: &RoomHandle, pdu: &Pdu) -> Result<Verdict> {
-    if pdu.kind().to_string() == "m.room.policy" && pdu.state_key() == Some("") {
+    if policy::is_exempt(pdu) {
         return Ok(Verdict::Accepted);
     }
-    let Some(nid) = state::current(db, room.nid, "m.room.policy", "")? else { return Ok(Verdict::Accepted) };
-    let content = format::content(&events::by_nid(db, nid)?.json).map_err(|e| EventError::Internal(e.to_string()))?;
-    // A policy that names no server and no key is none.
-    let Ok(Content { via, public_keys }) = serde_json::from_str::<Content>(content.get()) else { return Ok(Verdict::Accepted) };
-    let Ok(server) = ServerName::parse(&via) else { return Ok(Verdict::Accepted) };
-    if !servers::is_in_room(db, room.nid, &server)? {
-        return Ok(Verdict::Accepted);
-    }
-    Ok(match signed(pdu, room, &server, &public_keys.ed25519) {
+    let Some(PolicyServer { name: server, key }) = policy::server(db, room)? else { return Ok(Verdict::Accepted) };
+    Ok(match signed(pdu, room, &server, &key) {
         true => Verdict::Accepted,
         false => Verdict::Rejected(format!("the policy server {server} has not let it through")),
     })

@@ -136,6 +136,10 @@ impl Ingest {
         let total = total + sent - state_ids.len() - chain_ids.len();
         check_create(&events, &answer.version)?;
         let judged = judge(events, &rules).await?;
+        // Only now is the version more than a claim: whoever made the room has signed it.
+        if !judged.iter().any(|event| event.pdu.kind().to_string() == "m.room.create" && event.verdict == Verdict::Accepted) {
+            return Err(unusable("the create event is not allowed"));
+        }
         let room = self.room_for(&answer.room_id, &answer.version).await?;
         let Some(_claim) = self.claim_patiently(&room).await else { return Err(unusable("the room is being worked on")) };
         let kept = judged.len();
@@ -211,7 +215,7 @@ impl Ingest {
     async fn room_for(&self, room_id: &OwnedRoomId, version: &RoomVersionId) -> Result<RoomHandle, ImportError> {
         let (id, version, now_ms) = (room_id.clone(), version.clone(), self.clock.now_ms());
         let room = self.store.write(move |tx| match rooms::by_id(&tx.reader(), &id)? {
-            Some(room) => Ok::<_, EventError>((room, version)),
+            Some(room) => Ok::<_, EventError>((rooms::correct_version(tx, room, &version)?, version)),
             None => Ok((rooms::create(tx, &id, &version, now_ms)?, version)),
         });
         let (room, version) = room.await?;

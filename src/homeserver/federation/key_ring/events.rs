@@ -44,6 +44,12 @@ pub struct EventKeys {
 pub(super) fn verify(key: &[u8], signature: &[u8], object: &CanonicalJsonObject) -> Result<(), SignatureFault> {
     let wrong = |why: String| SignatureFault::Wrong(why);
     let text = to_canonical_json_string_for_signing(object).map_err(|error| wrong(error.to_string()))?;
+    verify_text(key, signature, &text)
+}
+
+/// Checks a signature of a text.
+pub(super) fn verify_text(key: &[u8], signature: &[u8], text: &str) -> Result<(), SignatureFault> {
+    let wrong = |why: String| SignatureFault::Wrong(why);
     verify_canonical_json_bytes(&SigningKeyAlgorithm::Ed25519, key, signature, text.as_bytes()).map_err(|error| wrong(error.to_string()))
 }
 

@@ -20,7 +20,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use http::Method;
-use ruma::{CanonicalJsonObject, OwnedServerName, ServerName};
+use ruma::{OwnedServerName, ServerName};
 
 pub(super) use self::answer::base64;
 use self::known::Known;
@@ -194,26 +194,42 @@ impl KeyRing {
         &self.0.parts.name
     }
 
-    /// Checks the signature of a request: `object` is what was signed, without the signature.
+    /// True when there are keys of this server at hand, old ones included.
+    ///
+    /// # Errors
+    ///
+    /// Store errors.
+    pub async fn knows(&self, server: &ServerName) -> Result<bool, KeyFault> {
+        let has_keys = |known: &mut HashMap<OwnedServerName, Known>, _| known.get(server).is_some_and(|known| !known.keys.is_empty());
+        if self.with(|known, _| !known.contains_key(server)) {
+            self.load(server).await?;
+        }
+        Ok(self.with(has_keys))
+    }
+
+    /// Checks the signature of a request: `text` is what was signed, as canonical JSON without the signature. The keys of a
+    /// server of which nothing is known are fetched for few at a time: anybody can name such servers.
     ///
     /// # Errors
     ///
     /// [`KeyFault`] when there is no key, [`SignatureFault::Wrong`] when the signature is not of it.
-    pub async fn verify_request(
-        &self,
-        origin: &ServerName,
-        key_id: &str,
-        signature: &[u8],
-        object: &CanonicalJsonObject,
-    ) -> Result<(), SignatureFault> {
+    pub async fn verify_request(&self, origin: &ServerName, key_id: &str, signature: &[u8], text: &str) -> Result<(), SignatureFault> {
+        let _place = match self.knows(origin).await? || !self.may_ask(origin) {
+            true => None,
+            false => {
+                let busy = || KeyFault::Unreachable { server: origin.to_owned(), why: RequestError::TimedOut };
+                let place = tokio::time::timeout(PATIENCE, self.0.for_strangers.acquire()).await;
+                Some(place.map_err(|_| busy())?.map_err(|_| busy())?)
+            }
+        };
         let want = Want { server: origin.to_owned(), key_id: key_id.to_owned(), purpose: Purpose::Request };
         let key = self.key(&want).await?;
-        events::verify(&key, signature, object)
+        events::verify_text(&key, signature, text)
     }
 
     /// Makes a server's key known, as if it had been fetched.
     #[cfg(test)]
-    pub(crate) async fn learn(&self, server: &ServerName, answer: CanonicalJsonObject) -> Result<(), KeyFault> {
+    pub(crate) async fn learn(&self, server: &ServerName, answer: ruma::CanonicalJsonObject) -> Result<(), KeyFault> {
         let answer = answer::check(server, answer).map_err(|why| KeyFault::Bad { server: server.to_owned(), why })?;
         self.keep(server, answer).await
     }

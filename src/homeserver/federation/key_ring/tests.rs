@@ -6,7 +6,7 @@ use std::{
 };
 
 use ruma::{
-    CanonicalJsonValue, RoomVersionId,
+    CanonicalJsonObject, CanonicalJsonValue, RoomVersionId,
     room_version_rules::RoomVersionRules,
     signatures::{Ed25519KeyPair, Verified, hash_and_sign_event, sign_json},
 };

@@ -6,12 +6,12 @@
 use std::{sync::Arc, time::Duration};
 
 use ruma::{
-    OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomOrAliasId, RoomVersionId, ServerName,
-    api::federation::membership::create_join_event::v2 as create_join,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomOrAliasId, RoomVersionId, ServerName,
+    api::federation::membership::create_join_event::v2 as create_join, room_version_rules::RoomVersionRules, signatures::Verified,
 };
-use serde_json::Map;
+use serde_json::{Map, value::RawValue};
 
-use super::{Kind, MembershipError, Result, ask, find, leave::senders_of};
+use super::{Kind, MembershipError, Result, ask, find, invited::signatures_of, leave::senders_of};
 use crate::homeserver::{
     Node,
     events::{
@@ -22,17 +22,13 @@ use crate::homeserver::{
         ingest::{self, ImportError},
         request::Limits,
     },
-    rooms::{
-        build,
-        proposal::Wanted,
-        wire::{self, Purpose},
-    },
+    rooms::{build, proposal::Wanted},
     store::{
         self, Tx, members, outside,
         remote_joins::{self, RemoteJoin},
         rooms, servers, users,
     },
-    types::{Pdu, RoomNid},
+    types::{Pdu, RoomHandle, RoomNid},
 };
 
 /// How long a server may take to answer with a room's state.
@@ -78,13 +74,17 @@ pub async fn join(node: &Arc<Node>, join: Join) -> Result<OwnedRoomId> {
     let wanted = Wish { user_id: join.user_id.clone(), room_id: room_id.clone(), named, reason: join.reason.clone() };
     node.tasks.spawn("node-join", async move {
         // The client may be gone; the join stands.
-        drop(answer.send(attempt_and_settle(&worker, &wanted, true).await));
+        let (outcome, again_later) = attempt_and_settle(&worker, &wanted, Try::Asked).await;
+        drop(answer.send(outcome));
+        if again_later && pause(&worker, 0).await {
+            again(&worker, &wanted).await;
+        }
     });
     answered.await.map_err(|_| MembershipError::Unreachable("the server is stopping".into()))??;
     Ok(room_id)
 }
 
-/// Goes on with the joins that a restart interrupted.
+/// Goes on with the joins that a restart interrupted, and those that nobody knows the outcome of.
 pub fn resume(node: &Arc<Node>) {
     if !node.federation.is_enabled() {
         return;
@@ -101,20 +101,38 @@ pub fn resume(node: &Arc<Node>) {
     });
 }
 
+/// Which try of a join it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Try {
+    /// Somebody waits for it.
+    Asked,
+    /// In the background.
+    Again,
+    /// The last in the background before the next start.
+    Last,
+}
+
 /// Tries a join until it is done or refused, or the others have been out of reach for too long.
 async fn again(node: &Arc<Node>, wish: &Wish) {
     let room_id = &wish.room_id;
     for attempt in 0..RESUMED {
-        match attempt_and_settle(node, wish, attempt + 1 == RESUMED).await {
-            Ok(()) => return tracing::info!(%room_id, "a join that a restart interrupted is done"),
-            Err(error @ MembershipError::Unreachable(_)) => tracing::info!(%room_id, %error, "a join that a restart interrupted waits"),
-            Err(error) => return tracing::warn!(%room_id, %error, "a join that a restart interrupted failed"),
+        match attempt_and_settle(node, wish, if attempt + 1 == RESUMED { Try::Last } else { Try::Again }).await.0 {
+            Ok(()) => return tracing::info!(%room_id, "a join that was interrupted is done"),
+            Err(error @ MembershipError::Unreachable(_)) => tracing::info!(%room_id, %error, "a join that was interrupted waits"),
+            Err(error) => return tracing::warn!(%room_id, %error, "a join that was interrupted failed"),
         }
-        let shutdown = node.tasks.shutdown().clone();
-        tokio::select! {
-            () = shutdown.wait() => return,
-            () = tokio::time::sleep(RESUME_PAUSE * 2_u32.pow(attempt)) => {}
+        if !pause(node, attempt).await {
+            return;
         }
+    }
+}
+
+/// Waits before the next try. False when the node stops.
+async fn pause(node: &Node, attempt: u32) -> bool {
+    let shutdown = node.tasks.shutdown().clone();
+    tokio::select! {
+        () = shutdown.wait() => false,
+        () = tokio::time::sleep(RESUME_PAUSE * 2_u32.pow(attempt)) => true,
     }
 }
 
@@ -189,20 +207,38 @@ impl Best {
     }
 }
 
-/// Joins, and forgets that the join was under way, unless it can be tried again.
-async fn attempt_and_settle(node: &Arc<Node>, wish: &Wish, last: bool) -> Result<()> {
-    let outcome = elsewhere(node, wish).await;
-    let again = matches!(outcome, Err(MembershipError::Unreachable(_))) && !last;
+/// Joins, and forgets that the join was under way, unless it can be tried again. True with the outcome when it is to be.
+async fn attempt_and_settle(node: &Arc<Node>, wish: &Wish, which: Try) -> (Result<()>, bool) {
+    // Was a join sent that nobody has refused? Then the others may count the user as joined whatever we know of it.
+    let mut sent = false;
+    let outcome = elsewhere(node, wish, &mut sent).await;
+    let unreachable = matches!(outcome, Err(MembershipError::Unreachable(_)));
+    let again = match which {
+        Try::Asked => outcome.is_err() && sent,
+        Try::Again => unreachable,
+        Try::Last => unreachable && sent,
+    };
     let stopping = outcome.is_err() && node.tasks.shutdown().is_triggered();
     if !again && !stopping {
         let (room_id, user_id) = (wish.room_id.clone(), wish.user_id.clone());
-        node.store.write(move |tx| remote_joins::done(tx, &room_id, &user_id)).await?;
+        if let Err(error) = node.store.write(move |tx| remote_joins::done(tx, &room_id, &user_id)).await {
+            return (outcome.and(Err(error.into())), false);
+        }
     }
-    outcome
+    let outcome = outcome.map_err(|error| match error {
+        MembershipError::Unreachable(why) if again => MembershipError::Unreachable(uncertain(&why)),
+        MembershipError::Nonsense(why) if again => MembershipError::Nonsense(uncertain(&why)),
+        other => other,
+    });
+    (outcome, again)
+}
+
+fn uncertain(why: &str) -> String {
+    format!("{why}. The join may have been taken all the same: it is tried again in the background")
 }
 
 /// Joins through the servers that may help, one after the other.
-async fn elsewhere(node: &Arc<Node>, wish: &Wish) -> Result<()> {
+async fn elsewhere(node: &Arc<Node>, wish: &Wish, sent: &mut bool) -> Result<()> {
     let turn = node.federation.joining.turn(&wish.room_id);
     let _turn = turn.lock().await;
     // Somebody else's join may have brought the room here while we waited.
@@ -213,18 +249,18 @@ async fn elsewhere(node: &Arc<Node>, wish: &Wish) -> Result<()> {
         Some(known) => {
             let of_room = wish.room_id.server_name().map(ToOwned::to_owned);
             let candidates = find::candidates(node, wish.named.iter().cloned().chain(known).chain(of_room));
-            through_any(node, wish, &candidates).await
+            through_any(node, wish, &candidates, sent).await
         }
     }
 }
 
-async fn through_any(node: &Arc<Node>, wish: &Wish, candidates: &[OwnedServerName]) -> Result<()> {
+async fn through_any(node: &Arc<Node>, wish: &Wish, candidates: &[OwnedServerName], sent: &mut bool) -> Result<()> {
     let mut best = Best::default();
     for server in candidates {
         if node.tasks.shutdown().is_triggered() || best.refusals >= MAX_NO {
             break;
         }
-        match through(node, wish, server, candidates).await {
+        match through(node, wish, server, candidates, sent).await {
             Ok(()) => return Ok(()),
             Err(error) => {
                 tracing::info!(peer = %server, room_id = %wish.room_id, %error, "a server did not let us in");
@@ -235,10 +271,15 @@ async fn through_any(node: &Arc<Node>, wish: &Wish, candidates: &[OwnedServerNam
     Err(best.error(&wish.room_id))
 }
 
-async fn through(node: &Arc<Node>, wish: &Wish, server: &ServerName, candidates: &[OwnedServerName]) -> Result<()> {
+async fn through(node: &Arc<Node>, wish: &Wish, server: &ServerName, candidates: &[OwnedServerName], sent: &mut bool) -> Result<()> {
     let wanted = Wanted { room_id: &wish.room_id, user_id: &wish.user_id, membership: Kind::Join.membership(), server };
     let proposal = ask::proposal(node, server, Kind::Join, wanted).await?;
     let ctx = Ctx::of(node);
+    if let Some(room) = room_inside(node, &wish.room_id).await?
+        && room.version != proposal.version
+    {
+        return Err(MembershipError::Nonsense(format!("{server} says that the room has version {}", proposal.version)));
+    }
     let written =
         RemoteJoin { room_id: wish.room_id.clone(), user_id: wish.user_id.clone(), via: candidates.to_vec(), reason: wish.reason.clone() };
     let (user, reason, now_ms) = (wish.user_id.clone(), wish.reason.clone(), ctx.now_ms);
@@ -248,20 +289,34 @@ async fn through(node: &Arc<Node>, wish: &Wish, server: &ServerName, candidates:
         remote_joins::put(tx, &written, &version, now_ms)?;
         content(&tx.reader(), Some(nid), "join", reason.as_deref(), Map::new())
     });
-    let lets_in = proposal.place.authorised_via.is_some();
+    let lets_in = proposal.place.authorised_via.as_ref().map(|user| user.server_name().to_owned());
     let (pdu, json) = ask::event(&ctx, wanted, proposal.place, &proposal.rules, content.await?)?;
     let request = create_join::Request::new(wish.room_id.clone(), pdu.event_id().to_owned(), ask::raw(&json)?);
     let limits = Limits::ORDINARY.insisting().within(TIME).bytes(MAX_BYTES);
-    let answer = node.federation.client.request_within(server, request, limits).await?.room_state;
-    let event = match answer.event.as_deref() {
-        Some(signed) if lets_in => the_same(&pdu, signed.get(), &proposal.rules)?,
-        None if lets_in => return Err(MembershipError::Nonsense(format!("{server} has not signed the join"))),
+    let before = std::mem::replace(sent, true);
+    let answer = node.federation.client.request_within(server, request, limits).await.map_err(|error| {
+        let error = MembershipError::from(error);
+        // Who says no has not taken it. (What was sent to another server before is another matter.)
+        *sent = before || !matches!(error, MembershipError::Refused { .. });
+        error
+    })?;
+    let answer = answer.room_state;
+    let event = match lets_in {
+        Some(by) => the_same(&pdu, answer.event.as_deref().map(RawValue::get), &by, &proposal.rules)?,
         // Where nobody need let us in, what we have signed is all that is needed.
-        _ => pdu,
+        None => pdu,
     };
     let room = wish.room_id.clone();
-    if in_room(node, &room).await? {
+    if let Some(here) = room_inside(node, &room).await? {
         // We are in it and could not let the user in ourselves: the event is like any other of the room.
+        if here.version != proposal.version {
+            return Err(MembershipError::Nonsense(format!("{server} says that the room has version {}", proposal.version)));
+        }
+        match node.federation.keys.verify_event(event.json(), &here.rules).await {
+            Ok(Verified::All) => {}
+            Ok(Verified::Signatures) => return Err(MembershipError::internal("the hash of our join is wrong")),
+            Err(fault) => return Err(MembershipError::Nonsense(format!("{server} has not signed the join: {fault}"))),
+        }
         let (ctx, server) = (Ctx::of(node), server.to_owned());
         let placed = node.store.write(move |tx| {
             let room = events::room(&tx.reader(), &room)?;
@@ -309,20 +364,25 @@ fn set_outside(tx: &Tx<'_>, room_id: &RoomId, step: fn(&Tx<'_>, RoomNid) -> stor
     }
 }
 
-/// The event that another server returns is the one that we sent, with its signature.
-fn the_same(ours: &Pdu, theirs: &str, rules: &ruma::room_version_rules::RoomVersionRules) -> Result<Pdu> {
-    let theirs = wire::read(theirs, rules, Purpose::Live).map_err(|e| MembershipError::Nonsense(e.to_string()))?;
-    if theirs.event_id() != ours.event_id() {
-        return Err(MembershipError::Nonsense("the server returns another event than the one that it was given".into()));
+/// Our event with the signatures of the server that lets us in. Nothing else is taken from what comes back.
+fn the_same(ours: &Pdu, theirs: Option<&str>, by: &ServerName, rules: &RoomVersionRules) -> Result<Pdu> {
+    let unsigned = || MembershipError::Nonsense(format!("{by} has not signed the join"));
+    let theirs: CanonicalJsonObject = serde_json::from_str(theirs.ok_or_else(unsigned)?)
+        .map_err(|e| MembershipError::Nonsense(format!("the server returns no event: {e}")))?;
+    let theirs = signatures_of(&theirs, by).ok_or_else(unsigned)?;
+    let mut signed = ours.json().clone();
+    if let Some(CanonicalJsonValue::Object(signatures)) = signed.get_mut("signatures") {
+        signatures.insert(by.to_string(), theirs);
     }
-    Ok(theirs)
+    Pdu::from_json(ours.event_id().to_owned(), signed, rules).map_err(MembershipError::internal)
 }
 
-async fn in_room(node: &Node, room_id: &RoomId) -> Result<bool> {
+/// The room, if somebody here is in it.
+async fn room_inside(node: &Node, room_id: &RoomId) -> Result<Option<RoomHandle>> {
     let (room_id, ours) = (room_id.to_owned(), node.config.server_name.clone());
-    let found = node.store.read(move |db| -> Result<bool, MembershipError> {
-        let Some(room) = rooms::by_id(db, &room_id)? else { return Ok(false) };
-        Ok(servers::is_in_room(db, room.nid, &ours)?)
+    let found = node.store.read(move |db| -> Result<Option<RoomHandle>, MembershipError> {
+        let Some(room) = rooms::by_id(db, &room_id)? else { return Ok(None) };
+        Ok(servers::is_in_room(db, room.nid, &ours)?.then_some(room))
     });
     found.await
 }

@@ -85,8 +85,9 @@ fn request(from: &ServerName, transaction: &Transaction) -> Result<send_transact
 fn failure(error: &RequestError) -> Failure {
     let why = error.to_string();
     match error {
-        // 401: it could not fetch our key; 404: its proxy is there, it is not; 408 and 429 say it themselves.
-        RequestError::Remote { status: 400..=499, .. } if !matches!(error.status(), Some(401 | 404 | 408 | 429)) => Failure::Refused(why),
+        // Only these are about the transaction, and only from a Matrix server: a proxy in front of one says such things about
+        // itself, and 401 or 403 is about us and may pass.
+        RequestError::Remote { status: 400 | 413, errcode, .. } if !errcode.is_empty() => Failure::Refused(why),
         RequestError::Ours(_) => Failure::Refused(why),
         _ => Failure::Later { why, after: error.retry_after() },
     }
@@ -107,11 +108,13 @@ mod tests {
 
     #[test]
     fn what_may_pass_later_is_told_from_what_never_will() {
-        for status in [401, 404, 408, 429, 500, 502, 503] {
+        for status in [401, 403, 404, 408, 421, 429, 500, 502, 503] {
             assert!(matches!(failure(&remote(status)), Failure::Later { after: Some(_), .. }), "{status}");
         }
-        for status in [400, 403, 413] {
+        for status in [400, 413] {
             assert!(matches!(failure(&remote(status)), Failure::Refused(_)), "{status}");
+            let of_a_proxy = RequestError::Remote { status, errcode: String::new(), message: String::new(), retry_after: None };
+            assert!(matches!(failure(&of_a_proxy), Failure::Later { .. }), "{status}");
         }
         assert!(matches!(failure(&RequestError::TimedOut), Failure::Later { .. }));
     }

@@ -24,7 +24,7 @@ use crate::homeserver::{
     Node,
     store::{
         self, StoreError,
-        outbox::{self, Waiting},
+        outbox::{self, Transaction, Waiting},
         servers::ServerNid,
     },
 };
@@ -37,8 +37,10 @@ const FIRST_PAUSE_MS: i64 = 2_000;
 const LONGEST_PAUSE_MS: i64 = 8 * 60 * 60 * 1000;
 /// A server that has not answered for so long is away: when it comes back, it gets the newest of each room.
 const AWAY_MS: i64 = 60 * 60 * 1000;
-/// How long to wait when nothing waits for a server, and after a failure of the store.
+/// How long to wait when nothing waits for a server.
 const IDLE: Duration = Duration::from_secs(60 * 60);
+/// How long to wait after a failure of the store: what is broken now is broken in a moment.
+const STORE_PAUSE: Duration = Duration::from_secs(10);
 /// How long to wait at most when something does: a machine that slept has other clocks than the one that says what time it is.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Longest error that is kept.
@@ -72,6 +74,18 @@ impl Sender {
         self.silent.lock().unwrap_or_else(PoisonError::into_inner).insert(server.to_owned());
     }
 
+    /// A server that spoke while its failure was being stored has not been missed: what was stored is undone.
+    fn failure_is_stored(&self, server: &ServerName) {
+        if !self.silent.lock().unwrap_or_else(PoisonError::into_inner).contains(server) {
+            self.heard_again([server.to_owned()]);
+            self.look.notify_one();
+        }
+    }
+
+    fn heard_again(&self, servers: impl IntoIterator<Item = OwnedServerName>) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).extend(servers);
+    }
+
     fn take_heard(&self) -> HashSet<OwnedServerName> {
         std::mem::take(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -103,8 +117,9 @@ async fn run(node: &Node, carrier: &dyn Carrier) {
     let mut busy: HashSet<ServerNid> = HashSet::new();
     let mut recovered = node.federation.health.recoveries();
     loop {
-        let mut pause = IDLE;
-        match due(node, sender.take_heard()).await {
+        let pause;
+        let heard = sender.take_heard();
+        match due(node, heard.clone()).await {
             Ok((due, next)) => {
                 for server in due {
                     if sending.len() < AT_ONCE && busy.insert(server.nid) {
@@ -114,7 +129,11 @@ async fn run(node: &Node, carrier: &dyn Carrier) {
                 pause = next.unwrap_or(IDLE);
             }
             Err(StoreError::Closed) => return,
-            Err(error) => tracing::warn!(%error, "what goes to other servers could not be read"),
+            Err(error) => {
+                tracing::warn!(%error, "what goes to other servers could not be read");
+                sender.heard_again(heard);
+                pause = STORE_PAUSE;
+            }
         }
         // Cancel-safe: a notification that comes while nobody waits is kept, and a set of futures keeps what it has.
         tokio::select! {
@@ -153,8 +172,7 @@ async fn step(node: &Node, carrier: &dyn Carrier, server: Waiting) -> ServerNid 
         Ok(()) | Err(StoreError::Closed) => {}
         Err(error) => {
             tracing::warn!(%error, "what goes to another server could not be read or written");
-            // Not at once again: what is broken now is broken in a moment.
-            tokio::time::sleep(Duration::from_secs(10)).await;
+            tokio::time::sleep(STORE_PAUSE).await;
         }
     }
     nid
@@ -165,30 +183,71 @@ async fn try_step(node: &Node, carrier: &dyn Carrier, server: Waiting) -> store:
     let new_id = format!("{now_ms}-{}", node.randomness.alphanumeric(10));
     let transaction = node.store.write(move |tx| outbox::transaction(tx, nid, &new_id, now_ms));
     let Some(transaction) = transaction.await? else { return Ok(()) };
-    let why = match carrier.carry(&node.config.server_name, &server.name, &transaction).await {
+    let (why, after) = match carrier.carry(&node.config.server_name, &server.name, &transaction).await {
         Ok(refusals) => {
             for (event_id, why) in refusals {
                 tracing::warn!(peer = %server.name, event_id, why, "another server did not take an event");
             }
             return answered(node, nid).await;
         }
-        // Nothing but other events would help, and those that are behind it could never go.
-        Err(Failure::Refused(why)) => {
-            let (pdus, edus) = (transaction.pdus.len(), transaction.edus.len());
-            tracing::warn!(peer = %server.name, why, pdus, edus, "another server refuses a transaction; it is dropped");
-            return answered(node, nid).await;
-        }
-        Err(Failure::Later { why, after }) => {
-            let (retry_ms, now_ms) = (retry_ms(node, server.failures, after), now(node));
-            tracing::info!(peer = %server.name, why, attempts = server.failures + 1, pause_ms = retry_ms - now_ms, "a server was not reached");
-            (why, retry_ms, now_ms)
-        }
+        Err(Failure::Refused(why)) => match in_parts(node, carrier, &server.name, &transaction, why).await {
+            Ok(()) => return answered(node, nid).await,
+            Err(later) => later,
+        },
+        Err(Failure::Later { why, after }) => (why, after),
     };
-    let (why, retry_ms, now_ms) = why;
+
+    let (retry_ms, now_ms) = (retry_ms(node, server.failures, after), now(node));
+    tracing::info!(peer = %server.name, why, attempts = server.failures + 1, pause_ms = retry_ms - now_ms, "a server was not reached");
     let away = server.failing_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= AWAY_MS);
-    node.federation.sender.is_silent(&server.name);
     let why: String = why.chars().take(MAX_ERROR).collect();
-    node.store.write(move |tx| outbox::failed(tx, nid, &why, now_ms, retry_ms, away)).await
+    node.federation.sender.is_silent(&server.name);
+    node.store.write(move |tx| outbox::failed(tx, nid, &why, now_ms, retry_ms, away)).await?;
+    node.federation.sender.failure_is_stored(&server.name);
+    Ok(())
+}
+
+/// Sends what a server refuses as a whole in parts, so that one bad event does not take the others with it. What it refuses
+/// alone is dropped: what is behind it could never go. Fails when the server is to be left alone first; all of it is sent again
+/// then, which does no harm.
+async fn in_parts(
+    node: &Node,
+    carrier: &dyn Carrier,
+    to: &ServerName,
+    transaction: &Transaction,
+    why: String,
+) -> Result<(), (String, Option<Duration>)> {
+    let part = |number: usize, pdus: Vec<String>, edus: Vec<(String, String)>| Transaction {
+        id: format!("{}-{number}", transaction.id),
+        origin_server_ts: transaction.origin_server_ts,
+        pdus,
+        edus,
+    };
+    let mut parts: Vec<Transaction> =
+        transaction.pdus.iter().enumerate().map(|(number, pdu)| part(number, vec![pdu.clone()], Vec::new())).collect();
+    if !transaction.edus.is_empty() {
+        parts.push(part(parts.len(), Vec::new(), transaction.edus.clone()));
+    }
+    if parts.len() < 2 {
+        let (pdus, edus) = (transaction.pdus.len(), transaction.edus.len());
+        tracing::warn!(peer = %to, why, pdus, edus, "another server refuses a transaction; it is dropped");
+        return Ok(());
+    }
+    for part in parts {
+        match carrier.carry(&node.config.server_name, to, &part).await {
+            Ok(refusals) => {
+                for (event_id, why) in refusals {
+                    tracing::warn!(peer = %to, event_id, why, "another server did not take an event");
+                }
+            }
+            Err(Failure::Refused(why)) => {
+                let (pdus, edus) = (part.pdus.len(), part.edus.len());
+                tracing::warn!(peer = %to, why, pdus, edus, "another server refuses a part of a transaction; it is dropped");
+            }
+            Err(Failure::Later { why, after }) => return Err((why, after)),
+        }
+    }
+    Ok(())
 }
 
 async fn answered(node: &Node, server: ServerNid) -> store::Result<()> {

@@ -9,10 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::*;
 use crate::{
     base::{ManualClock, Shutdown, SystemRandomness, Tasks},
-    homeserver::{
-        Config,
-        store::outbox::{OutgoingEdu, Transaction},
-    },
+    homeserver::{Config, store::outbox::OutgoingEdu},
 };
 
 type Call = (OwnedServerName, Transaction, oneshot::Sender<Result<Refusals, Failure>>);
@@ -200,6 +197,42 @@ async fn a_transaction_that_is_refused_for_good_does_not_block_the_next() {
     s.queue("b.test", "2").await;
     answer.send(Err(Failure::Refused("403".into()))).unwrap();
     assert_eq!(contents(&s.call().await.1), vec!["2"]);
+}
+
+#[tokio::test]
+async fn of_a_transaction_that_is_refused_only_the_bad_part_is_lost() {
+    let s = Setting::new().await;
+    let (sender, mut calls) = mpsc::channel(64);
+    let fake = Fake(sender);
+    let pdus: Vec<String> = vec!["1".into(), "2".into()];
+    let transaction = Transaction { id: "t".into(), origin_server_ts: 1, pdus, edus: vec![("k".into(), "{}".into())] };
+    let sent = in_parts(&s.node, &fake, server_name!("b.test"), &transaction, "400".into());
+    let answered = async {
+        let mut seen = Vec::new();
+        for outcome in [Ok(Refusals::new()), Err(Failure::Refused("400".into())), Ok(Refusals::new())] {
+            let (_, part, answer) = calls.recv().await.unwrap();
+            seen.push((part.id, part.pdus, part.edus.len()));
+            answer.send(outcome).unwrap();
+        }
+        seen
+    };
+    let (sent, seen) = tokio::join!(sent, answered);
+    assert_eq!(sent, Ok(()));
+    let part = |id: &str, pdus: &[&str], edus| (id.to_owned(), pdus.iter().map(|pdu| (*pdu).to_owned()).collect::<Vec<_>>(), edus);
+    assert_eq!(seen, [part("t-0", &["1"], 0), part("t-1", &["2"], 0), part("t-2", &[], 1)]);
+}
+
+#[test]
+fn a_server_that_speaks_while_its_failure_is_stored_is_not_missed() {
+    let (sender, b) = (Sender::default(), server_name!("b.test"));
+    sender.is_silent(b);
+    sender.heard_from(b);
+    assert!(sender.take_heard().contains(b), "the task undoes a failure that is not stored yet");
+    sender.failure_is_stored(b);
+    assert!(sender.take_heard().contains(b), "it undoes it once it is");
+    sender.is_silent(b);
+    sender.failure_is_stored(b);
+    assert!(sender.take_heard().is_empty());
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, body::Body};
 use http::{Method, Request};
 use ruma::{
-    server_name,
+    CanonicalJsonObject, server_name,
     signatures::{Ed25519KeyPair, KeyPair as _},
 };
 use serde_json::{Value, json};
@@ -127,6 +127,20 @@ async fn whatever_was_changed_on_the_way_is_refused() {
     // The order of an object's fields is not signed.
     assert_eq!(receiver.deliver(Method::PUT, GOOD.path, r#"{"a":"é","b":2}"#, &header).await.0, 200);
     assert_eq!(receiver.deliver(Method::PUT, GOOD.path, "no json", &header).await.0, 400);
+}
+
+#[tokio::test]
+async fn a_number_that_canonical_json_does_not_have_leaves_the_signature_good() {
+    use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+    let receiver = Receiver::new().await;
+    let body = "{ \"pdus\": [{\"b\": 1.50e1, \"a\": \"\\u00e9\"}, {}], \"edus\": [] }";
+    let signed = r#"{"content":{"edus":[],"pdus":[{"a":"é","b":1.50e1},{}]},"destination":"home.test","method":"PUT","origin":"a.example","uri":"/_test/x"}"#;
+    let (_, signature) = receiver.pair.sign(signed.as_bytes()).into_parts();
+    let header = usual("ed25519:1", &STANDARD_NO_PAD.encode(signature));
+    assert_eq!(receiver.deliver(Method::PUT, "/_test/x", body, &header).await.0, 200);
+    assert_eq!(receiver.deliver(Method::PUT, "/_test/x", &body.replace("1.50e1", "15.0"), &header).await.0, 401, "another text");
+    let deep = format!("{}1.5{}", "[".repeat(1000), "]".repeat(1000));
+    assert_eq!(receiver.deliver(Method::PUT, "/_test/x", &deep, &header).await.0, 400);
 }
 
 #[tokio::test]

@@ -13,12 +13,13 @@ use super::{
     world::{World, raw, wire},
 };
 use crate::homeserver::{
-    events::Draft,
+    events::{Draft, EventError},
     key::SigningKey,
     rooms::{build, redact::prune},
     store::{
         Observer, Store,
         events::{self, Order},
+        rooms,
     },
     types::StreamPos,
 };
@@ -328,6 +329,8 @@ async fn what_the_rooms_policy_server_has_not_let_through_is_soft_failed() {
     let key = Base64::<Standard>::new(policy.public_key().to_vec()).encode();
     let content = json!({ "via": "b.test", "public_keys": { "ed25519": key } });
     world.set(0, &room, &ann, "m.room.policy", "", content).await.unwrap();
+    // What we would say ourselves would be hidden by everybody else.
+    assert!(matches!(world.say(0, &room, &ann, "unseen").await, Err(EventError::Forbidden(why)) if why.contains("policy server b.test")));
     let spam = world.forge(1, &room, &bob, "m.room.message", None, json!({ "body": "spam" }), |_| ()).await;
     world.deliver(1, 0, vec![wire(&spam)]).await;
     assert_eq!(world.fate(0, spam.event_id()).await, Some((None, true, true)));
@@ -341,6 +344,24 @@ async fn what_the_rooms_policy_server_has_not_let_through_is_soft_failed() {
     json["signatures"]["b.test"]["ed25519:policy_server"] = signed["signatures"]["b.test"]["ed25519:policy_server"].clone();
     world.deliver(1, 0, vec![json.to_string()]).await;
     assert_eq!(world.fate(0, fine.event_id()).await, Some((None, false, true)));
+}
+
+#[tokio::test]
+async fn a_wrong_version_that_was_claimed_before_does_not_keep_a_room_out() {
+    let (mut world, room, _ann, _bob) = two(RoomVersionId::V10).await;
+    let third = world.add("c.test");
+    let cat = world.user(third, "cat");
+    let id = room.clone();
+    world.servers[third].store.write(move |tx| rooms::create(tx, &id, &RoomVersionId::V1, 1)).await.unwrap();
+    world.join(third, &cat, &room, 0).await;
+    assert_eq!(world.handle(third, &room).await.version, RoomVersionId::V10);
+    // What has a state keeps its version.
+    let id = room.clone();
+    let kept = world.servers[third].store.write(move |tx| {
+        let room = rooms::by_id(&tx.reader(), &id)?.unwrap();
+        rooms::correct_version(tx, room, &RoomVersionId::V1)
+    });
+    assert_eq!(kept.await.unwrap().version, RoomVersionId::V10);
 }
 
 #[tokio::test]
