@@ -105,8 +105,8 @@ pub fn replace(tx: &mut Tx<'_>, user: UserNid, fetched: &Fetched, asked_pos: Str
         changed |= put_cross_signing(tx, user, usage, key.as_ref())?;
     }
     remote_devices::fetched(tx, user, fetched.stream_id, (!overtaken).then_some(asked_pos))?;
-    // Who asks for the first time has the answer in hand; a list that was known before may be in other clients' memory.
-    if changed && known.is_some_and(|known| known.asked_pos.is_some() || known.heard > 0) {
+    // A list that had to be asked for again was told of when that became so; one that was thought current is in clients' memory.
+    if changed && known.is_some_and(|known| known.asked_pos.is_some()) {
         device_lists::changed(tx, user)?;
     }
     Ok(())

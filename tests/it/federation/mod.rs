@@ -4,4 +4,5 @@ mod events;
 mod hostile;
 mod membership;
 mod people;
+mod together;
 mod transport;

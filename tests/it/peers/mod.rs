@@ -5,5 +5,6 @@ mod compare;
 mod differences;
 mod federation;
 mod keyring;
+mod people;
 mod synapse;
 mod together;

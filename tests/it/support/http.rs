@@ -80,6 +80,11 @@ impl Http {
         Self { address, connection: None, token: None }
     }
 
+    /// Where the server is.
+    pub fn address(&self) -> Address {
+        self.address.clone()
+    }
+
     /// Another connection to the same server as the same person.
     pub fn another(&self) -> Self {
         Self { address: self.address.clone(), connection: None, token: self.token.clone() }

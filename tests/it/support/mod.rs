@@ -15,6 +15,7 @@ pub mod proc;
 pub mod proxy;
 pub mod pty;
 pub mod synapse_federating;
+pub mod syncing;
 pub mod wait;
 
 pub use home::Home;
