@@ -6,13 +6,13 @@ use crate::support::Home;
 fn settings_say_where_they_come_from() {
     let home = Home::new();
     home.configure("[ui]\ntheme = \"light\"\n");
-    let done = home.run(&["config", "--json", "-c", "ui.mouse=true"]);
+    let done = home.run(&["config", "--json", "-c", "ui.mouse=false"]);
     assert_eq!(done.code(), 0, "{}", done.err());
     let json = done.json();
     assert_eq!(json["ui.theme"]["value"], "light");
     assert_eq!(json["ui.theme"]["source"], "file");
     assert!(json["ui.theme"]["origin"].as_str().unwrap().ends_with("config.toml:2"));
-    assert_eq!(json["ui.mouse"], serde_json::json!({ "value": false, "source": "argument", "origin": "argument -c ui.mouse=true" }));
+    assert_eq!(json["ui.mouse"], serde_json::json!({ "value": false, "source": "argument", "origin": "argument -c ui.mouse=false" }));
     assert_eq!(json["node.registration"]["source"], "default");
     let text = home.run(&["config"]).out();
     assert!(text.lines().any(|line| line.starts_with("theme = \"light\"") && line.ends_with("config.toml:2")), "{text}");
@@ -21,7 +21,7 @@ fn settings_say_where_they_come_from() {
 #[test]
 fn a_profile_has_settings_of_its_own() {
     let home = Home::new();
-    home.configure("[ui]\ntheme = \"light\"\nmouse = true\n");
+    home.configure("[ui]\ntheme = \"light\"\nmouse = false\n");
     std::fs::create_dir_all(home.path().join("config/profiles")).unwrap();
     std::fs::write(home.path().join("config/profiles/work.toml"), "[ui]\ntheme = \"ansi\"\n").unwrap();
     let json = home.run(&["config", "--json", "--profile", "work"]).json();

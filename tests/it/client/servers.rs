@@ -189,7 +189,7 @@ fn drafts_and_unsent_messages_outlive_a_deleted_device() -> Result<()> {
         ensure!(new.device_id != saved.device_id, "another device");
         leftovers.keep_drafts(&new, &other).await?;
         let mut ann = Running::start(&new, &other).await?;
-        until(&mut ann.link.drafts, |drafts| drafts.get(&room_id).is_some_and(|text| text == "half a thought")).await?;
+        until(&mut ann.link.drafts, |drafts| drafts.get(&room_id).is_some_and(|text| text == "never *sent*\nhalf a thought")).await?;
         ann.row(|row| row.id == room_id).await?;
         ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
         let shown = ann.shows(|timeline| has_text(timeline, "an old message")).await?;

@@ -177,7 +177,7 @@ async fn a_transaction_that_was_not_taken_outlives_a_restart() {
     drop(first);
     say(&test, &ann, &portal, "later").await;
     test.node.tasks.shutdown().trigger();
-    assert!(test.node.tasks.finish(std::time::Duration::from_secs(5)).await);
+    assert!(test.node.tasks.finish(std::time::Duration::from_secs(60)).await);
     let test = test.reopened().await;
     sender::start(&test.node);
     let again = bridge.next().await;
