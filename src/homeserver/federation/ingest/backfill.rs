@@ -19,6 +19,8 @@ use crate::homeserver::{
 pub(super) const AT_ONCE: usize = 4;
 /// Events asked for at once.
 const LIMIT: u32 = 100;
+/// Events that get their places in one go.
+const MOST_PLACED: usize = 400;
 /// Servers that are asked before we say that there is no more.
 const SERVERS: usize = 4;
 /// Ends of what we know that one question names.
@@ -76,19 +78,20 @@ impl Ingest {
         let mut edges: HashMap<OwnedEventId, Vec<OwnedEventId>> =
             fresh.iter().map(|(id, pdu)| (id.clone(), pdu.prev_events().to_vec())).collect();
         let mut pool = fresh;
-        // Among the ends may be events that we have as outliers, such as state; they get their places like the others.
-        for end in ends {
-            if !pool.contains_key(end)
-                && let Some(pdu) = self.outlier(room, end).await?
-            {
-                edges.insert(end.clone(), pdu.prev_events().to_vec());
-                pool.insert(end.clone(), pdu);
-            }
-        }
-        // Only what leads on from the ends.
+        // Only what leads on from the ends. On the way may be events that we have as outliers, such as state; they get their places
+        // like the others.
         let mut connected = std::collections::BTreeSet::new();
         let mut next = ends.to_vec();
         while let Some(id) = next.pop() {
+            if connected.len() >= MOST_PLACED {
+                break;
+            }
+            if !pool.contains_key(&id)
+                && let Some(pdu) = self.outlier(room, &id).await?
+            {
+                edges.insert(id.clone(), pdu.prev_events().to_vec());
+                pool.insert(id.clone(), pdu);
+            }
             if pool.contains_key(&id) && connected.insert(id.clone()) {
                 next.extend(edges.get(&id).cloned().unwrap_or_default());
             }

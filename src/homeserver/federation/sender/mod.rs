@@ -117,24 +117,23 @@ async fn run(node: &Node, carrier: &dyn Carrier) {
     let mut busy: HashSet<ServerNid> = HashSet::new();
     let mut recovered = node.federation.health.recoveries();
     loop {
-        let pause;
         let heard = sender.take_heard();
-        match due(node, heard.clone()).await {
+        let pause = match due(node, heard.clone()).await {
             Ok((due, next)) => {
                 for server in due {
                     if sending.len() < AT_ONCE && busy.insert(server.nid) {
                         sending.push(step(node, carrier, server));
                     }
                 }
-                pause = next.unwrap_or(IDLE);
+                next.unwrap_or(IDLE)
             }
             Err(StoreError::Closed) => return,
             Err(error) => {
                 tracing::warn!(%error, "what goes to other servers could not be read");
                 sender.heard_again(heard);
-                pause = STORE_PAUSE;
+                STORE_PAUSE
             }
-        }
+        };
         // Cancel-safe: a notification that comes while nobody waits is kept, and a set of futures keeps what it has.
         tokio::select! {
             () = shutdown.wait() => return,
