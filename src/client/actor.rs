@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{
+    cached::Cached,
     commands::Commands,
     connect::{self, StoreLock},
     context::Context,
@@ -47,6 +48,7 @@ pub struct Actor {
     context: Context,
     commands: Arc<Mutex<mpsc::Receiver<Command>>>,
     stopping: Shutdown,
+    cached: Cached,
     _lock: StoreLock,
 }
 
@@ -73,6 +75,7 @@ pub async fn start(saved: SavedSession, store: Store, feed: Feed, node: NodeStat
     // Tasks of their own, so that stopping the client stops nothing else.
     let stopping = tasks.shutdown().child();
     let own = Tasks::new(stopping.clone());
+    let cached = Cached::follow(&client);
     let context = Context::new(client, saved.user_id, outlet, own.clone(), SystemClock.now_ms());
     let commands = Arc::new(Mutex::new(commands));
     let (drafts_tx, drafts_rx) = mpsc::channel(DRAFTS);
@@ -87,7 +90,7 @@ pub async fn start(saved: SavedSession, store: Store, feed: Feed, node: NodeStat
     own.spawn("own name", sync::own_name(context.clone()));
     own.spawn("sync", sync::run(context.clone(), sync::Mode::Best));
     own.spawn("commands", serve(context.clone(), commands.clone(), drafts_tx));
-    let actor = Actor { context, commands, stopping: Shutdown::new(), _lock: lock };
+    let actor = Actor { context, commands, stopping: Shutdown::new(), cached, _lock: lock };
     tasks.spawn("client watch", watch(own, actor.stopping.clone(), tasks.shutdown().clone()));
     Ok(actor)
 }
@@ -188,10 +191,7 @@ impl Actor {
         outlet.thread.send_replace(None);
         outlet.details.send_replace(None);
         outlet.drafts.send_replace(Arc::default());
-        // Writes what the store still gathers.
-        if let Err(error) = self.context.client.event_cache_store().close().await {
-            tracing::warn!(%error, "the cache of events could not be closed; what was cached last may be fetched again");
-        }
+        self.cached.finish(&self.context.client).await;
         drop(self.context);
         let commands = match Arc::try_unwrap(self.commands) {
             Ok(commands) => commands.into_inner(),

@@ -1,6 +1,9 @@
 //! The client without a screen: list rooms, send, follow. One-shot on its own SDK client, or on a running actor's.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use matrix_sdk::{Room, RoomState, deserialized_responses::TimelineEvent};
 use ruma::{
@@ -13,6 +16,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::{
     actor::{self, StartError},
+    cached::Cached,
     connect::StoreLock,
     context::{Context, within},
     convert::{millis, name_of},
@@ -197,6 +201,7 @@ pub struct Service {
 #[derive(Debug)]
 struct Own {
     tasks: Tasks,
+    cached: Mutex<Option<Cached>>,
     _lock: StoreLock,
 }
 
@@ -212,12 +217,13 @@ impl Service {
         let lock = store.lock()?;
         let client = actor::open(&saved, &store).await?;
         let tasks = Tasks::new(Shutdown::new());
+        let cached = Mutex::new(Some(Cached::follow(&client)));
         // Nobody listens at the other end: the snapshots serve this service itself.
         let (_, port) = update::link();
         let context = Context::new(client, saved.user_id, port.feed.outlet, tasks.clone(), SystemClock.now_ms());
         tasks.spawn("rooms", rooms::run(context.clone()));
         tasks.spawn("sync", sync::run(context.clone(), sync::Mode::Best));
-        Ok(Self { context, own: Some(Arc::new(Own { tasks, _lock: lock })) })
+        Ok(Self { context, own: Some(Arc::new(Own { tasks, cached, _lock: lock })) })
     }
 
     pub(super) fn of(context: Context) -> Self {
@@ -228,7 +234,13 @@ impl Service {
     pub async fn close(self) {
         if let Some(own) = self.own {
             own.tasks.shutdown().trigger();
-            own.tasks.finish(STOP_DEADLINE).await;
+            if !own.tasks.finish(STOP_DEADLINE).await {
+                tracing::warn!("some of the client's tasks did not end in time");
+            }
+            let cached = own.cached.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(cached) = cached {
+                cached.finish(&self.context.client).await;
+            }
         }
     }
 

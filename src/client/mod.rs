@@ -6,6 +6,7 @@
 pub mod actor;
 mod aside;
 mod beginning;
+mod cached;
 pub mod command;
 mod commands;
 mod connect;

@@ -38,6 +38,8 @@ pub fn start(node: &Arc<Node>) {
 enum Step {
     Sent,
     Idle,
+    /// The node stops. What was under way is sent again after the next start, with the same ID.
+    Stopping,
     /// Not taken; how often now, and why.
     Failed(i64, String),
 }
@@ -53,6 +55,7 @@ async fn run(node: &Arc<Node>, place: usize, service: &Arc<Service>) {
         let pause = match step(node, place, service, &mut serial).await {
             Ok(Step::Sent) => continue,
             Ok(Step::Idle) => None,
+            Ok(Step::Stopping) => return,
             Ok(Step::Failed(failures, why)) => {
                 let pause = pause_after(node, failures);
                 tracing::warn!(
@@ -119,7 +122,12 @@ async fn step(node: &Arc<Node>, place: usize, service: &Arc<Service>, serial: &m
         body: waiting.body.as_deref(),
         timeout: TIMEOUT,
     };
-    let why = match node.appservices.http.ask(service, &question).await {
+    // A service may take its time, but the end of the node does not wait for it.
+    let asked = tokio::select! {
+        () = node.tasks.shutdown().wait() => return Ok(Step::Stopping),
+        asked = node.appservices.http.ask(service, &question) => asked,
+    };
+    let why = match asked {
         Ok(answer) if answer.is_success() => {
             let id = service.id.clone();
             node.store.write(move |tx| appservices::done(tx, &id)).await?;

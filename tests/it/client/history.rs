@@ -53,7 +53,8 @@ fn what_is_cached_before_a_hole_shows_while_offline() -> Result<()> {
         }
         let mut ann = Running::start(&saved, &store).await?;
         until(&mut ann.link.session, |view| view.sync == SyncPhase::Live).await?;
-        ann.row(|row| row.id == room_id && row.unread > 0).await?;
+        // The lines that were there before, and those that came meanwhile: so the sync has brought the room.
+        ann.row(|row| row.id == room_id && row.unread > 40).await?;
         ann.stop().await?;
         Ok::<_, anyhow::Error>((saved, room_id))
     })?;
@@ -65,9 +66,7 @@ fn what_is_cached_before_a_hole_shows_while_offline() -> Result<()> {
         let texts: Vec<&str> = shown.items.iter().filter_map(|item| text_of(item)).collect();
         let expected: Vec<String> = (0..11).map(|number| format!("line {number}")).collect();
         ensure!(texts == expected, "{texts:?}");
-        // Where the sync's end was cached before the client stopped, the hole before it is shown as one.
-        let beyond = shown.items.iter().any(|item| matches!(item.kind, ItemKind::Gap));
-        ensure!(beyond || shown.items.iter().rev().find_map(|item| text_of(item)) == Some("line 10"), "{shown:#?}");
+        ensure!(shown.items.iter().any(|item| matches!(item.kind, ItemKind::Gap)), "{shown:#?}");
         ann.stop().await
     })
 }
