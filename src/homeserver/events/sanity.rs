@@ -31,7 +31,8 @@ pub(super) fn check_sender(db: &Reader<'_>, draft: &Draft) -> Result<()> {
     }
 }
 
-/// What a suspended user may still do in rooms (Client-Server API, "Account suspension"): go, and take back what they said.
+/// What a suspended user may still do in rooms (Client-Server API, "Account suspension"): go, take back what they said, and verify
+/// devices. What is encrypted is not among it: nobody can see that it is a verification.
 fn while_suspended(db: &Reader<'_>, sender: UserNid, draft: &Draft) -> Result<bool> {
     match (draft.kind.as_str(), &draft.state_key) {
         ("m.room.member", Some(target)) => {
@@ -42,8 +43,21 @@ fn while_suspended(db: &Reader<'_>, sender: UserNid, draft: &Draft) -> Result<bo
             Some(target) => Ok(events::by_id(db, &target)?.is_some_and(|target| target.sender == sender)),
             None => Ok(false),
         },
+        ("m.room.message", None) => Ok(asks_to_verify(draft)),
+        (kind, None) => Ok(kind.starts_with("m.key.verification.")),
         _ => Ok(false),
     }
+}
+
+/// True for the message that begins a verification in a room (Client-Server API, "Key verification framework"), with all that makes
+/// it one: not for what only calls itself so.
+fn asks_to_verify(draft: &Draft) -> bool {
+    let text = |field: &str| draft.content.get(field).and_then(|value| value.as_str());
+    text("msgtype") == Some("m.key.verification.request")
+        && text("to").is_some_and(|to| UserId::parse(to).is_ok())
+        && text("from_device").is_some_and(|device| !device.is_empty())
+        && draft.content.get("methods").and_then(|methods| methods.as_array()).is_some_and(|methods| !methods.is_empty())
+        && ["formatted_body", "url", "file"].iter().all(|field| draft.content.get(*field).is_none())
 }
 
 /// What a redaction names.

@@ -50,9 +50,12 @@ async fn send_event_to_device(node: Arc<Node>, call: RawCall) -> ApiResult<Json<
         }
     })?;
     check(&kind, &txn_id, &object.messages)?;
-    // Own devices are verified as ever, and encrypted sessions with others kept alive: without both, messages that may be read
-    // could not be.
-    if kind != "m.room.encrypted" && object.messages.keys().any(|user_id| *user_id != call.who.user_id) {
+    // Devices are verified as ever (Client-Server API, "Account suspension"), and encrypted sessions with others kept alive: without
+    // both, messages that may be read could not be.
+    if kind != "m.room.encrypted"
+        && !kind.starts_with("m.key.verification.")
+        && object.messages.keys().any(|user_id| *user_id != call.who.user_id)
+    {
         not_suspended(&node, &call.who).await?;
     }
     let (server, who, now_ms) = (node.config.server_name.clone(), call.who, node.clock.now_ms());

@@ -178,10 +178,17 @@ async fn a_suspended_user_looks_goes_and_takes_back_but_says_nothing() {
         let body = json!({ "messages": { user.user_id.clone(): { "*": {} } } });
         (format!("/_matrix/client/v3/sendToDevice/{kind}/{txn}"), body)
     };
-    let (path, body) = to("m.key.verification.request", &ben, "1");
-    assert_eq!(refused(&test.put(&ann, &path, body).await), suspended);
-    for (path, body) in [to("m.key.verification.request", &ann, "2"), to("m.room.encrypted", &ben, "3")] {
-        assert_eq!(test.put(&ann, &path, body).await.0, 200, "own devices are verified, and encrypted sessions kept alive");
+    for (kind, txn) in [("m.custom", "1"), ("m.room_key_request", "1"), ("m.key.verificationx", "1")] {
+        let (path, body) = to(kind, &ben, txn);
+        assert_eq!(refused(&test.put(&ann, &path, body).await), suspended, "{kind}");
+    }
+    for (path, body) in [
+        to("m.key.verification.request", &ann, "2"),
+        to("m.key.verification.request", &ben, "2"),
+        to("m.key.verification.mac", &ben, "2"),
+        to("m.room.encrypted", &ben, "3"),
+    ] {
+        assert_eq!(test.put(&ann, &path, body).await.0, 200, "devices are verified, and encrypted sessions kept alive: {path}");
     }
     let redact = |event: &str| format!("/_matrix/client/v3/rooms/{room}/redact/{event}/t{}", event.len());
     assert_eq!(refused(&test.put(&ann, &redact(&bens), json!({})).await), suspended);
@@ -192,6 +199,44 @@ async fn a_suspended_user_looks_goes_and_takes_back_but_says_nothing() {
     assert_eq!(test.post(&ann, &format!("/_matrix/client/v3/rooms/{room}/leave"), json!({})).await.0, 200);
     test.put(&root, "/_matrix/client/v1/admin/suspend/@ann:home.test", json!({ "suspended": false })).await;
     assert_eq!(test.post(&ann, &format!("/_matrix/client/v3/join/{other}"), json!({})).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_suspended_user_verifies_others_in_a_room_and_says_nothing_else_by_it() {
+    let test = TestNode::new().await;
+    let (root, ann, ben) = (admin(&test).await, test.client("ann", "ONE").await, test.client("ben", "BEN").await);
+    let room = test.room(&ben, json!({ "preset": "public_chat" })).await;
+    test.post(&ann, &format!("/_matrix/client/v3/join/{room}"), json!({})).await;
+    test.put(&root, "/_matrix/client/v1/admin/suspend/@ann:home.test", json!({ "suspended": true })).await;
+    let send = |kind: &str, txn: &str| format!("/_matrix/client/v3/rooms/{room}/send/{kind}/{txn}");
+    let request = json!({
+        "msgtype": "m.key.verification.request", "body": "Please verify", "from_device": "ONE", "to": ben.user_id,
+        "methods": ["m.sas.v1"],
+    });
+    let (status, sent) = test.put(&ann, &send("m.room.message", "1"), request.clone()).await;
+    assert_eq!(status, 200, "{sent}");
+    let relates = json!({ "m.relates_to": { "rel_type": "m.reference", "event_id": sent["event_id"] } });
+    for kind in ["m.key.verification.start", "m.key.verification.accept", "m.key.verification.mac", "m.key.verification.done"] {
+        assert_eq!(test.put(&ann, &send(kind, "1"), relates.clone()).await.0, 200, "{kind}");
+    }
+    for (field, value) in [
+        ("msgtype", json!("m.text")),
+        ("to", Value::Null),
+        ("to", json!("ben")),
+        ("from_device", json!("")),
+        ("methods", json!([])),
+        ("formatted_body", json!("<b>buy</b>")),
+        ("url", json!("mxc://home.test/x")),
+    ] {
+        let mut said = request.clone();
+        said[field] = value;
+        assert_eq!(refused(&test.put(&ann, &send("m.room.message", field), said).await), (403, "M_USER_SUSPENDED"), "{field}");
+    }
+    for kind in ["m.reaction", "m.sticker", "m.room.encrypted", "m.key.verificationx"] {
+        assert_eq!(refused(&test.put(&ann, &send(kind, "2"), relates.clone()).await), (403, "M_USER_SUSPENDED"), "{kind}");
+    }
+    let state = format!("/_matrix/client/v3/rooms/{room}/state/m.key.verification.start/x");
+    assert_eq!(refused(&test.put(&ann, &state, json!({})).await), (403, "M_USER_SUSPENDED"), "no state by that name");
 }
 
 #[tokio::test]
