@@ -17,7 +17,7 @@ use crate::homeserver::{
         events, members, one_time_keys, rooms, state, sync_rooms, users,
     },
     sync::Moment,
-    types::{StreamPos, UserNid},
+    types::{EventNid, RoomNid, StreamPos, UserNid},
 };
 
 /// Events, receipts or messages to devices of one transaction.
@@ -59,8 +59,11 @@ pub(super) fn build(db: &Reader<'_>, source: &Source<'_>, at: &Waiting) -> Resul
     let viewer =
         Viewer { user: users::find(db, &source.service.sender)?.unwrap_or(UserNid(0)), device_id: String::new(), now_ms: source.now_ms };
     let mut list = Vec::with_capacity(queued.len());
+    let mut moves = Vec::new();
     for (_, event) in &queued {
-        list.push(event_json(db, source, &viewer, *event)?);
+        let (room, json) = event_json(db, source, &viewer, *event)?;
+        moves.extend(Move::read(room, &json));
+        list.push(json);
     }
     let mut any = !list.is_empty();
     body.insert("events".into(), list.into());
@@ -75,12 +78,12 @@ pub(super) fn build(db: &Reader<'_>, source: &Source<'_>, at: &Waiting) -> Resul
         }
     }
     if source.service.encryption {
-        any |= encryption(db, source, at, &mut progress, &mut body)?;
+        any |= encryption(db, source, at, &moves, &mut progress, &mut body)?;
     }
     Ok(Some(Built { body: Value::Object(body).to_string(), progress, serial: source.moment.serial }).filter(|_| any))
 }
 
-fn event_json(db: &Reader<'_>, source: &Source<'_>, viewer: &Viewer, event: crate::homeserver::types::EventNid) -> Result<Value> {
+fn event_json(db: &Reader<'_>, source: &Source<'_>, viewer: &Viewer, event: EventNid) -> Result<(RoomNid, Value)> {
     let stored = events::by_nid(db, event)?;
     let room = rooms::by_nid(db, stored.room)?;
     let view = View::new(db, &room, viewer).map_err(internal)?;
@@ -102,7 +105,7 @@ fn event_json(db: &Reader<'_>, source: &Source<'_>, viewer: &Viewer, event: crat
         // Whoever is invited can read nothing else of the room.
         unsigned.insert("invite_room_state".into(), serde_json::from_str(&stripped).map_err(|e| StoreError::Data(e.to_string()))?);
     }
-    Ok(json)
+    Ok((stored.room, json))
 }
 
 fn parse(raw: &RawValue) -> Result<Value> {
@@ -191,8 +194,75 @@ fn put(object: &mut Value, path: &[&str], value: Value) {
     *at = value;
 }
 
+/// Somebody who came to a room or went from it.
+#[derive(Debug)]
+struct Move {
+    room: RoomNid,
+    user_id: OwnedUserId,
+    came: bool,
+}
+
+impl Move {
+    /// Reads an event as the service sees it: only who joined, or was joined before, counts.
+    fn read(room: RoomNid, event: &Value) -> Option<Self> {
+        if event.get("type")?.as_str()? != "m.room.member" {
+            return None;
+        }
+        let user_id = OwnedUserId::try_from(event.get("state_key")?.as_str()?).ok()?;
+        let joined = |content: Option<&Value>| content.and_then(|content| content.get("membership")).is_some_and(|is| is == "join");
+        let was = joined(event.get("unsigned").and_then(|unsigned| unsigned.get("prev_content")));
+        let is = joined(event.get("content"));
+        (was != is).then_some(Self { room, user_id, came: is })
+    }
+}
+
+/// Whose devices the service is to ask for anew, because they came to share a room with it, and whose it need not follow any more
+/// (MSC3202, "device_lists"; as in `/sync`). Judged by who shares a room now.
+fn moved(db: &Reader<'_>, source: &Source<'_>, moves: &[Move]) -> Result<(BTreeSet<OwnedUserId>, BTreeSet<OwnedUserId>)> {
+    let (mut came, mut gone) = (BTreeSet::new(), BTreeSet::new());
+    for of in moves {
+        let to = if of.came { &mut came } else { &mut gone };
+        if !source.service.may_act_as(&of.user_id) {
+            to.insert(of.user_id.clone());
+            continue;
+        }
+        // One of its own: with them come, or go, all who are there, if the service has nobody else there.
+        let handle = rooms::by_nid(db, of.room)?;
+        let others = source.service.has_room(&handle.room_id)
+            || members::local_joined(db, of.room)?.into_iter().try_fold(false, |found, user| {
+                let user_id = users::user_id(db, user)?;
+                Ok::<_, StoreError>(found || (user_id != of.user_id && source.service.may_act_as(&user_id)))
+            })?;
+        if !others {
+            for user in sync_rooms::joined_members(db, of.room)? {
+                let user_id = users::user_id(db, user)?;
+                if !source.service.may_act_as(&user_id) {
+                    to.insert(user_id);
+                }
+            }
+        }
+    }
+    let mut shares = BTreeMap::new();
+    for user_id in came.iter().chain(&gone) {
+        if let (false, Some(user)) = (shares.contains_key(user_id), users::find(db, user_id)?) {
+            shares.insert(user_id.clone(), shares_a_room(db, source, user)?);
+        }
+    }
+    let share = |user_id: &OwnedUserId| shares.get(user_id).copied().unwrap_or_default();
+    came.retain(share);
+    gone.retain(|user_id| !share(user_id));
+    Ok((came, gone))
+}
+
 /// What a service needs that keeps keys for its users (MSC3202, MSC4203). True when there is news.
-fn encryption(db: &Reader<'_>, source: &Source<'_>, at: &Waiting, progress: &mut Progress, body: &mut Map<String, Value>) -> Result<bool> {
+fn encryption(
+    db: &Reader<'_>,
+    source: &Source<'_>,
+    at: &Waiting,
+    moves: &[Move],
+    progress: &mut Progress,
+    body: &mut Map<String, Value>,
+) -> Result<bool> {
     let waiting = appservices::to_device(db, &source.service.id, MOST)?;
     let mut devices: BTreeSet<(UserNid, OwnedUserId, OwnedDeviceId)> = BTreeSet::new();
     let mut messages = Vec::with_capacity(waiting.len());
@@ -205,13 +275,13 @@ fn encryption(db: &Reader<'_>, source: &Source<'_>, at: &Waiting, progress: &mut
         devices.insert((message.user, message.user_id, message.device_id));
         progress.to_device.push(message.pos);
     }
-    let mut changed = Vec::new();
+    let (mut changed, left) = moved(db, source, moves)?;
     for (user, user_id) in appservices::key_changes(db, at.keys, progress.keys)? {
         if source.service.may_act_as(&user_id) || shares_a_room(db, source, user)? {
-            changed.push(user_id);
+            changed.insert(user_id);
         }
     }
-    if messages.is_empty() && changed.is_empty() {
+    if messages.is_empty() && changed.is_empty() && left.is_empty() {
         return Ok(false);
     }
     let (mut counts, mut unused) = (json!({}), json!({}));
@@ -224,7 +294,7 @@ fn encryption(db: &Reader<'_>, source: &Source<'_>, at: &Waiting, progress: &mut
     }
     body.insert("to_device".into(), messages.clone().into());
     body.insert("de.sorunome.msc2409.to_device".into(), messages.into());
-    body.insert("org.matrix.msc3202.device_lists".into(), json!({ "changed": changed, "left": [] }));
+    body.insert("org.matrix.msc3202.device_lists".into(), json!({ "changed": changed, "left": left }));
     body.insert("org.matrix.msc3202.device_one_time_keys_count".into(), counts.clone());
     body.insert("org.matrix.msc3202.device_one_time_key_counts".into(), counts);
     body.insert("org.matrix.msc3202.device_unused_fallback_key_types".into(), unused);

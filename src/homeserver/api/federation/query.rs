@@ -18,6 +18,7 @@ use super::{
 };
 use crate::homeserver::{
     Node,
+    appservice::query,
     store::{self, StoreError, servers},
 };
 
@@ -34,6 +35,8 @@ pub(super) fn add(routes: Routes) -> Routes {
 async fn get_profile_information(node: Arc<Node>, call: RawCall<Origin>) -> ApiResult<Json<Value>> {
     let user_id = call.parameter("user_id").ok_or_else(|| ApiError::missing_param("`user_id` is missing"))?;
     let user_id = UserId::parse(user_id).map_err(|_| ApiError::invalid_param("Not a user ID"))?;
+    // Somebody of another server asks first for the user of a bridge that nobody here has met.
+    query::user(&node, &user_id).await?;
     let found = node.store.read(move |db| match store::accounts::active(db, &user_id)? {
         Some(user) => store::profiles::all(db, user).map(Some),
         None => Ok::<_, StoreError>(None),
@@ -49,6 +52,7 @@ async fn get_profile_information(node: Arc<Node>, call: RawCall<Origin>) -> ApiR
 async fn get_room_information(node: Arc<Node>, call: RawCall<Origin>) -> ApiResult<Json<Value>> {
     let alias = call.parameter("room_alias").ok_or_else(|| ApiError::missing_param("`room_alias` is missing"))?;
     let alias = RoomAliasId::parse(alias).map_err(|_| ApiError::invalid_param("Not a room alias"))?;
+    query::alias(&node, &alias).await?;
     let ours = node.config.server_name.clone();
     let found = node.store.read(move |db| {
         let Some((room, _)) = store::aliases::get(db, &alias)? else { return Ok(None) };

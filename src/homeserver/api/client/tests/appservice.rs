@@ -54,7 +54,7 @@ impl Bridge {
     }
 
     async fn next(&mut self) -> Asked {
-        tokio::time::timeout(std::time::Duration::from_secs(20), self.asked.recv()).await.expect("the bridge is asked").unwrap()
+        tokio::time::timeout(std::time::Duration::from_secs(60), self.asked.recv()).await.expect("the bridge is asked").unwrap()
     }
 
     /// Takes transactions until one has an event with this text, and returns the texts on the way.
@@ -369,6 +369,62 @@ async fn who_keeps_keys_for_its_users_gets_their_messages_to_devices() {
     got.answer(200, json!({}));
     let left = test.node.store.read(|db| store::appservices::to_device(db, "bridge", 10)).await.unwrap();
     assert!(left.is_empty());
+}
+
+#[tokio::test]
+async fn who_keeps_keys_is_told_whom_it_shares_rooms_with_and_no_more() {
+    let mut bridge = Bridge::start().await;
+    let (test, service) = with(&bridge, "org.matrix.msc3202: true,").await;
+    let (ann, ben, cid) = (test.client("ann", "A").await, test.client("ben", "B").await, test.client("cid", "C").await);
+    let ghost = ghost(&test, "_b_ghost").await;
+    let portal = room(&test, &ann, json!({ "preset": "public_chat" })).await;
+    let other = room(&test, &ann, json!({ "preset": "public_chat" })).await;
+    let join = |room: &str| format!("/_matrix/client/v3/rooms/{room}/join");
+    let leave = |room: &str| format!("/_matrix/client/v3/rooms/{room}/leave");
+    let as_ghost = |path: String| format!("{path}?user_id={ghost}");
+    for who in [&ben, &cid] {
+        assert_eq!(test.post(who, &join(&portal), json!({})).await.0, 200);
+    }
+    sender::start(&test.node);
+    // Each step is told in the transaction that has its event, or in one before the next step.
+    let mut told = async |text: &str| {
+        say(&test, &ann, &portal, text).await;
+        let (mut changed, mut left) = (Vec::new(), Vec::new());
+        loop {
+            let asked = bridge.next().await;
+            let lists = asked.body["org.matrix.msc3202.device_lists"].clone();
+            for (list, field) in [(&mut changed, "changed"), (&mut left, "left")] {
+                list.extend(lists[field].as_array().into_iter().flatten().map(|user| user.as_str().unwrap().to_owned()));
+                list.sort();
+                list.dedup();
+            }
+            let last = asked.events().iter().any(|(_, body)| *body == text);
+            asked.answer(200, json!({}));
+            if last {
+                return (changed, left);
+            }
+        }
+    };
+    let users = |users: &[&Client]| users.iter().map(|user| user.user_id.clone()).collect::<Vec<_>>();
+    assert_eq!(test.post(&service, &as_ghost(join(&portal)), json!({})).await.0, 200);
+    assert_eq!(told("one").await, (users(&[&ann, &ben, &cid]), vec![]), "all who were there");
+    assert_eq!(test.post(&ben, &leave(&portal), json!({})).await.0, 200);
+    assert_eq!(told("two").await, (vec![], users(&[&ben])));
+    assert_eq!(test.post(&ben, &join(&portal), json!({})).await.0, 200);
+    assert_eq!(told("three").await, (users(&[&ben]), vec![]));
+    // Who shares another room with it is not gone.
+    assert_eq!(test.post(&cid, &join(&other), json!({})).await.0, 200);
+    assert_eq!(test.post(&service, &as_ghost(join(&other)), json!({})).await.0, 200);
+    told("four").await;
+    assert_eq!(test.post(&cid, &leave(&portal), json!({})).await.0, 200);
+    assert_eq!(told("five").await, (vec![], vec![]));
+    // Its own user goes, and with it those who were only there.
+    assert_eq!(test.post(&service, &as_ghost(leave(&other)), json!({})).await.0, 200);
+    assert_eq!(told("six").await, (vec![], users(&[&cid])));
+    // An invite that is turned down had shared nothing.
+    assert_eq!(test.post(&ann, &format!("/_matrix/client/v3/rooms/{portal}/invite"), json!({ "user_id": cid.user_id })).await.0, 200);
+    assert_eq!(test.post(&cid, &leave(&portal), json!({})).await.0, 200);
+    assert_eq!(told("seven").await, (vec![], vec![]));
 }
 
 #[tokio::test]

@@ -45,7 +45,15 @@ fn usual(key: &str, sig: &str) -> String {
 
 impl Receiver {
     async fn new() -> Self {
-        let test = TestNode::with(|config| config.federation.enabled = true).await;
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut crate::homeserver::Config)) -> Self {
+        let enabled = |config: &mut crate::homeserver::Config| {
+            config.federation.enabled = true;
+            change(config);
+        };
+        let test = TestNode::with(enabled).await;
         let pair = pair("1");
         let keys = answer("a.example", &pair, test.clock_ms() + 60_000);
         test.node.federation.keys.learn(server_name!("a.example"), keys).await.unwrap();
@@ -77,6 +85,12 @@ impl Receiver {
         let status = response.status().as_u16();
         let bytes = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
         (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    /// The status that the node's own endpoints answer.
+    async fn served(&self, sent: Sent) -> u16 {
+        let request = Request::builder().method(sent.method.clone()).uri(sent.path).header("Authorization", self.sign(&sent));
+        self.test.send(request.body(Body::from(sent.body)).unwrap()).await.status().as_u16()
     }
 
     async fn outcome(&self, sent: Sent) -> u16 {
@@ -210,4 +224,40 @@ async fn one_server_can_ask_so_much_and_strangers_cannot_spend_its_allowance() {
     assert_eq!(statuses.last(), Some(&429));
     receiver.test.clock.advance(1000);
     assert_eq!(receiver.deliver(GOOD.method, GOOD.path, GOOD.body, &header).await.0, 200);
+}
+
+/// A bridge that has none of the users and aliases that it is asked for; what it is asked for.
+async fn bridge() -> (wiremock::MockServer, tokio::sync::mpsc::Receiver<String>) {
+    let server = wiremock::MockServer::start().await;
+    let (sender, asked) = tokio::sync::mpsc::channel(16);
+    let answer = move |request: &wiremock::Request| {
+        let _ = sender.try_send(request.url.path().to_owned());
+        wiremock::ResponseTemplate::new(404).set_body_json(json!({ "errcode": "COM.EXAMPLE_NOT_FOUND" }))
+    };
+    wiremock::Mock::given(wiremock::matchers::any()).respond_with(answer).mount(&server).await;
+    (server, asked)
+}
+
+#[tokio::test]
+async fn a_bridge_is_asked_for_users_and_aliases_that_another_server_asks_for() {
+    let (server, mut asked) = bridge().await;
+    let yaml = format!(
+        "{{id: bridge, url: '{}', as_token: a, hs_token: h, sender_localpart: _b_bot,
+          namespaces: {{users: [{{exclusive: true, regex: '@_b_.*'}}], aliases: [{{exclusive: true, regex: '#_b_.*'}}], rooms: []}}}}",
+        server.uri()
+    );
+    let service = crate::homeserver::appservice::Registration::read(&yaml).unwrap();
+    let receiver = Receiver::with(|config| config.appservices = vec![service]).await;
+    let ask = async |path: &'static str| receiver.served(Sent { method: Method::GET, path, body: "", ..GOOD }).await;
+    let profile = ask("/_matrix/federation/v1/query/profile?user_id=%40_b_ghost%3Ahome.test").await;
+    assert_eq!(profile, 404);
+    assert_eq!(asked.try_recv().unwrap(), "/_matrix/app/v1/users/@_b_ghost:home.test");
+    let alias = ask("/_matrix/federation/v1/query/directory?room_alias=%23_b_room%3Ahome.test").await;
+    assert_eq!(alias, 404);
+    assert_eq!(asked.try_recv().unwrap(), "/_matrix/app/v1/rooms/%23_b_room:home.test");
+    // What exists, and what is nobody's, it is not asked for.
+    assert_eq!(ask("/_matrix/federation/v1/query/profile?user_id=%40_b_bot%3Ahome.test").await, 200);
+    assert_eq!(ask("/_matrix/federation/v1/query/profile?user_id=%40plain%3Ahome.test").await, 404);
+    assert_eq!(ask("/_matrix/federation/v1/query/directory?room_alias=%23_b_room%3Aelsewhere.test").await, 404);
+    assert!(asked.try_recv().is_err());
 }
