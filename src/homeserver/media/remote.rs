@@ -16,7 +16,7 @@ use crate::homeserver::{
 
 /// Bytes of other servers' files that are kept.
 const KEPT_BYTES: i64 = 1 << 30;
-/// Files that make room for one new one.
+/// Files that make room in one transaction.
 const EVICTED: usize = 1000;
 /// A use is noted when the last one noted was longer ago, in milliseconds: nobody needs it to the second.
 const USED_MS: i64 = 60 * 60 * 1000;
@@ -164,15 +164,28 @@ impl Media {
         };
         let (file, size_bytes) = files::open(path).await?;
         let found = Download { file, size_bytes, content_type: row.content_type.clone(), filename: row.filename.clone() };
-        let gone = self.store.write(move |tx| {
-            let replaced = store::remote_media::put(tx, &row)?;
-            let mut gone = store::remote_media::shrink(tx, KEPT_BYTES, EVICTED)?;
-            gone.extend(replaced);
-            Ok::<_, store::StoreError>(gone)
-        });
-        for name in gone.await? {
-            self.files.remove_remote(&name).await;
+        if let Some(replaced) = self.store.write(move |tx| store::remote_media::put(tx, &row)).await? {
+            self.files.remove_remote(&replaced).await;
         }
+        self.shrink_remote(KEPT_BYTES, EVICTED).await?;
         Ok(found)
+    }
+
+    /// Removes files of other servers, those first that nobody has used for longest, until the rest is no more than this: however
+    /// many small ones have to make room for a large one. So many of them in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`MediaError`].
+    pub(in crate::homeserver) async fn shrink_remote(&self, to_bytes: i64, at_one_time: usize) -> Result<(), MediaError> {
+        loop {
+            let gone = self.store.write(move |tx| store::remote_media::shrink(tx, to_bytes, at_one_time)).await?;
+            for name in &gone {
+                self.files.remove_remote(name).await;
+            }
+            if gone.len() < at_one_time {
+                return Ok(());
+            }
+        }
     }
 }

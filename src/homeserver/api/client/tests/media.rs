@@ -177,3 +177,42 @@ async fn a_part_of_a_file_can_be_asked_for() {
         assert_eq!(bytes(response).await, body.as_bytes(), "{range}");
     }
 }
+
+#[tokio::test]
+async fn files_of_other_servers_make_room_however_many_have_to_go() {
+    use crate::homeserver::store::{StoreError, remote_media};
+    let test = TestNode::new().await;
+    let row = |number: i64| remote_media::RemoteMedia {
+        server: "remote.test".into(),
+        media_id: format!("id{number}"),
+        variant: String::new(),
+        file: format!("file{number}"),
+        content_type: None,
+        filename: None,
+        size_bytes: 10,
+        used_ms: number,
+    };
+    test.node
+        .store
+        .write(move |tx| {
+            for number in 0..20 {
+                remote_media::put(tx, &row(number))?;
+            }
+            Ok::<_, StoreError>(())
+        })
+        .await
+        .unwrap();
+    let kept = async || {
+        let read = test.node.store.read(|db| {
+            let has = |number: &i64| remote_media::is_kept(db, &format!("file{number}"));
+            (0..20_i64).filter_map(|number| has(&number).map(|has| has.then_some(number)).transpose()).collect::<Result<Vec<_>, _>>()
+        });
+        read.await.unwrap()
+    };
+    test.node.media.shrink_remote(200, 3).await.unwrap();
+    assert_eq!(kept().await.len(), 20, "there is room");
+    test.node.media.shrink_remote(35, 3).await.unwrap();
+    assert_eq!(kept().await, [17, 18, 19], "those that nobody has used for longest are gone");
+    test.node.media.shrink_remote(0, 3).await.unwrap();
+    assert!(kept().await.is_empty());
+}
