@@ -54,6 +54,7 @@ pub struct Plan {
     /// Whoever knows it can make accounts.
     shared_secret: Option<Secret>,
     appservices: Vec<homeserver::appservice::Registration>,
+    sso: Vec<homeserver::users::sso::Provider>,
 }
 
 /// The secret in a file, without the end of its line.
@@ -81,7 +82,8 @@ impl Plan {
         let tls = tls(&settings)?;
         let appservices = settings.appservices.iter().map(|path| homeserver::appservice::Registration::load(path).map_err(Failure::usage));
         let appservices = appservices.collect::<Result<_, _>>()?;
-        Ok(Self { dir, server_name, of_profile, settings, turn, tls, shared_secret, appservices })
+        let sso = providers(&settings)?;
+        Ok(Self { dir, server_name, of_profile, settings, turn, tls, shared_secret, appservices, sso })
     }
 
     /// The node's Unix socket for clients.
@@ -162,6 +164,7 @@ impl Plan {
         config.public_base_url = self.settings.public_base_url.as_ref().map(|url| url.0.clone());
         config.registration_shared_secret = self.shared_secret.clone();
         config.appservices.clone_from(&self.appservices);
+        config.sso.clone_from(&self.sso);
         config.media_user_bytes = self.settings.media_per_user.map(|size| size.0);
         config.media_total_bytes = self.settings.media_total.map(|size| size.0);
         config.media_retention = homeserver::media::Retention {
@@ -183,6 +186,19 @@ fn tls(settings: &crate::config::keys::Node) -> Result<Option<TlsListeners>, Fai
         return Err(Failure::usage("node.listen_tls needs node.tls_cert and node.tls_key, files with a certificate and its key"));
     };
     Ok(Some(TlsListeners { addresses: settings.listen_tls.clone(), certificate, key }))
+}
+
+/// The providers at which people sign in, each with an ID of its own.
+fn providers(settings: &crate::config::keys::Node) -> Result<Vec<homeserver::users::sso::Provider>, Failure> {
+    let mut providers: Vec<homeserver::users::sso::Provider> = Vec::new();
+    for path in &settings.sso {
+        let provider = homeserver::users::sso::Provider::load(path).map_err(Failure::usage)?;
+        if providers.iter().any(|other| other.id == provider.id || other.issuer == provider.issuer) {
+            return Err(Failure::usage(format!("{}: another provider has this `id` or `issuer`", path.display())));
+        }
+        providers.push(provider);
+    }
+    Ok(providers)
 }
 
 /// The TURN servers with the secret that they share with the node.

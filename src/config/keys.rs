@@ -154,9 +154,10 @@ settings! {
         rate_limits: bool = true;
         /// The largest file that can be uploaded.
         max_upload: Size = Size(50 << 20);
-        /// Room for all files of one user. Without it there is no limit but the disk.
+        /// Room for all files that one user has uploaded. Without it there is no limit but the disk.
         media_per_user: Option<Size> = None;
-        /// Room for all files that users of the node have uploaded.
+        /// Room for all files that users of the node have uploaded. Files of other servers count for nobody: those that were fetched
+        /// are kept beside these, at most 1 GiB of them, and those that nobody has used for longest go first.
         media_total: Option<Size> = None;
         /// Remove uploaded files when they are this old. Pictures of people and rooms stay.
         media_age: Option<Days> = None;
@@ -188,6 +189,14 @@ settings! {
         /// Registration files of application services: bridges to other networks, and bots that act for many users. A bridge
         /// makes its file itself; it has to be able to read it, and so does the node.
         appservices: Vec<PathBuf> = Vec::new();
+        /// Files that describe OpenID Connect providers at which people sign in, one each, in TOML: `id`, `name`, `issuer`,
+        /// `client_id` and, if the provider gave one, `client_secret_file`; also `scopes` (["openid", "profile"]), `localpart`
+        /// (how a user name is made from claims: "{preferred_username}"), `choose_localpart` (new users may change it),
+        /// `registration` (people without an account get one: false), `link_existing` (the account that has the name already is
+        /// theirs, unless it is an administrator's: false; only for a provider whose users cannot choose names), `icon` (mxc:) and
+        /// `brand`. At the provider, register `/_homeroom/sso/callback` of node.public_base_url as redirect URI. A provider that is
+        /// not at a public address needs node.allow_networks.
+        sso: Vec<PathBuf> = Vec::new();
     }
     /// The log file in the state directory.
     log: Log {

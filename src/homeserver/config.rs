@@ -99,6 +99,8 @@ pub struct Config {
     pub terms: Option<Terms>,
     /// Application services.
     pub appservices: Vec<super::appservice::Registration>,
+    /// OpenID Connect providers at which people sign in.
+    pub sso: Vec<super::users::sso::Provider>,
 }
 
 impl Config {
@@ -136,6 +138,7 @@ impl Config {
             media_retention: super::media::Retention::default(),
             terms: None,
             appservices: Vec::new(),
+            sso: Vec::new(),
         }
     }
 }

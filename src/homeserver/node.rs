@@ -13,7 +13,7 @@ use super::{
     outbound::Outbound,
     store::Store,
     sync::{Notifier, Sync},
-    users::{Accounts, limits::Limits, rendezvous::Rendezvous, shared_secret::SharedSecret, uia::UiaSessions},
+    users::{Accounts, limits::Limits, rendezvous::Rendezvous, shared_secret::SharedSecret, sso::Sso, uia::UiaSessions},
 };
 use crate::base::{Clock, Randomness, Tasks};
 
@@ -33,6 +33,8 @@ pub struct Node {
     pub key: Arc<SigningKey>,
     /// Local accounts and who is signed in to them.
     pub accounts: Accounts,
+    /// Providers at which people sign in.
+    pub sso: Sso,
     /// User-interactive authentication that is under way.
     pub uia: UiaSessions,
     /// Rate limits.
@@ -109,6 +111,7 @@ impl Node {
         Ok(Self {
             accounts,
             appservices,
+            sso: Sso::new(config.sso.clone(), outbound.clone(), Arc::clone(&clock), Arc::clone(&randomness)),
             uia: UiaSessions::new(Arc::clone(&clock), Arc::clone(&randomness)),
             limits: Limits::new(Arc::clone(&clock), config.rate_limits),
             base: BaseUrl::new(config.public_base_url.as_deref(), &config.trusted_proxies),

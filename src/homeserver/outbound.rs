@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderValue;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
@@ -238,6 +239,41 @@ impl Outbound {
     pub async fn post_json(&self, url: &Url, body: Vec<u8>, limit: usize) -> Result<Answer, OutboundError> {
         self.check(url)?;
         let request = self.client.post(url.clone()).header(http::header::CONTENT_TYPE, "application/json").body(body);
+        self.send(request, limit, Excess::Refuse).await
+    }
+
+    /// Posts a form, with an `Authorization` header if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboundError`].
+    pub async fn post_form(
+        &self,
+        url: &Url,
+        form: String,
+        authorization: Option<HeaderValue>,
+        limit: usize,
+    ) -> Result<Answer, OutboundError> {
+        self.check(url)?;
+        let mut request = self.client.post(url.clone()).header(http::header::ACCEPT, "application/json");
+        request = request.header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
+        if let Some(authorization) = authorization {
+            request = request.header(http::header::AUTHORIZATION, authorization);
+        }
+        self.send(request, limit, Excess::Refuse).await
+    }
+
+    /// Gets JSON, with an `Authorization` header if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboundError`].
+    pub async fn get_json(&self, url: &Url, authorization: Option<HeaderValue>, limit: usize) -> Result<Answer, OutboundError> {
+        self.check(url)?;
+        let mut request = self.client.get(url.clone()).header(http::header::ACCEPT, "application/json");
+        if let Some(authorization) = authorization {
+            request = request.header(http::header::AUTHORIZATION, authorization);
+        }
         self.send(request, limit, Excess::Refuse).await
     }
 

@@ -252,7 +252,8 @@ mod tests {
             let response = test.send(request).await;
             let status = response.status();
             // Pages for people are not for other sites' scripts.
-            let page = ["/_homeroom/oauth/authorize", "/_homeroom/link", "/_homeroom/account", "fallback/web", "sso/redirect"];
+            let page =
+                ["/_homeroom/oauth/authorize", "/_homeroom/link", "/_homeroom/account", "/_homeroom/sso", "fallback/web", "sso/redirect"];
             if !page.iter().any(|part| row.path.contains(part)) {
                 assert_eq!(response.headers().get("access-control-allow-origin").unwrap(), "*", "{row:?}");
             }

@@ -24,6 +24,7 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema/0013_threads_media.sql"),
     include_str!("schema/0014_outside.sql"),
     include_str!("schema/0015_joining.sql"),
+    include_str!("schema/0016_sso.sql"),
 ];
 
 /// Applies what is missing.

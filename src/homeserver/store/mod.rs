@@ -45,6 +45,7 @@ pub mod search;
 pub mod server_keys;
 pub mod servers;
 pub mod sliding;
+pub mod sso;
 pub mod state;
 pub mod sync_rooms;
 pub mod sync_user;

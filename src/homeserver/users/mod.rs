@@ -18,6 +18,7 @@ pub mod remote_keys;
 pub mod rendezvous;
 mod sessions;
 pub mod shared_secret;
+pub mod sso;
 pub mod tokens;
 pub mod uia;
 

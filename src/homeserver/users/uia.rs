@@ -29,6 +29,8 @@ const STRANGERS_BODY_BYTES: usize = 4 * 1024;
 pub enum Stage {
     /// `m.login.password`
     Password,
+    /// `m.login.sso`: the user confirms at a provider.
+    Sso,
     /// `m.login.dummy`
     Dummy,
     /// `m.login.registration_token`
@@ -47,6 +49,7 @@ impl Stage {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Password => "m.login.password",
+            Self::Sso => "m.login.sso",
             Self::Dummy => "m.login.dummy",
             Self::RegistrationToken => "m.login.registration_token",
             Self::Terms => "m.login.terms",

@@ -13,9 +13,10 @@ use crate::support::{
 /// How long garbage is sent. `HOSTILE_SECONDS` makes it longer.
 const SECONDS: u64 = 6;
 /// Endpoints that need no token.
-const PUBLIC: [&str; 26] = [
+const PUBLIC: [&str; 27] = [
     "/_matrix/client/v1/auth_metadata",
     "/_matrix/client/v3/login/sso/redirect",
+    "/_matrix/client/v3/login/sso/redirect/{idpId}",
     "/_matrix/client/unstable/uk.tcpip.msc4133/profile/{userId}",
     "/_matrix/client/versions",
     "/_matrix/client/v3/login",

@@ -56,9 +56,18 @@ async fn get_login_types(State(node): State<Arc<Node>>, request: Request) -> Jso
     }
     let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
     if node.base.for_request(peer, request.version(), request.headers()).is_some() {
+        let providers = node.sso.providers().map(|provider| {
+            let mut shown = json!({ "id": provider.id, "name": provider.name });
+            for (field, value) in [("icon", &provider.icon), ("brand", &provider.brand)] {
+                if let (Some(object), Some(value)) = (shown.as_object_mut(), value) {
+                    object.insert(field.into(), value.as_str().into());
+                }
+            }
+            shown
+        });
         flows.push(json!({
             "type": "m.login.sso",
-            "identity_providers": [],
+            "identity_providers": providers.collect::<Vec<_>>(),
             "oauth_aware_preferred": true,
             "org.matrix.msc3824.delegated_oidc_compatibility": true,
         }));

@@ -31,6 +31,8 @@ pub(super) async fn authenticate(
     mut body: Map<String, Value>,
     flows: &[Flow<'_>],
 ) -> ApiResult<Progress> {
+    let flows = flows_of(node, who, flows).await?;
+    let flows = &flows.iter().map(Vec::as_slice).collect::<Vec<_>>();
     let auth = body.remove("auth");
     let operation = Operation { endpoint: endpoint.to_owned(), user: who.map(|who| (who.user, who.device_id.clone())) };
     if serde_json::to_vec(&body).map_or(usize::MAX, |json| json.len()) > operation.body_limit_bytes() {
@@ -76,6 +78,23 @@ pub(super) async fn no_oauth(node: &Node, who: &Requester) -> ApiResult<()> {
     Err(ApiError::forbidden(format!("This session signed in with OAuth 2.0: its user does this on the account page{place}")))
 }
 
+/// The flows for this user: whom a provider vouches for can go there instead of giving a password, and has to where they have none.
+async fn flows_of(node: &Node, who: Option<&Requester>, flows: &[Flow<'_>]) -> ApiResult<Vec<Vec<Stage>>> {
+    let mut out: Vec<Vec<Stage>> = flows.iter().map(|flow| flow.to_vec()).collect();
+    let (Some(who), Some(_), Some(_)) = (who, node.base.any(), node.sso.providers().next()) else { return Ok(out) };
+    let issuers = node.accounts.sso_issuers(who.user).await?;
+    if !node.sso.providers().any(|provider| issuers.contains(&provider.issuer)) {
+        return Ok(out);
+    }
+    let has_password = node.accounts.account(&who.user_id).await?.is_some_and(|account| account.password_hash.is_some());
+    let asks = |flow: &Vec<Stage>| flow.contains(&Stage::Password);
+    let instead = |stage: &Stage| if *stage == Stage::Password { Stage::Sso } else { *stage };
+    let more: Vec<Vec<Stage>> = out.iter().filter(|flow| asks(flow)).map(|flow| flow.iter().map(instead).collect()).collect();
+    out.retain(|flow| has_password || !asks(flow));
+    out.extend(more);
+    Ok(out)
+}
+
 /// Checks one stage. Returns the registration token, where the stage shows one.
 async fn check(
     node: &Node,
@@ -88,7 +107,7 @@ async fn check(
     match stage {
         Stage::Dummy | Stage::Terms => Ok(None),
         // What is confirmed on a page is not confirmed here.
-        Stage::OAuth | Stage::CrossSigningReset => Err(challenge(node, flows, progress, None)),
+        Stage::Sso | Stage::OAuth | Stage::CrossSigningReset => Err(challenge(node, flows, progress, None)),
         Stage::RegistrationToken => {
             let token = auth.get("token").and_then(Value::as_str).ok_or_else(|| ApiError::missing_param("`token` is missing"))?;
             if node.accounts.registration_token_is_valid(token).await? {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use hmac::{Hmac, Mac as _};
+use ruma::OwnedUserId;
 use sha2::Sha256;
 
 use crate::{
@@ -24,12 +25,29 @@ const BROWSERS: usize = 256;
 /// Characters of a cookie.
 const COOKIE_CHARS: usize = 32;
 
+/// How long a provider's word is good for the page that it was asked for.
+const PROOF_LIFETIME_MS: u64 = 5 * 60 * 1000;
+/// Such words at one time.
+const PROOFS: usize = 256;
+
+/// A provider's word for who sits in front of a browser, for one page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// Who.
+    pub user: UserNid,
+    /// Their user ID.
+    pub user_id: OwnedUserId,
+    /// The provider's name for people.
+    pub provider: String,
+}
+
 /// The browsers of a node.
 #[derive(Debug)]
 pub struct Browsers {
     randomness: Arc<dyn Randomness>,
     key: Key,
     signed_in: Expiring<TokenHash, UserNid>,
+    proofs: Expiring<TokenHash, Proof>,
 }
 
 struct Key([u8; 32]);
@@ -46,7 +64,8 @@ impl Browsers {
     pub fn new(clock: Arc<dyn Clock>, randomness: Arc<dyn Randomness>) -> Self {
         let mut key = [0; 32];
         randomness.fill(&mut key);
-        Self { randomness, key: Key(key), signed_in: Expiring::new(clock, BROWSERS, LIFETIME_MS) }
+        let proofs = Expiring::new(Arc::clone(&clock), PROOFS, PROOF_LIFETIME_MS);
+        Self { randomness, key: Key(key), signed_in: Expiring::new(clock, BROWSERS, LIFETIME_MS), proofs }
     }
 
     /// A cookie for a browser that has none.
@@ -102,7 +121,30 @@ impl Browsers {
     /// Signs a user's browsers out.
     pub fn forget(&self, user: UserNid) {
         self.signed_in.retain(|of| *of != user);
+        self.proofs.retain(|of| of.user != user);
     }
+
+    /// Notes a provider's word, for this browser and this page (path and query) only.
+    pub fn prove(&self, cookie: &str, here: &str, proof: Proof) {
+        self.proofs.put(place(cookie, here), proof);
+    }
+
+    /// The word that there is for this page.
+    #[must_use]
+    pub fn proof(&self, cookie: &str, here: &str) -> Option<Proof> {
+        self.proofs.look(&place(cookie, here), |proof, _| proof.clone())
+    }
+
+    /// The same; it is used up.
+    #[must_use]
+    pub fn take_proof(&self, cookie: &str, here: &str) -> Option<Proof> {
+        self.proofs.take(&place(cookie, here))
+    }
+}
+
+/// A page in a browser. No cookie has a line break in it.
+fn place(cookie: &str, here: &str) -> TokenHash {
+    tokens::hash(&format!("{cookie}\n{here}"))
 }
 
 #[cfg(test)]
@@ -123,6 +165,24 @@ mod tests {
         for wrong in ["", "0", "zz", &mark[2..], &format!("{mark}00")] {
             assert!(!ours.is_marked(&cookie, wrong), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_providers_word_is_good_for_one_page_in_one_browser_and_for_minutes() {
+        let clock = ManualClock::at(1);
+        let browsers = Browsers::new(Arc::new(clock.clone()), Arc::new(SeededRandomness::new(1)));
+        let proof = Proof { user: UserNid(1), user_id: ruma::owned_user_id!("@ann:home.test"), provider: "Work".into() };
+        browsers.prove("cookie", "/here?a=b", proof.clone());
+        assert_eq!(browsers.proof("cookie", "/here?a=b"), Some(proof.clone()));
+        assert_eq!((browsers.proof("cookie", "/here?a=c"), browsers.proof("other", "/here?a=b")), (None, None));
+        assert_eq!(browsers.take_proof("cookie", "/here?a=b"), Some(proof.clone()));
+        assert_eq!(browsers.proof("cookie", "/here?a=b"), None);
+        browsers.prove("cookie", "/", proof.clone());
+        browsers.forget(UserNid(1));
+        assert_eq!(browsers.proof("cookie", "/"), None);
+        browsers.prove("cookie", "/", proof);
+        clock.advance(PROOF_LIFETIME_MS);
+        assert_eq!(browsers.proof("cookie", "/"), None);
     }
 
     #[test]

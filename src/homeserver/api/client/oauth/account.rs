@@ -8,8 +8,8 @@ use url::form_urlencoded;
 
 use super::{
     account_forms,
-    page::{Page, button, done, esc, password_input, problem, redirect, user_input},
-    sign_in,
+    page::{Page, button, done, esc, problem, redirect},
+    providers, sign_in,
     visit::Visit,
 };
 use crate::homeserver::{
@@ -113,24 +113,32 @@ async fn owner(visit: &Visit) -> ApiResult<Option<Owner>> {
 /// The way in.
 async fn enter(visit: &Visit) -> ApiResult<Response> {
     let mut error = None;
-    if visit.method == Method::POST {
-        if let Some(refused) = visit.refused_form() {
-            return Ok(refused);
+    let checked = match (visit.method == Method::POST, sign_in::take_proof(visit)) {
+        // Back from a provider: to come back was what the person wanted.
+        (_, Some(proof)) => Some(sign_in::proven(visit, proof).await?),
+        (true, None) => match visit.refused_form() {
+            Some(refused) => return Ok(refused),
+            None => Some(sign_in::check(visit).await?),
+        },
+        (false, None) => None,
+    };
+    match checked {
+        Some(Ok((_, user))) => {
+            let mut response = redirect(&visit.url(&visit.here));
+            visit.set_cookie(&mut response, &visit.node.accounts.oauth.browsers.sign_in(user));
+            return Ok(response);
         }
-        match sign_in::check(visit).await? {
-            Ok((_, user)) => {
-                let mut response = redirect(&visit.url(&visit.here));
-                visit.set_cookie(&mut response, &visit.node.accounts.oauth.browsers.sign_in(user));
-                return Ok(response);
-            }
-            Err(why) => error = Some(why),
-        }
+        Some(Err(why)) => error = Some(why),
+        None => {}
     }
     let cookie = visit.cookie_or_new();
-    let form = user_input(visit.field("user")) + password_input().as_str() + button("sign_in", "Sign in", "").as_str();
+    let form = sign_in::who_inputs(visit, visit.field("user")) + button("sign_in", "Sign in", "").as_str();
     let intro =
         format!("<p>Sign in to see and change your account on <strong>{}</strong>.</p>", esc(visit.node.config.server_name.as_str()));
-    let body = problem(error.as_deref()) + intro.as_str() + visit.form_html(&cookie, &form).as_str();
+    let body = problem(error.as_deref())
+        + intro.as_str()
+        + visit.form_html(&cookie, &form).as_str()
+        + providers::all_ways(visit, &cookie).as_str();
     let status = if error.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
     Ok(visit.answer(Page::new("Your account", body).status(status), &cookie))
 }
@@ -259,18 +267,28 @@ async fn end_device(visit: &Visit, owner: &Owner) -> ApiResult<Response> {
             Err(why) => error = Some(why),
         }
     }
-    let form = password_input() + button("end", "End this session", "bad").as_str();
+    let form = sign_in::confirm_inputs(visit) + button("end", "End this session", "bad").as_str();
     let body = format!(
-        "{}<p>This signs the device out. Messages that only it has the keys to can no longer be read, unless they are in your key backup.</p>{}{}",
+        "{}<p>This signs the device out. Messages that only it has the keys to can no longer be read, unless they are in your key backup.</p>{}{}{}",
         problem(error.as_deref()),
         session.details(),
-        visit.form_html(&owner.cookie, &form)
+        visit.form_html(&owner.cookie, &form),
+        ways(visit, owner).await?
     );
     Ok(visit.answer(page(visit, owner, "End a session", &body).status(status(error.as_deref())), &owner.cookie))
 }
 
-/// The password once more.
+/// The ways to the providers that can confirm something in place of the password.
+pub(super) async fn ways(visit: &Visit, owner: &Owner) -> ApiResult<String> {
+    let providers = providers::providers_of(visit, owner.user).await?;
+    Ok(providers::ways(visit, &owner.cookie, providers.into_iter()))
+}
+
+/// The password once more, or a provider's word for this very page.
 pub(super) async fn confirmed(visit: &Visit, owner: &Owner) -> ApiResult<Result<(), String>> {
+    if let Some(proof) = sign_in::take_proof(visit) {
+        return Ok(if proof.user == owner.user { Ok(()) } else { Err("The provider says that you are somebody else.".into()) });
+    }
     Ok(sign_in::check_user(visit, owner.user_id.as_str())
         .await?
         .and_then(|(_, user)| if user == owner.user { Ok(()) } else { Err("This is another user's password.".into()) }))
@@ -298,12 +316,13 @@ async fn deactivate(visit: &Visit, owner: &Owner) -> ApiResult<Response> {
         }
     }
     let erase = "<label class=\"check\"><input type=\"checkbox\" name=\"erase\" value=\"yes\">Hide my messages from whoever joins a room later</label>";
-    let form = format!("{erase}{}{}", password_input(), button("close", "Close my account for good", "bad"));
+    let form = format!("{erase}{}{}", sign_in::confirm_inputs(visit), button("close", "Close my account for good", "bad"));
     let body = format!(
-        "{}<p class=\"note\">This cannot be undone. You leave all rooms, every session ends, and nobody can ever have the name <strong>{}</strong> again.</p>{}",
+        "{}<p class=\"note\">This cannot be undone. You leave all rooms, every session ends, and nobody can ever have the name <strong>{}</strong> again.</p>{}{}",
         problem(error.as_deref()),
         esc(owner.user_id.as_str()),
-        visit.form_html(&owner.cookie, &form)
+        visit.form_html(&owner.cookie, &form),
+        ways(visit, owner).await?
     );
     Ok(visit.answer(page(visit, owner, "Close your account", &body).status(status(error.as_deref())), &owner.cookie))
 }

@@ -4,9 +4,9 @@ use axum::response::Response;
 use http::{Method, StatusCode};
 
 use super::{
-    account::{Owner, confirmed, page, status},
-    page::{button, done, input, new_password_inputs, password_input, problem},
-    sign_in::sentence,
+    account::{Owner, confirmed, page, status, ways},
+    page::{button, done, input, new_password_inputs, problem},
+    sign_in::{confirm_inputs, sentence},
     visit::Visit,
 };
 use crate::homeserver::{
@@ -49,8 +49,8 @@ pub(super) async fn password(visit: &Visit, owner: &Owner) -> ApiResult<Response
         }
     }
     let check = "<label class=\"check\"><input type=\"checkbox\" name=\"sign_out\" value=\"yes\">End all my sessions</label>";
-    let form = format!("{}{}{check}{}", password_input(), new_password_inputs(), button("change", "Change password", ""));
-    let body = problem(error.as_deref()) + visit.form_html(&owner.cookie, &form).as_str();
+    let form = format!("{}{}{check}{}", confirm_inputs(visit), new_password_inputs(), button("change", "Change password", ""));
+    let body = problem(error.as_deref()) + visit.form_html(&owner.cookie, &form).as_str() + ways(visit, owner).await?.as_str();
     Ok(visit.answer(page(visit, owner, "Change your password", &body).status(status(error.as_deref())), &owner.cookie))
 }
 
@@ -96,13 +96,14 @@ pub(super) async fn reset_keys(visit: &Visit, owner: &Owner) -> ApiResult<Respon
             Err(why) => error = Some(why),
         }
     }
-    let form = password_input() + button("reset", "Renew my identity", "bad").as_str();
+    let form = confirm_inputs(visit) + button("reset", "Renew my identity", "bad").as_str();
     let body = format!(
         "{}<p class=\"note\">The session <code>{}</code> wants to replace your cross-signing keys. All your contacts, and your other sessions, have to be verified again. \
-         Do this only if you have started it yourself and no other device of yours can help.</p>{}",
+         Do this only if you have started it yourself and no other device of yours can help.</p>{}{}",
         problem(error.as_deref()),
         super::page::esc(device.as_str()),
-        visit.form_html(&owner.cookie, &form)
+        visit.form_html(&owner.cookie, &form),
+        ways(visit, owner).await?
     );
     Ok(visit.answer(page(visit, owner, title, &body).status(status(error.as_deref())), &owner.cookie))
 }

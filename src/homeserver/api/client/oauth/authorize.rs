@@ -9,8 +9,8 @@ use http::{Method, StatusCode};
 use url::form_urlencoded;
 
 use super::{
-    page::{Page, button, esc, hidden, password_input, problem, redirect, user_input},
-    sign_in,
+    page::{Page, button, esc, hidden, problem, redirect},
+    providers, sign_in,
     visit::{Visit, one, required},
 };
 use crate::homeserver::{
@@ -159,6 +159,7 @@ pub(super) async fn authorize(visit: Visit) -> ApiResult<Response> {
         challenge: ask.challenge.clone(),
     };
     let code = visit.node.accounts.issue_code(user, request).await?;
+    let _ = sign_in::take_proof(&visit);
     tracing::info!(%user_id, client = ask.client.metadata.shown_name(), "a user has allowed a client to sign in");
     Ok(redirect(&ask.way.with(&issuer(&visit), &[("code", &code)])))
 }
@@ -185,7 +186,7 @@ pub(super) async fn takes_over(visit: &Visit, user: UserNid, client: &Client, sc
     let name = device.display_name.unwrap_or_else(|| "without a name".into());
     Ok(Some(format!(
         "You have a session {} ({name}) already, and this app wants to take its place. If you did not expect that, refuse. \
-         Otherwise enter your password again.",
+         Otherwise allow it once more.",
         scope.device_id
     )))
 }
@@ -242,7 +243,7 @@ fn show(visit: &Visit, ask: &Ask, error: Option<&str>, status: StatusCode) -> Re
         (format!("Create an account on {server_name}"), sign_in::new_account_inputs(visit), "Create account and allow")
     } else {
         let user = if visit.method == Method::POST { visit.field("user") } else { ask.login_hint.as_deref().unwrap_or_default() };
-        (format!("Sign in to {server_name}"), user_input(user) + password_input().as_str(), "Allow")
+        (format!("Sign in to {server_name}"), sign_in::who_inputs(visit, user), "Allow")
     };
     let again = if status == StatusCode::CONFLICT { hidden("replace", ask.scope.device_id.as_str()) } else { String::new() };
     let form = format!("{again}{inputs}{}{}", button("allow", label, ""), button("refuse", "Refuse", "quiet"));
@@ -252,6 +253,7 @@ fn show(visit: &Visit, ask: &Ask, error: Option<&str>, status: StatusCode) -> Re
         body += "<p class=\"note\">Registration is closed on this server: sign in with an account that you have.</p>";
     }
     body += visit.form_html(&cookie, &form).as_str();
+    body += providers::all_ways(visit, &cookie).as_str();
     body += switch(visit, registers).as_str();
     visit.answer(Page::new(&title, body).status(status).leads_to(&ask.way.redirect_uri), &cookie)
 }

@@ -5,7 +5,7 @@ use http::{Method, StatusCode};
 
 use super::{
     page::{Page, button, done, input, password_input, problem},
-    sign_in,
+    providers, sign_in,
     visit::Visit,
 };
 use crate::homeserver::{
@@ -17,7 +17,7 @@ use crate::homeserver::{
 };
 
 /// The stages that have a page.
-const STAGES: [Stage; 4] = [Stage::Password, Stage::Dummy, Stage::RegistrationToken, Stage::Terms];
+const STAGES: [Stage; 5] = [Stage::Password, Stage::Sso, Stage::Dummy, Stage::RegistrationToken, Stage::Terms];
 
 /// `GET` and `POST /_matrix/client/v3/auth/{type}/fallback/web`
 pub(super) async fn fallback(visit: Visit) -> ApiResult<Response> {
@@ -27,6 +27,9 @@ pub(super) async fn fallback(visit: Visit) -> ApiResult<Response> {
     let session = visit.parameter("session").ok_or_else(|| ApiError::missing_param("`session` is missing"))?.to_owned();
     let operation = visit.node.uia.operation(&session);
     let operation = operation.ok_or_else(|| ApiError::not_found("This authentication has expired. Go back to your app and try again"))?;
+    if stage == Stage::Sso {
+        return at_provider(&visit, &session, &operation).await;
+    }
     if visit.method != Method::POST {
         return Ok(show(&visit, stage, None));
     }
@@ -37,9 +40,35 @@ pub(super) async fn fallback(visit: Visit) -> ApiResult<Response> {
         Ok(token) => token,
         Err(why) => return Ok(show(&visit, stage, Some(&why))),
     };
-    visit.node.uia.complete(&session, stage, token).map_err(|e| ApiError::forbidden(e.to_string()))?;
+    completed(&visit, &session, stage, token)
+}
+
+fn completed(visit: &Visit, session: &str, stage: Stage, token: Option<String>) -> ApiResult<Response> {
+    visit.node.uia.complete(session, stage, token).map_err(|e| ApiError::forbidden(e.to_string()))?;
     let body = done("That was it.") + "<p>You can close this page and go back to your app.</p>";
     Ok(Page::new("Done", body).tells_opener().into_response())
+}
+
+/// The stage `m.login.sso`: the user shows at one of their providers who they are, and comes back here.
+async fn at_provider(visit: &Visit, session: &str, operation: &Operation) -> ApiResult<Response> {
+    let Some((user, _)) = &operation.user else { return Err(ApiError::not_found("There is no page for this")) };
+    let error = match sign_in::take_proof(visit) {
+        Some(proof) => match sign_in::proven(visit, proof).await? {
+            Ok((_, proven)) if proven == *user => return completed(visit, session, Stage::Sso, None),
+            Ok((user_id, _)) => Some(format!("You are {user_id} there, and your app is signed in as somebody else.")),
+            Err(why) => Some(why),
+        },
+        None => None,
+    };
+    let cookie = visit.cookie_or_new();
+    let ways = providers::ways(visit, &cookie, providers::providers_of(visit, *user).await?.into_iter());
+    let body = format!(
+        "{}<p>Your app asks you to confirm what you have started there. If you have started nothing, close this page: somebody else may \
+         have.</p>{ways}",
+        problem(error.as_deref())
+    );
+    let status = if error.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
+    Ok(visit.answer(Page::new("Confirm who you are", body).status(status), &cookie))
 }
 
 /// The registration token, where the stage has one; or what to tell the user.

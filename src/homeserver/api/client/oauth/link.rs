@@ -5,8 +5,8 @@ use http::{Method, StatusCode};
 
 use super::{
     authorize::{about, takes_over},
-    page::{Page, button, done, esc, hidden, input, password_input, problem, user_input},
-    sign_in,
+    page::{Page, button, done, esc, hidden, input, problem},
+    providers, sign_in,
     visit::Visit,
 };
 use crate::homeserver::{
@@ -55,6 +55,7 @@ pub(super) async fn link(visit: Visit) -> ApiResult<Response> {
     if !devices.decide(&code, Some(user)) {
         return Ok(ask_for_code(&visit, Some("This code has expired. Ask the device for a new one.")));
     }
+    let _ = sign_in::take_proof(&visit);
     tracing::info!(%user_id, client = client.metadata.shown_name(), "a user has allowed a device to sign in");
     let body = done("The device is being signed in.") + "<p>You can close this page and go back to the device.</p>";
     Ok(Page::new("Allowed", body).into_response())
@@ -77,19 +78,19 @@ fn show(visit: &Visit, client: &Client, asked: &Asked, code: &str, error: Option
     let cookie = visit.cookie_or_new();
     let again = if status == StatusCode::CONFLICT { hidden("replace", asked.scope.device_id.as_str()) } else { String::new() };
     let form = format!(
-        "{again}{}{}{}{}",
-        user_input(visit.field("user")),
-        password_input(),
+        "{again}{}{}{}",
+        sign_in::who_inputs(visit, visit.field("user")),
         button("allow", "Allow", ""),
         button("refuse", "Refuse", "quiet")
     );
     let body = format!(
         "{}{}<p class=\"note\">Go on only if you have started this yourself, just now, and the device shows the code <code>{}</code>. \
-         Whoever sent you this link otherwise wants to get into your account.</p>{}",
+         Whoever sent you this link otherwise wants to get into your account.</p>{}{}",
         problem(error),
         about(&client.metadata, &asked.scope, visit.node.config.server_name.as_str()),
         esc(&code.to_ascii_uppercase()),
-        visit.form_html(&cookie, &form)
+        visit.form_html(&cookie, &form),
+        providers::all_ways(visit, &cookie)
     );
     visit.answer(Page::new("Sign in a device", body).status(status), &cookie)
 }

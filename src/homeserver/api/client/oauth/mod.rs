@@ -11,6 +11,7 @@ mod endpoints;
 mod fallback;
 mod link;
 pub(in crate::homeserver::api) mod page;
+mod providers;
 mod sign_in;
 mod sso;
 mod visit;
@@ -22,7 +23,7 @@ use axum::{
 use http::Method;
 use serde_json::json;
 
-use self::visit::{Visit, page, route};
+use self::visit::{Visit, page, route, shown};
 use super::super::call::Routes;
 use crate::homeserver::{Registration, users::oauth::client::GRANTS};
 
@@ -33,6 +34,12 @@ const REGISTER: &str = "/_homeroom/oauth/register";
 const DEVICE: &str = "/_homeroom/oauth/device";
 /// Short: people type it.
 const LINK: &str = "/_homeroom/link";
+/// From one of our pages to a provider.
+const SSO_START: &str = "/_homeroom/sso/start";
+/// The redirect URI that providers know.
+const SSO_CALLBACK: &str = "/_homeroom/sso/callback";
+/// For people whom a provider knows, and we do not yet.
+const SSO_ACCOUNT: &str = "/_homeroom/sso/account";
 /// The account management URI.
 pub(super) const ACCOUNT: &str = "/_homeroom/account";
 
@@ -47,6 +54,11 @@ pub(super) fn add(routes: Routes) -> Routes {
     let routes = page(routes, &[LINK], link::link);
     let routes = page(routes, &[ACCOUNT], account::account);
     let routes = page(routes, &["/_matrix/client/r0/login/sso/redirect", "/_matrix/client/v3/login/sso/redirect"], sso::sso);
+    let chosen = ["/_matrix/client/r0/login/sso/redirect/{idpId}", "/_matrix/client/v3/login/sso/redirect/{idpId}"];
+    let routes = route(routes, &[Method::GET], &chosen, |visit| shown(sso::chosen(visit)));
+    let routes = route(routes, &[Method::GET], &[SSO_START], providers::start);
+    let routes = route(routes, &[Method::GET], &[SSO_CALLBACK], |visit| shown(providers::callback(visit)));
+    let routes = page(routes, &[SSO_ACCOUNT], providers::new_account);
     let fallback = ["/_matrix/client/r0/auth/{type}/fallback/web", "/_matrix/client/v3/auth/{type}/fallback/web"];
     page(routes, &fallback, fallback::fallback)
 }

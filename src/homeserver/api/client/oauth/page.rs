@@ -25,6 +25,7 @@ input{width:100%;margin-top:.25rem;padding:.55rem .65rem;font:inherit;color:inhe
 input.code{font-family:ui-monospace,monospace;letter-spacing:.12em;text-transform:uppercase}\
 label.check{font-weight:400}label.check input{width:auto;margin:0 .5rem 0 0}\
 button{margin:1.1rem .5rem 0 0;padding:.55rem 1.1rem;font:inherit;font-weight:600;color:var(--on-main);background:var(--main);border:1px solid var(--main);border-radius:.35rem;cursor:pointer}\
+a.way{display:inline-block;padding:.55rem 1.1rem;font-weight:600;border:1px solid var(--line);border-radius:.35rem;text-decoration:none}\
 button.quiet{color:inherit;background:transparent;border-color:var(--line)}button.bad{background:var(--bad);border-color:var(--bad);color:var(--card)}\
 a{color:var(--main)}:focus-visible{outline:3px solid var(--main);outline-offset:2px}\
 .soft{color:var(--soft)}.note{padding:.6rem .8rem;border-left:4px solid var(--bad)}.good{border-color:var(--main)}\

@@ -5,7 +5,7 @@ use ruma::OwnedUserId;
 
 use super::{
     super::login,
-    page::{esc, input, new_password_inputs, user_input},
+    page::{done, esc, input, new_password_inputs, password_input, user_input},
     visit::Visit,
 };
 use crate::homeserver::{
@@ -16,6 +16,7 @@ use crate::homeserver::{
     users::{
         AccountError, Accounts, Credentials,
         limits::{Key, Kind},
+        oauth::browser::Proof,
     },
 };
 
@@ -30,12 +31,52 @@ pub(super) fn limit(visit: &Visit, kind: Kind) -> Result<(), String> {
     }
 }
 
-/// Checks the user name and password of a form.
+/// A provider's word for who sits in front of this page.
+pub(super) fn proof(visit: &Visit) -> Option<Proof> {
+    visit.node.accounts.oauth.browsers.proof(visit.cookie.as_deref()?, &visit.here)
+}
+
+/// The same; it is used up.
+pub(super) fn take_proof(visit: &Visit) -> Option<Proof> {
+    visit.node.accounts.oauth.browsers.take_proof(visit.cookie.as_deref()?, &visit.here)
+}
+
+/// Whom a provider's word lets in: the account has to be open.
+///
+/// # Errors
+///
+/// What is our fault; what is the user's is in the answer.
+pub(super) async fn proven(visit: &Visit, proof: Proof) -> ApiResult<Checked> {
+    Ok(match visit.node.accounts.account(&proof.user_id).await? {
+        Some(account) if account.locked => Err("This account has been locked.".into()),
+        Some(account) if !account.deactivated => Ok((proof.user_id, account.user)),
+        _ => Err("This account has been closed.".into()),
+    })
+}
+
+/// What a form asks for to know who somebody is, as HTML; only a name where a provider has said it.
+pub(super) fn who_inputs(visit: &Visit, user: &str) -> String {
+    proof(visit).map_or_else(|| user_input(user) + password_input().as_str(), |proof| vouched(&proof))
+}
+
+/// The same of somebody who is known and is to confirm something.
+pub(super) fn confirm_inputs(visit: &Visit) -> String {
+    proof(visit).map_or_else(password_input, |proof| vouched(&proof))
+}
+
+fn vouched(proof: &Proof) -> String {
+    done(&format!("{} says that you are {}.", proof.provider, proof.user_id))
+}
+
+/// Checks who a form says that somebody is: a provider's word for this page, or user name and password.
 ///
 /// # Errors
 ///
 /// What is our fault; what is the user's is in the answer.
 pub(super) async fn check(visit: &Visit) -> ApiResult<Checked> {
+    if let Some(proof) = proof(visit) {
+        return proven(visit, proof).await;
+    }
     check_user(visit, visit.field("user").trim()).await
 }
 

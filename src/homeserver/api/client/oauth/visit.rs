@@ -98,8 +98,13 @@ where
 {
     route(routes, &[Method::GET, Method::POST], paths, move |visit| {
         let handler = handler.clone();
-        async move { handler(visit).await.unwrap_or_else(|error| failure(&error)) }
+        async move { shown(handler(visit)).await }
     })
+}
+
+/// What a handler fails with, as a page.
+pub(super) async fn shown(answer: impl Future<Output = Result<Response, ApiError>>) -> Response {
+    answer.await.unwrap_or_else(|error| failure(&error))
 }
 
 /// What a person is told when something fails.

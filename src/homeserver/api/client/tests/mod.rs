@@ -19,4 +19,6 @@ mod rendezvous;
 mod search;
 mod sessions;
 mod social;
+mod sso;
+mod sso_pages;
 mod threads;

@@ -44,7 +44,7 @@ impl Page {
         (self.status, self.json()["error"].as_str().unwrap_or_default().to_owned())
     }
 
-    fn hidden(&self, name: &str) -> String {
+    pub(super) fn hidden(&self, name: &str) -> String {
         let start = format!("name=\"{name}\" value=\"");
         self.text.split_once(&start).and_then(|(_, rest)| rest.split_once('"')).map(|(value, _)| value.to_owned()).unwrap_or_default()
     }
