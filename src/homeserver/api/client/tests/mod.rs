@@ -8,6 +8,7 @@ mod calls;
 mod errors;
 mod guards;
 mod keys;
+mod limited;
 mod login;
 mod media;
 mod oauth;
