@@ -119,7 +119,8 @@ fn content_type(answer: &Answer) -> String {
 }
 
 /// The `og:` fields of a page, with title and description from elsewhere where it has none.
-fn describe(html: &str) -> BTreeMap<String, String> {
+#[must_use]
+pub fn describe(html: &str) -> BTreeMap<String, String> {
     let mut fields = BTreeMap::new();
     let mut fallback: BTreeMap<&str, String> = BTreeMap::new();
     let mut rest = html;
@@ -252,7 +253,7 @@ mod tests {
         for html in
             ["<", "<meta", "<meta content=", "<meta property=\"og:title", "<title", "<title>", "&", "&#x110000;", "<meta =x>", "<meta a='"]
         {
-            describe(html);
+            let _ = describe(html);
         }
         assert!(describe(&"<meta property=og:x content=y>".repeat(10_000)).len() <= FIELDS);
     }
