@@ -150,7 +150,7 @@ fn trouble_line(trouble: &Value) -> String {
     let text = |field: &str| trouble.get(field).and_then(Value::as_str).unwrap_or_default();
     let failures = trouble.get("failures").and_then(Value::as_i64).unwrap_or_default();
     let line = format!("{} {} {}: {} failures, the last: {}", text("kind"), text("id"), text("user_id"), failures, text("error"));
-    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    output::harmless(&line.replace('\t', " "))
 }
 
 /// Asks the process that runs the node, and for want of one runs it for the moment.

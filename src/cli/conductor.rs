@@ -35,6 +35,9 @@ use crate::{
 /// How long what stands beside the actor may take to end.
 const STOP: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// How long a step of the set-up that can no longer be given up may take to come to its end.
+const SETUP_END: std::time::Duration = std::time::Duration::from_secs(6);
+
 /// A keyring that takes longer than this wants something of its owner.
 const KEYRING_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -70,6 +73,8 @@ pub struct Conductor {
     setup: mpsc::Receiver<Setup>,
     /// The step that is under way is to be given up.
     cancel: Arc<Notify>,
+    /// Held while a step is under way.
+    busy: Arc<tokio::sync::Mutex<()>>,
     outlet: Outlet,
     client: Client,
     role: Role,
@@ -86,7 +91,8 @@ impl Conductor {
         let Port { setup, cancel, feed } = port;
         let outlet = feed.outlet.clone();
         let (client, role, restart) = (Client::Idle(feed), Role::None, Restart::default());
-        Self { context, profile, setup, cancel, outlet, client, role, restart, shutdown, throwaway: false }
+        let busy = Arc::default();
+        Self { context, profile, setup, cancel, busy, outlet, client, role, restart, shutdown, throwaway: false }
     }
 
     /// The same for a profile that is deleted when the screen is left.
@@ -100,10 +106,17 @@ impl Conductor {
     /// # Errors
     /// When a part of the program failed.
     pub async fn run(mut self) -> Result<Ending, Failure> {
-        let shutdown = self.shutdown.clone();
+        let (shutdown, busy) = (self.shutdown.clone(), Arc::clone(&self.busy));
+        let asked = async {
+            shutdown.wait().await;
+            // Half a sign-in would cost a new account its identity.
+            if tokio::time::timeout(SETUP_END, busy.lock()).await.is_err() {
+                tracing::warn!("signing in was cut off");
+            }
+        };
         let result = tokio::select! {
             // Cancelled where it waits; what follows puts an end to whatever runs.
-            () = shutdown.wait() => Ok(Ending::Asked),
+            () = asked => Ok(Ending::Asked),
             result = self.conduct() => result,
         };
         self.stop_client().await;
@@ -127,12 +140,14 @@ impl Conductor {
                 setup = self.setup.recv() => match setup {
                     Some(Setup::LookAround) => return Ok(Ending::LookAround),
                     Some(setup) => {
-                        let (cancel, asked) = (Shutdown::new(), Arc::clone(&self.cancel));
+                        let (cancel, asked, end) = (Shutdown::new(), Arc::clone(&self.cancel), self.shutdown.clone());
+                        let busy = Arc::clone(&self.busy);
+                        let _busy = busy.lock().await;
                         let step = self.on_setup(setup, &cancel);
                         tokio::pin!(step);
                         tokio::select! {
                             () = &mut step => {}
-                            () = asked.notified() => {
+                            () = async { tokio::select! { () = asked.notified() => {}, () = end.wait() => {} } } => {
                                 cancel.trigger();
                                 step.await;
                             }

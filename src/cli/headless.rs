@@ -29,8 +29,8 @@ use crate::{
 
 /// One-shot commands of one profile take turns; one that waits longer than this gives up.
 const TURN: Duration = Duration::from_secs(20);
-/// Events that may wait for their reader. A slow reader slows the following down, nothing else.
-const EVENTS: usize = 256;
+/// Events that may wait for their reader. Beyond them the client holds a few syncs more, and then the following ends.
+const EVENTS: usize = 4096;
 const STOP: Duration = Duration::from_secs(2);
 
 /// Serves a client to other processes.
@@ -288,6 +288,7 @@ fn failure(error: &HeadlessError) -> Failure {
         HeadlessError::Offline(_) => Exit::Unreachable,
         HeadlessError::Expired(_) => Exit::NotSignedIn,
         HeadlessError::Refused(_) => Exit::Refused,
+        HeadlessError::TooSlow => Exit::Failure,
         HeadlessError::Stopping => Exit::Busy,
     };
     Failure::new(exit, error.to_string())

@@ -3,7 +3,7 @@
 //! One file per subcommand. Only here may everything be named; nothing names this.
 
 mod account;
-mod completions;
+pub mod completions;
 mod conductor;
 mod config;
 mod context;

@@ -29,6 +29,12 @@ pub(super) enum Change {
     Unsent(OwnedRoomId, String),
 }
 
+impl Change {
+    fn forgets(&self) -> bool {
+        matches!(self, Self::Typed(_, text) if text.is_empty())
+    }
+}
+
 /// The drafts as they were written last.
 ///
 /// # Errors
@@ -58,8 +64,11 @@ pub(super) async fn run(context: Context, mut changes: mpsc::Receiver<Change>, r
             biased;
             change = changes.recv() => {
                 let Some(change) = change else { break };
+                // What was sent must not come back as a draft after a kill: that is not put off.
+                let pace = if change.forgets() { Duration::ZERO } else { PACE };
                 if apply(&mut drafts, change) {
-                    due.get_or_insert_with(|| Instant::now() + PACE);
+                    let at = Instant::now() + pace;
+                    due = Some(due.map_or(at, |due| due.min(at)));
                 }
             }
             () = async { match due { Some(due) => tokio::time::sleep_until(due).await, None => std::future::pending().await } } => {

@@ -68,6 +68,9 @@ pub enum HeadlessError {
     /// The server or the room refused.
     #[error("{0}")]
     Refused(String),
+    /// Events passed while nobody took those before them.
+    #[error("events came faster than they were taken, and some were passed over; they are in the room's history")]
+    TooSlow,
     /// The client is stopping.
     #[error("homeroom is stopping")]
     Stopping,
@@ -322,7 +325,8 @@ impl Service {
         Ok(SentLine { room_id: room.room_id().to_owned(), event_id })
     }
 
-    /// Follows new events, in one room or in all, until shutdown or until nobody takes them.
+    /// Follows new events, in one room or in all, until shutdown or until nobody takes them. Who takes them too slowly is told so
+    /// rather than left with a hole.
     pub async fn tail(&self, room: Option<&str>, sink: mpsc::Sender<EventLine>, shutdown: Shutdown) -> Result<(), HeadlessError> {
         self.synced().await?;
         let only = match room {
@@ -339,7 +343,7 @@ impl Service {
             };
             let rooms = match update {
                 Ok(rooms) => rooms.joined,
-                Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                Err(broadcast::error::RecvError::Lagged(_)) => return Err(HeadlessError::TooSlow),
                 Err(broadcast::error::RecvError::Closed) => return Err(HeadlessError::Stopping),
             };
             for (room_id, update) in rooms.into_iter().filter(|(room_id, _)| only.as_ref().is_none_or(|only| only == room_id)) {

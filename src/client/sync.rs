@@ -71,7 +71,13 @@ pub(super) async fn run(context: Context, mode: Mode) {
     });
     loop {
         let mut stretch = Stretch { context: &context, changes: &mut changes, failures: &mut failures };
-        let end = match if classic { Ok(false) } else { has_sliding_sync(&context).await } {
+        let known = async { if classic { Ok(false) } else { has_sliding_sync(&context).await } };
+        // A server that says nothing does not keep us from leaving.
+        let known = tokio::select! {
+            known = known => known,
+            () = context.tasks.shutdown().wait() => return,
+        };
+        let end = match known {
             Ok(true) => stretch.sliding().await,
             Ok(false) => stretch.classic().await,
             Err(Trouble::Expired { soft }) => End::Expired { soft },
@@ -154,7 +160,11 @@ struct Stretch<'a> {
 
 impl Stretch<'_> {
     async fn sliding(&mut self) -> End {
-        let built = SyncService::builder(self.context.client.clone()).with_room_list_timeline_limit(LIST_TIMELINE_LIMIT).build().await;
+        let built = SyncService::builder(self.context.client.clone()).with_room_list_timeline_limit(LIST_TIMELINE_LIMIT).build();
+        let built = tokio::select! {
+            built = built => built,
+            () = self.context.tasks.shutdown().wait() => return End::Stopped,
+        };
         let service = match built {
             Ok(service) => service,
             Err(error) => return ended(&error),
@@ -168,7 +178,11 @@ impl Stretch<'_> {
 
     async fn follow(&mut self, service: &SyncService) -> End {
         let list_service = service.room_list_service();
-        let all_rooms = match list_service.all_rooms().await {
+        let all_rooms = tokio::select! {
+            all_rooms = list_service.all_rooms() => all_rooms,
+            () = self.context.tasks.shutdown().wait() => return End::Stopped,
+        };
+        let all_rooms = match all_rooms {
             Ok(list) => list,
             Err(error) => return ended(&sync_service::Error::from(error)),
         };
@@ -203,8 +217,10 @@ impl Stretch<'_> {
                     room_list_service::RoomListLoadingState::Loaded { maximum_number_of_rooms } => maximum_number_of_rooms.unwrap_or(0),
                     room_list_service::RoomListLoadingState::NotLoaded => 0,
                 };
-                let here = self.context.client.rooms().len();
-                if here >= usize::try_from(expected).unwrap_or(usize::MAX) { SyncPhase::Live } else { SyncPhase::CatchingUp }
+                // Counting the rooms copies them all, and after each answer that would be most of the work for a message.
+                let live = self.context.outlet.session.borrow().sync == SyncPhase::Live;
+                let all = || self.context.client.rooms().len() >= usize::try_from(expected).unwrap_or(usize::MAX);
+                if live || all() { SyncPhase::Live } else { SyncPhase::CatchingUp }
             }
             ListState::Init | ListState::Error { .. } | ListState::Terminated { .. } => return,
         };
@@ -336,7 +352,12 @@ pub(super) async fn own_name(context: Context) {
         seen = online => if seen.is_err() { return },
         () = context.tasks.shutdown().wait() => return,
     }
-    match within(Duration::from_secs(30), context.client.account().get_display_name()).await {
+    let account = context.client.account();
+    let name = tokio::select! {
+        name = within(Duration::from_secs(30), account.get_display_name()) => name,
+        () = context.tasks.shutdown().wait() => return,
+    };
+    match name {
         Ok(name) => context.session(|view| view.display_name = name.map(|name| super::words::one_line(&name, 64))),
         Err(trouble) => tracing::debug!(%trouble, "own display name not loaded"),
     }

@@ -98,7 +98,8 @@ settings! {
         /// Colours: "dark", "light", "ansi16" (the terminal's own sixteen), or the name of a file in the directory `themes`
         /// beside the configuration file, without `.toml`.
         theme: String = "dark".to_owned();
-        /// How many colours to use. "auto" asks the terminal, and uses none when `NO_COLOR` is set.
+        /// How many colours to use. "auto" goes by what `COLORTERM` and `TERM` say, and uses none when
+        /// `NO_COLOR` is set.
         colour: Colour = Colour::Auto;
         /// What to do about messages that mention you or are in a direct chat, while the terminal's window has not the focus:
         /// "osc" has the terminal show a notification of the desktop (OSC 9, 777 or 99, also over SSH) and rings its bell where

@@ -9,6 +9,7 @@ use std::{
 use toml::de::{DeTable, DeValue};
 
 use super::{
+    dirs::VARIABLES as DIRECTORIES,
     error::{ConfigError, Fault, Origin, nearest},
     keys::{Config, KEYS, Key, SECTIONS},
     value::Value,
@@ -132,6 +133,17 @@ impl Merge {
                 self.set_text(key, text, Origin::Environment(name));
             }
         }
+        // What begins like a section of ours is meant for us; others may be somebody else's business.
+        let known: Vec<String> = KEYS.iter().map(Key::variable).collect();
+        let sections: Vec<String> = SECTIONS.iter().map(|(section, _)| format!("HOMEROOM_{}_", section.to_uppercase())).collect();
+        let is_ours = |name: &str| {
+            sections.iter().any(|section| name.starts_with(section)) && !DIRECTORIES.iter().any(|(directory, _)| *directory == name)
+        };
+        for (name, _) in variables.iter().filter(|(name, _)| is_ours(name) && !known.contains(name)) {
+            let nearest = nearest(name, known.iter().map(String::as_str));
+            let origin = Origin::Environment(name.clone());
+            self.faults.push(Fault::Unknown { origin, what: "variable", name: name.clone(), nearest });
+        }
     }
 
     fn assignment(&mut self, assignment: &str) {
@@ -247,6 +259,20 @@ mod tests {
             "config.toml:2: unknown key `node.theme`; did you mean `ui.theme`?"
         );
         assert_eq!(load_text("ui = 3\n").unwrap_err(), "config.toml:1: `ui` must be a section in brackets, not the number 3");
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_not_passed_over() {
+        let load = |name: &str| {
+            let environment = vec![(name.to_owned(), "light".to_owned())];
+            Effective::load(&Sources { environment, ..Sources::default() }).map(drop).map_err(|error| error.to_string())
+        };
+        let error = load("HOMEROOM_UI_THEM").unwrap_err();
+        assert!(error.contains("unknown variable `HOMEROOM_UI_THEM`; did you mean `HOMEROOM_UI_THEME`?"), "{error}");
+        assert_eq!(load("HOMEROOM_UI_THEME"), Ok(()));
+        for of_others in ["HOMEROOM_DATA_DIR", "HOMEROOM_PROFILE", "HOMEROOM_IN_A_SCRIPT"] {
+            assert_eq!(load(of_others), Ok(()));
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ const BATCHES: usize = 1000;
 
 /// Events added to the search index in one transaction: others get their turn between two of them.
 const INDEXED: usize = 200;
+/// How long to wait when the store fails.
+const AFTER_FAILURE: Duration = Duration::from_secs(5 * 60);
 
 /// Adds what was stored before there was a search index, and then ends. A restart goes on where it was.
 fn catch_up(node: &Arc<Node>) {
@@ -28,9 +30,13 @@ fn catch_up(node: &Arc<Node>) {
             match node.store.write(|tx| store::search::catch_up(tx, INDEXED)).await {
                 Ok(true) => tokio::task::yield_now().await,
                 Ok(false) => return,
+                Err(store::StoreError::Closed) => return,
                 Err(error) => {
-                    tracing::warn!(%error, "the search index is incomplete until the next start");
-                    return;
+                    tracing::warn!(%error, "the search index is incomplete for now");
+                    tokio::select! {
+                        () = node.tasks.shutdown().wait() => return,
+                        () = tokio::time::sleep(AFTER_FAILURE) => {}
+                    }
                 }
             }
         }

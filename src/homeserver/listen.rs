@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(reqwest::get(format!("{base}/fine")).await?.text().await?, "fine");
         assert!(!tasks.shutdown().is_triggered());
         tasks.shutdown().trigger();
-        assert!(tasks.finish(Duration::from_secs(5)).await);
+        assert!(tasks.finish(Duration::from_secs(60)).await);
         Ok(())
     }
 
@@ -333,7 +333,7 @@ mod tests {
         // Who does not speak TLS gets nothing, and takes no place for long.
         assert!(reqwest::get(format!("http://127.0.0.1:{port}/")).await.is_err());
         tasks.shutdown().trigger();
-        assert!(tasks.finish(Duration::from_secs(5)).await);
+        assert!(tasks.finish(Duration::from_secs(60)).await);
         Ok(())
     }
 }

@@ -126,20 +126,17 @@ impl Homeserver {
         let lock = lock_data_dir(&config.data_dir)?;
         let tasks = Tasks::new(shutdown);
         let node = Arc::new(Node::open(config, clock, randomness, tasks.clone()).await?);
-        let router = api::router(Arc::clone(&node));
-        housekeeping::start(&node);
-        push::sender::start(&node);
-        federation::sender::start(&node);
-        federation::membership::resume(&node);
-        events::delayed::start(&node);
-        sync::sliding::start(&node);
-        appservice::sender::start(&node);
-        if node.federation.is_enabled() {
-            node.federation.inbound.start(&node.tasks);
-            federation::edus::start(&node);
-        }
-        let addresses = listen::start(&listeners, router, &tasks).await?;
+        // Before anything else runs: an address that is taken is the likeliest reason not to start.
+        let addresses = match listen::start(&listeners, api::router(Arc::clone(&node)), &tasks).await {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                tasks.shutdown().trigger();
+                end(&node, &tasks).await;
+                return Err(error);
+            }
+        };
         node.base.listens_on(&addresses.tcp);
+        begin(&node);
         let socket = listeners.socket;
         Ok(Self { node, tasks, addresses, socket, _lock: lock })
     }
@@ -190,23 +187,43 @@ impl Homeserver {
 
     /// Stops: no new connections, requests in flight finish or are dropped at a deadline, the store is closed last.
     pub async fn stop(self) {
-        self.tasks.shutdown().trigger();
-        if !self.tasks.finish(DRAIN).await {
-            tracing::warn!("some requests did not finish in time and were dropped");
-        }
+        end(&self.node, &self.tasks).await;
         if let Some(path) = &self.socket
             && let Err(error) = crate::base::sockets::remove(path)
             && error.kind() != std::io::ErrorKind::NotFound
         {
             tracing::warn!(%error, path = %path.display(), "could not remove the socket");
         }
-        if let Err(error) = self.node.sync.connections.save(&self.node.store, self.node.clock.now_ms()).await {
-            tracing::warn!(%error, "sliding-sync connections were not written: their clients begin anew");
-        }
-        let store = self.node.store.clone();
-        if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
-            tracing::error!("closing the store failed");
-        }
+    }
+}
+
+/// Starts what runs beside the requests.
+fn begin(node: &Arc<Node>) {
+    housekeeping::start(node);
+    push::sender::start(node);
+    federation::sender::start(node);
+    federation::membership::resume(node);
+    events::delayed::start(node);
+    sync::sliding::start(node);
+    appservice::sender::start(node);
+    if node.federation.is_enabled() {
+        node.federation.inbound.start(&node.tasks);
+        federation::edus::start(node);
+    }
+}
+
+/// Ends everything that runs on a node, and closes its store last.
+async fn end(node: &Node, tasks: &Tasks) {
+    tasks.shutdown().trigger();
+    if !tasks.finish(DRAIN).await {
+        tracing::warn!("some requests did not finish in time and were dropped");
+    }
+    if let Err(error) = node.sync.connections.save(&node.store, node.clock.now_ms()).await {
+        tracing::warn!(%error, "sliding-sync connections were not written: their clients begin anew");
+    }
+    let store = node.store.clone();
+    if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
+        tracing::error!("closing the store failed");
     }
 }
 
@@ -246,5 +263,26 @@ fn lock_data_dir(dir: &std::path::Path) -> Result<File, StartError> {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(StartError::InUse(dir.to_owned())),
         Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{SystemClock, SystemRandomness};
+
+    #[tokio::test]
+    async fn a_start_that_fails_leaves_nothing_running() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let config = Config::new(ruma::server_name!("home.test").to_owned(), dir.path().to_owned());
+        let listeners = Listeners { tcp: vec![taken.local_addr()?], ..Listeners::default() };
+        let (clock, randomness) = (Arc::new(SystemClock), Arc::new(SystemRandomness));
+        let started = Homeserver::start(config, listeners, clock, randomness, Shutdown::new()).await;
+        assert!(matches!(started, Err(StartError::Listen { .. })), "{started:?}");
+        assert!(dir.path().join("node.db").exists());
+        // The last connection takes it away when it closes.
+        assert!(!dir.path().join("node.db-wal").exists(), "the database is still open");
+        Ok(())
     }
 }

@@ -145,8 +145,10 @@ impl Composer {
     /// Everything that must not be lost: the text and the long paste.
     #[must_use]
     pub fn draft(&self) -> String {
-        // An edit under way is not a draft; what stood there before is.
-        let text = if let Mode::Edit { stash, .. } = &self.mode { stash.clone() } else { self.text() };
+        let text = match &self.mode {
+            Mode::Edit { before, stash, .. } => self.beside_edit(before, stash),
+            _ => self.text(),
+        };
         match &self.paste {
             Some(paste) if text.is_empty() => paste.text.to_string(),
             Some(paste) => format!("{text}\n{}", paste.text),
@@ -308,14 +310,20 @@ impl Composer {
             Mode::New => false,
             Mode::Reply { .. } => true,
             Mode::Edit { before, stash, .. } => {
-                let text = self.text();
-                if text == before {
-                    self.set_text(&stash);
-                } else if !stash.is_empty() {
-                    self.set_text(&format!("{stash}\n{text}"));
-                }
+                let text = self.beside_edit(&before, &stash);
+                self.set_text(&text);
                 true
             }
+        }
+    }
+
+    /// What an edit leaves when it is not sent: what stood here before it, and the new words, which are nowhere else.
+    fn beside_edit(&self, before: &str, stash: &str) -> String {
+        let text = self.text();
+        match () {
+            () if text == before => stash.to_owned(),
+            () if stash.is_empty() => text,
+            () => format!("{stash}\n{text}"),
         }
     }
 

@@ -27,7 +27,10 @@ impl ColourDepth {
     pub fn detect(variable: impl Fn(&str) -> Option<String>) -> Self {
         let value = |name| variable(name).unwrap_or_default();
         let (term, colorterm) = (value("TERM"), value("COLORTERM"));
-        if !value("NO_COLOR").is_empty() || term == "dumb" {
+        // Terminals that have none, by the names that terminfo gives them.
+        let monochrome =
+            ["dumb", "vt52", "vt100", "vt102", "vt220", "vt320", "linux-m"].contains(&term.as_str()) || term.ends_with("-mono");
+        if !value("NO_COLOR").is_empty() || monochrome {
             Self::None
         } else if ["truecolor", "24bit"].contains(&colorterm.as_str()) || term.ends_with("-direct") {
             Self::TrueColour
@@ -521,6 +524,13 @@ mod tests {
             assert!(!matches!(style.fg, Some(Color::Rgb(..) | Color::Indexed(_))));
         }
         Ok(())
+    }
+
+    #[test]
+    fn terminals_without_colour_get_none() {
+        let depth = |term: &str| ColourDepth::detect(|name| (name == "TERM").then(|| term.to_owned()));
+        assert!(["dumb", "vt100", "vt220", "xterm-mono"].iter().all(|term| depth(term) == ColourDepth::None));
+        assert_eq!((depth("linux"), depth("screen-256color")), (ColourDepth::Ansi16, ColourDepth::Ansi256));
     }
 
     #[test]

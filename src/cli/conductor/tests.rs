@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where its set-up fails")]
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+
 use super::*;
 use crate::{
     base::Secret,
@@ -84,4 +86,32 @@ async fn a_sign_in_that_is_under_way_can_be_given_up() {
         update = tokio::time::timeout(Duration::from_secs(20), screen) => update.unwrap(),
     };
     assert!(matches!(update, Update::SetupCancelled), "{update:?}");
+}
+
+#[tokio::test]
+async fn leaving_in_the_middle_of_a_first_sign_in_keeps_the_account_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let context = context(dir.path());
+    let profile = Profile::load(&context).unwrap();
+    let (mut link, port) = link();
+    let shutdown = Shutdown::new();
+    let conductor = Conductor::new(context.clone(), profile, port, shutdown.clone());
+    let password = Secret::new("correct horse".to_owned());
+    link.setup.try_send(Setup::CreateHome { username: "ann".to_owned(), password, server_name: None }).unwrap();
+    // From there on the server has the account's identity, and only this store its keys.
+    let screen = async {
+        loop {
+            match link.updates.recv().await.unwrap() {
+                Update::SetupProgress { text } if text.contains("encryption") => break,
+                Update::SetupProgress { .. } => {}
+                update => panic!("{update:?}"),
+            }
+        }
+        shutdown.trigger();
+    };
+    let (ended, ()) = tokio::join!(conductor.run(), tokio::time::timeout(Duration::from_secs(60), screen).map(Result::unwrap));
+    assert_eq!(ended.unwrap(), Ending::Asked);
+    let mut profile = Profile::load(&context).unwrap();
+    let account = Account::load(&mut profile).await.unwrap().expect("it is signed in");
+    assert!(account.recovery_key().is_some());
 }

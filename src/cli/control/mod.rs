@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(watch.next().await.unwrap(), Some(json!("here")));
         served.tasks.shutdown().trigger();
         assert!(watch.next().await.is_err(), "the connection ends with the server");
-        assert!(served.tasks.finish(std::time::Duration::from_secs(5)).await);
+        assert!(served.tasks.finish(std::time::Duration::from_secs(60)).await);
     }
 
     #[tokio::test]

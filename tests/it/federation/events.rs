@@ -8,7 +8,7 @@ use homeroom::homeserver::{
         auth,
         build::{self, Template},
     },
-    store::{StoreError, events as stored, graph, state},
+    store::{StoreError, events as stored, graph, servers, state},
 };
 use ruma::{
     CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomId, UserId,
@@ -77,6 +77,15 @@ fn join(a: &FedNode, b: &FedNode, bob: &UserId, room_id: &RoomId) {
         }))
         .unwrap();
     send(b, a, vec![join]);
+    // The answer says that it was taken down; its place it gets a moment later.
+    eventually("the join to have its place", || {
+        let (id, name) = (room_id.to_owned(), b.name().to_owned());
+        let inside = a.node().store.read(move |db| {
+            let room = events::room(db, &id)?;
+            Ok::<_, EventError>(servers::is_in_room(db, room.nid, &name)?)
+        });
+        a.wait(inside).unwrap().then_some(())
+    });
     let answer = JoinAnswer { origin: a.name().to_owned(), ..answer };
     b.wait(b.node().federation.inbound.import(answer)).unwrap();
 }

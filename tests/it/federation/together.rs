@@ -35,7 +35,7 @@ fn device_lists_are_followed_across_servers_and_kept_while_the_other_is_away() {
     ben.told_changed(&ann_id);
     let mut both = [first.clone(), second.person.device_id.clone()];
     both.sort();
-    assert_eq!(ben.devices(&ann_id), both);
+    eventually("both devices", || (ben.devices(&ann_id) == both).then_some(()));
 
     // The next change follows the last one: it is applied without asking, which shows while the other server is away.
     let master = json!({ "user_id": ann_id, "usage": ["master"], "keys": {

@@ -84,15 +84,20 @@ impl Running {
     }
 
     pub async fn thread(&mut self, what: impl Fn(&Timeline) -> bool) -> Result<Timeline> {
-        until(&mut self.link.thread, |thread| thread.as_ref().is_some_and(&what)).await?;
-        let thread = self.link.thread.borrow().clone();
-        thread.context("a thread")
+        seen(&mut self.link.thread, |thread| thread.as_ref().is_some_and(&what)).await?.context("a thread")
     }
 
     pub async fn shows(&mut self, what: impl Fn(&Timeline) -> bool) -> Result<Timeline> {
-        until(&mut self.link.timeline, |timeline| timeline.as_ref().is_some_and(&what)).await?;
-        let timeline = self.link.timeline.borrow().clone();
-        timeline.context("a timeline")
+        seen(&mut self.link.timeline, |timeline| timeline.as_ref().is_some_and(&what)).await?.context("a timeline")
+    }
+}
+
+/// The very value that the condition held for: the next one may be another.
+pub async fn seen<T: Clone + std::fmt::Debug>(receiver: &mut watch::Receiver<T>, condition: impl Fn(&T) -> bool) -> Result<T> {
+    let reached = tokio::time::timeout(PATIENCE, receiver.wait_for(|value| condition(value))).await;
+    match reached.map(|result| result.map(|value| value.clone())) {
+        Ok(result) => Ok(result?),
+        Err(_) => bail!("not reached: {:#?}", *receiver.borrow()),
     }
 }
 

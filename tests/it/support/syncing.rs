@@ -76,7 +76,7 @@ impl Client {
 
     /// What the server knows of somebody's keys.
     pub fn query(&mut self, user_id: &str) -> Value {
-        self.person.http.post("/_matrix/client/v3/keys/query", &json!({ "device_keys": { user_id: [] }, "timeout": 3000 })).ok()
+        self.person.http.post("/_matrix/client/v3/keys/query", &json!({ "device_keys": { user_id: [] }, "timeout": 30_000 })).ok()
     }
 
     #[track_caller]

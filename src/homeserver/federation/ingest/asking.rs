@@ -24,10 +24,11 @@ use crate::homeserver::federation::{
     request::{Limits, RequestError},
 };
 
-/// A whole state takes its time, and more room than other answers: [`super::Ingest`] asks for one at a time.
-const STATE: Limits = Limits { time: Duration::from_secs(180), body_bytes: 128 << 20, insist: false };
+/// A whole state takes its time, and more room than other answers: [`super::Ingest`] asks for one at a time. Who is asked has
+/// just sent us something, whatever happened before that.
+const STATE: Limits = Limits { time: Duration::from_secs(180), body_bytes: 128 << 20, insist: true };
 /// The same, as IDs only.
-const STATE_IDS: Limits = Limits { time: Duration::from_secs(120), body_bytes: 64 << 20, insist: false };
+const STATE_IDS: Limits = Limits { time: Duration::from_secs(120), body_bytes: 64 << 20, insist: true };
 /// Events whose signatures one thread checks before it looks for other work.
 const CHUNK: usize = 256;
 

@@ -129,9 +129,13 @@ impl Ingest {
             }
             // Without a free place the next one that ends wakes us.
             let Ok(place) = Arc::clone(places).try_acquire_owned() else { break };
-            let this = Arc::clone(self);
+            let (this, shutdown) = (Arc::clone(self), tasks.shutdown().clone());
             tasks.spawn("federation-room", async move {
-                this.work_logged(&room_id).await;
+                // What is not decided waits in the store. The end does not wait for other servers.
+                tokio::select! {
+                    () = shutdown.wait() => {}
+                    () = this.work_logged(&room_id) => {}
+                }
                 drop(place);
                 this.news.notify_one();
             });

@@ -73,11 +73,18 @@ pub async fn join(node: &Arc<Node>, join: Join) -> Result<OwnedRoomId> {
     let worker = Arc::clone(node);
     let wanted = Wish { user_id: join.user_id.clone(), room_id: room_id.clone(), named, reason: join.reason.clone() };
     node.tasks.spawn("node-join", async move {
-        // The client may be gone; the join stands.
-        let (outcome, again_later) = attempt_and_settle(&worker, &wanted, Try::Asked).await;
-        drop(answer.send(outcome));
-        if again_later && pause(&worker, 0).await {
-            again(&worker, &wanted).await;
+        let joined = async {
+            let (outcome, again_later) = attempt_and_settle(&worker, &wanted, Try::Asked).await;
+            // The client may be gone; the join stands.
+            drop(answer.send(outcome));
+            if again_later && pause(&worker, 0).await {
+                again(&worker, &wanted).await;
+            }
+        };
+        // The next start goes on with it.
+        tokio::select! {
+            () = worker.tasks.shutdown().wait() => {}
+            () = joined => {}
         }
     });
     answered.await.map_err(|_| MembershipError::Unreachable("the server is stopping".into()))??;

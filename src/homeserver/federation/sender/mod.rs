@@ -10,7 +10,10 @@ mod tests;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -53,13 +56,16 @@ pub struct Sender {
     silent: Mutex<HashSet<OwnedServerName>>,
     /// Those of them that have spoken to us since.
     heard: Mutex<HashSet<OwnedServerName>>,
+    /// Who did not answer before the start is known.
+    begun: AtomicBool,
     look: Notify,
 }
 
 impl Sender {
     /// A server has spoken to us: it is up, and what waits for it need not wait any longer.
     pub fn heard_from(&self, server: &ServerName) {
-        if self.silent.lock().unwrap_or_else(PoisonError::into_inner).remove(server) {
+        // Before that it may be one of them.
+        if self.silent.lock().unwrap_or_else(PoisonError::into_inner).remove(server) || !self.begun.load(Ordering::SeqCst) {
             self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(server.to_owned());
             self.look.notify_one();
         }
@@ -106,6 +112,7 @@ pub fn start_with(node: &Arc<Node>, carrier: Arc<dyn Carrier>) {
             Ok(silent) => silent.iter().for_each(|server| node.federation.sender.is_silent(server)),
             Err(error) => tracing::warn!(%error, "servers that did not answer before the start are tried when their time comes"),
         }
+        node.federation.sender.begun.store(true, Ordering::SeqCst);
         run(&node, carrier.as_ref()).await;
     });
 }

@@ -60,7 +60,7 @@ impl Setting {
         let Self { node, clock, calls, dir } = self;
         drop(calls);
         node.tasks.shutdown().trigger();
-        assert!(node.tasks.finish(Duration::from_secs(5)).await);
+        assert!(node.tasks.finish(Duration::from_secs(60)).await);
         let store = node.store.clone();
         tokio::task::spawn_blocking(move || store.close()).await.unwrap();
         Self::on(dir, crate::base::Clock::now_ms(&clock)).await
@@ -75,7 +75,7 @@ impl Setting {
     }
 
     async fn call(&mut self) -> Call {
-        tokio::time::timeout(Duration::from_secs(20), self.calls.recv()).await.expect("something is sent").unwrap()
+        tokio::time::timeout(Duration::from_secs(60), self.calls.recv()).await.expect("something is sent").unwrap()
     }
 
     /// Nothing is sent, however long the task looks.
@@ -93,14 +93,18 @@ impl Setting {
     /// Waits until the failure is on disk.
     async fn failures(&self, server: &'static str, wanted: usize) -> Waiting {
         let name = <&ServerName>::try_from(server).unwrap();
-        for _ in 0..10_000 {
-            let found = self.node.store.read(|db| outbox::due(db, i64::MAX, 100)).await.unwrap();
-            if let Some(found) = found.into_iter().find(|waiting| waiting.name == name && usize::try_from(waiting.failures) == Ok(wanted)) {
-                return found;
+        let stored = async {
+            loop {
+                let found = self.node.store.read(|db| outbox::due(db, i64::MAX, 100)).await.unwrap();
+                if let Some(found) =
+                    found.into_iter().find(|waiting| waiting.name == name && usize::try_from(waiting.failures) == Ok(wanted))
+                {
+                    return found;
+                }
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
-        }
-        panic!("{server} has not failed {wanted} times");
+        };
+        tokio::time::timeout(Duration::from_secs(60), stored).await.unwrap_or_else(|_| panic!("{server} has not failed {wanted} times"))
     }
 }
 

@@ -148,6 +148,16 @@ fn a_message_that_was_not_sent_comes_back_as_what_it_was_and_is_saved() {
 }
 
 #[test]
+fn the_words_of_an_edit_outlive_the_end() {
+    let mut model = garden();
+    press(&mut model, "up");
+    let before = text(&model);
+    assert!(!before.is_empty(), "it is an edit");
+    type_text(&mut model, " and more");
+    assert_eq!(saved(press(&mut model, "ctrl+q")), [format!("{before} and more")]);
+}
+
+#[test]
 fn a_message_of_a_thread_comes_back_with_its_thread() {
     let mut model = garden();
     let Update::NotSent { room_id, draft, reason, .. } = not_sent("in there") else { panic!("it is one") };
@@ -164,7 +174,7 @@ fn an_edit_that_was_not_sent_comes_back_as_an_edit() {
     let Update::NotSent { room_id, draft, reason, .. } = not_sent("Wonderful! At one.") else { panic!("it is one") };
     let edited = Some(ItemId::Event(sample::event(11)));
     update(&mut model, Msg::Update(Update::NotSent { room_id, draft, edited, reason }));
-    assert_eq!((text(&model).as_str(), model.composer().draft().as_str()), ("Wonderful! At one.", "half a thought"));
+    assert_eq!((text(&model).as_str(), model.composer().draft().as_str()), ("Wonderful! At one.", "half a thought\nWonderful! At one."));
     let edit = commands(press(&mut model, "enter"))
         .into_iter()
         .find_map(|c| if let Command::Edit { item, draft, .. } = c { Some((item, draft.text)) } else { None });

@@ -258,7 +258,7 @@ fn extras(item: &Item, setting: Setting<'_>, out: &mut Vec<Paragraph>) {
         let reason = text::one_line(reason);
         let reason = reason.trim_end_matches('.');
         let (words, scope) = if *will_retry {
-            (format!("… waiting: {reason}; goes out by itself when the connection is back, {discard} discards it"), Scope::Dim)
+            (format!("… waiting: {reason}; goes out by itself as soon as it can, {discard} discards it"), Scope::Dim)
         } else {
             (format!("✗ not sent: {reason}; {retry} sends it again, {discard} discards it"), Scope::Error)
         };

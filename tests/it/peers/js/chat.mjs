@@ -364,8 +364,14 @@ await check("directory", async () => {
     await ann.createAlias(local, roomId);
     const again = await refusal(ann.createAlias(local, roomId));
     const found = await bob.getRoomIdForAlias(local);
-    const list = await bob.publicRooms({ filter: { generic_search_term: "tea HOUSE" } });
-    const topic = await bob.publicRooms({ filter: { generic_search_term: "black" } });
+    // Synapse counts what its directory tells of a room after the answer to its creation.
+    const listed = (term) =>
+        until(`${term} in the directory`, async () => {
+            const page = await bob.publicRooms({ filter: { generic_search_term: term } });
+            return page.chunk.length > 0 && page;
+        });
+    const list = await listed("tea HOUSE");
+    const topic = await listed("black");
     const summary = await bob.getRoomSummary(local);
     await ann.sendStateEvent(roomId, "m.room.canonical_alias", { alias: local });
     const bad = await refusal(ann.sendStateEvent(roomId, "m.room.canonical_alias", { alias: local.replace("tea", "coffee") }));
@@ -402,6 +408,7 @@ await check("a space and its rooms", async () => {
     await child(space, closed);
     await child(inner, open);
     const names = (page) => page.rooms.map((room) => [room.name, room.room_type ?? null, room.children_state.length]);
+    await until("the names of all rooms", async () => (await ann.getRoomHierarchy(space)).rooms.every((room) => room.name));
     const all = await ann.getRoomHierarchy(space);
     const asBob = await bob.getRoomHierarchy(space, 20, 1, false);
     const suggested = await bob.getRoomHierarchy(space, 20, 1, true);

@@ -33,8 +33,8 @@ for (const kind of ["uncaughtException", "unhandledRejection"]) {
 
 // A suite that hangs says so instead of holding everybody up.
 setTimeout(() => {
-    process.stdout.write(`${JSON.stringify({ check: "the suite ends", error: `not within ${PATIENCE * 4} ms` })}\n`, () => process.exit(1));
-}, PATIENCE * 4).unref();
+    process.stdout.write(`${JSON.stringify({ check: "the suite ends", error: `not within ${PATIENCE * 20} ms` })}\n`, () => process.exit(1));
+}, PATIENCE * 20).unref();
 
 let domain = "";
 const running = new Set();
@@ -86,7 +86,7 @@ export async function refusal(promise) {
 
 /** Waits until the condition holds; asks again whenever one of the clients has news. */
 export async function until(what, condition) {
-    const deadline = Date.now() + PATIENCE / 2;
+    const deadline = Date.now() + PATIENCE * 0.9;
     for (;;) {
         const found = await condition();
         if (found) return found;
