@@ -1,8 +1,9 @@
-//! What every part stands on: clock, randomness, shutdown, named tasks, logging, panic handling, secrets, private files.
+//! What every part stands on: clock, randomness, shutdown, named tasks, locks, logging, panic handling, secrets, private files.
 //!
 //! Knows nothing of Matrix.
 
 pub mod clock;
+pub mod locks;
 pub mod logging;
 pub mod panics;
 pub mod private;
@@ -14,6 +15,7 @@ pub mod sockets;
 pub mod tasks;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use locks::FileLock;
 pub use random::{Randomness, SystemRandomness};
 pub use secret::Secret;
 pub use shutdown::Shutdown;

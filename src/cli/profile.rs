@@ -17,7 +17,7 @@ use super::{
     exit::{Exit, Failure},
 };
 use crate::{
-    base::{Randomness, SystemRandomness, private},
+    base::{FileLock, Randomness, SystemRandomness, private},
     config::{
         Dirs,
         secrets::{Place, Secrets},
@@ -203,7 +203,7 @@ impl Profile {
 
 /// Held by the one process that has the profile's account open. Ends with the process.
 #[derive(Debug)]
-pub struct ClientLock(#[expect(dead_code, reason = "held for its lock, which ends with the file handle")] File);
+pub struct ClientLock(#[expect(dead_code, reason = "held for its lock")] FileLock);
 
 /// How often a busy lock is tried again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -216,21 +216,22 @@ impl ClientLock {
     pub fn take(dirs: &Dirs, what: &str) -> Result<Self, Failure> {
         let path = dirs.state.join("client.lock");
         let failed = |error: &io::Error| Failure::file(&path, error);
-        let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(|error| failed(&error))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(|error| failed(&error))?;
+        let mut lock = match FileLock::take(file) {
+            Ok(lock) => lock,
+            Err((TryLockError::WouldBlock, mut file)) => {
                 let mut holder = String::new();
                 let read = (&mut file).take(200).read_to_string(&mut holder);
                 let holder = if read.is_ok() && !holder.is_empty() { holder } else { "another homeroom".to_owned() };
                 let message = format!("{holder} has this profile open; close it, or use another profile with --profile");
                 return Err(Failure::new(Exit::Busy, message));
             }
-            Err(TryLockError::Error(error)) => return Err(failed(&error)),
-        }
+            Err((TryLockError::Error(error), _)) => return Err(failed(&error)),
+        };
         let line = format!("{what} (process {})", std::process::id());
+        let file = lock.file();
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(line.as_bytes())).map_err(|error| failed(&error))?;
-        Ok(Self(file))
+        Ok(Self(lock))
     }
 
     /// As `take`, trying again for a while: one-shot commands take turns.

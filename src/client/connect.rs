@@ -20,7 +20,10 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::{event_store::GatheringStore, session::Endpoint, words::Trouble};
-use crate::{base::sockets, client::command::Secret};
+use crate::{
+    base::{FileLock, sockets},
+    client::command::Secret,
+};
 
 /// Where the SDK's SQLite stores live. They are encrypted with a key derived from the passphrase, which must be random
 /// (128 bits or more): it is not stretched, so that opening costs no time.
@@ -64,7 +67,7 @@ pub enum StoreError {
 
 /// Holds the store for this process until dropped.
 #[derive(Debug)]
-pub(super) struct StoreLock(#[expect(dead_code, reason = "held for its lock, which ends with the file handle")] File);
+pub(super) struct StoreLock(#[expect(dead_code, reason = "held for its lock")] FileLock);
 
 impl Store {
     /// True when there are databases in the directory.
@@ -103,11 +106,10 @@ impl Store {
             .write(true)
             .open(self.dir.join("client.lock"))
             .map_err(|error| unreachable(&error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(StoreLock(file)),
-            Err(TryLockError::WouldBlock) => Err(StoreError::InUse(self.dir.clone())),
-            Err(TryLockError::Error(error)) => Err(unreachable(&error)),
-        }
+        FileLock::take(file).map(StoreLock).map_err(|(error, _)| match error {
+            TryLockError::WouldBlock => StoreError::InUse(self.dir.clone()),
+            TryLockError::Error(error) => unreachable(&error),
+        })
     }
 
     fn config(&self) -> SqliteStoreConfig {

@@ -40,7 +40,7 @@ pub use self::{
     node::Node,
     users::AccountError,
 };
-use crate::base::{Clock, Randomness, Shutdown, Tasks};
+use crate::base::{Clock, FileLock, Randomness, Shutdown, Tasks};
 
 /// How long requests in flight may take after the shutdown signal.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -107,7 +107,7 @@ pub struct Homeserver {
     addresses: listen::Addresses,
     socket: Option<PathBuf>,
     /// Held for as long as the node runs: nobody else opens the data.
-    _lock: File,
+    _lock: FileLock,
 }
 
 impl Homeserver {
@@ -253,17 +253,16 @@ pub async fn troubles(node: &Node) -> store::Result<Vec<serde_json::Value>> {
 }
 
 /// Creates the data directory (0700) and takes its lock.
-fn lock_data_dir(dir: &std::path::Path) -> Result<File, StartError> {
+fn lock_data_dir(dir: &std::path::Path) -> Result<FileLock, StartError> {
     use std::os::unix::fs::DirBuilderExt;
     let io = |error| StartError::Io { path: dir.to_owned(), error };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
     let path = dir.join("node.lock");
     let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(|error| StartError::Io { path, error })?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StartError::InUse(dir.to_owned())),
-        Err(TryLockError::Error(error)) => Err(io(error)),
-    }
+    FileLock::take(lock).map_err(|(error, _)| match error {
+        TryLockError::WouldBlock => StartError::InUse(dir.to_owned()),
+        TryLockError::Error(error) => io(error),
+    })
 }
 
 #[cfg(test)]
