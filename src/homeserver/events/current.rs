@@ -17,7 +17,7 @@ use crate::homeserver::{
         state::{self, Changes},
         users,
     },
-    types::{EventNid, Pdu, RoomHandle, StateGroupId, StreamPos, UserNid},
+    types::{EventNid, Pdu, RoomHandle, StateGroupId, StateKeyNid, StreamPos, UserNid},
 };
 
 /// The state after an event that has its place in the room.
@@ -65,7 +65,11 @@ pub fn extremities_with(tx: &Tx<'_>, room: &RoomHandle, pdu: &Pdu, nid: EventNid
 pub fn groups_after(tx: &Tx<'_>, room: &RoomHandle, events: &[EventNid]) -> Result<Vec<StateGroupId>> {
     let mut groups = Vec::with_capacity(events.len());
     for event in events {
-        groups.push(group_after(tx, room, &events::by_nid(&tx.reader(), *event)?)?);
+        // With many forks this is most of the work that an event makes: the JSON is not looked at where that can be helped.
+        groups.push(match graph::group_after(&tx.reader(), *event)? {
+            Some(group) => group,
+            None => group_after(tx, room, &events::by_nid(&tx.reader(), *event)?)?,
+        });
     }
     Ok(resolution::distinct(groups))
 }
@@ -97,6 +101,23 @@ pub fn become_current(tx: &Tx<'_>, ctx: &Ctx, room: &RoomHandle, group: StateGro
         None => state::difference(&std::collections::BTreeMap::new(), &state::of_group(&tx.reader(), group)?),
     };
     rooms::set_current_group(tx, room.nid, group)?;
+    change(tx, ctx, room, changes, pos)
+}
+
+/// Changes these keys of the room's current state. Returns the local users whose membership changed by it.
+///
+/// For who takes a room over in pieces before anybody here is in it; otherwise the state group changes in the same transaction.
+///
+/// # Errors
+///
+/// [`EventError`].
+pub fn change(
+    tx: &Tx<'_>,
+    ctx: &Ctx,
+    room: &RoomHandle,
+    changes: impl IntoIterator<Item = (StateKeyNid, Option<EventNid>)>,
+    pos: StreamPos,
+) -> Result<BTreeSet<UserNid>> {
     let mut moved = Vec::new();
     for (key, event) in changes {
         let before = state::set_current(tx, room.nid, key, event, pos)?;

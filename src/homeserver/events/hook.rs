@@ -5,6 +5,7 @@ use ruma::{UserId, events::TimelineEventType};
 use super::{Ctx, Result};
 use crate::homeserver::{
     appservice, push,
+    rooms::visibility::DUMMY,
     store::{Tx, delayed, outbox},
     types::{EventNid, Pdu, RoomHandle, StreamPos, UserNid},
 };
@@ -31,11 +32,10 @@ pub(super) fn after_append(tx: &mut Tx<'_>, ctx: &Ctx, event: &NewEvent<'_>) -> 
     for user in event.audience {
         tx.touch(*user);
     }
-    push::on_event(
-        tx,
-        &push::NewEvent { room: event.room, pdu: event.pdu, nid: event.nid, pos: event.pos, sender: event.sender, now_ms: ctx.now_ms },
-    )?;
-    appservice::on_event(tx, &ctx.appservices, event)?;
+    // It says nothing, whatever somebody's rules make of events in general.
+    if event.pdu.kind().to_string() != DUMMY {
+        tell(tx, ctx, event)?;
+    }
     if let Some(state_key) = event.pdu.state_key() {
         delayed::superseded(tx, event.room.nid, &event.pdu.kind().to_string(), state_key, event.sender)?;
     }
@@ -44,6 +44,15 @@ pub(super) fn after_append(tx: &mut Tx<'_>, ctx: &Ctx, event: &NewEvent<'_>) -> 
         send_out(tx, ctx, event)?;
     }
     Ok(())
+}
+
+/// What the event is to those in the room.
+fn tell(tx: &mut Tx<'_>, ctx: &Ctx, event: &NewEvent<'_>) -> Result<()> {
+    push::on_event(
+        tx,
+        &push::NewEvent { room: event.room, pdu: event.pdu, nid: event.nid, pos: event.pos, sender: event.sender, now_ms: ctx.now_ms },
+    )?;
+    Ok(appservice::on_event(tx, &ctx.appservices, event)?)
 }
 
 /// Our own events go to every server in the room. The member list is already what the event makes of it: a server whose last

@@ -89,7 +89,7 @@ fn insert(tx: &Tx<'_>, room: &RoomHandle, sender: UserNid, outside: &Outside<'_>
     let key = state::intern_key(tx, &TimelineEventType::RoomMember.to_string(), pdu.state_key().unwrap_or_default())?;
     let new = events::NewEvent {
         pdu,
-        json: &json,
+        json: events::Json::Plain(&json),
         room: room.nid,
         sender,
         state_key: Some(key),

@@ -36,7 +36,7 @@ pub(super) fn accepted(tx: &mut Tx<'_>, ctx: &Ctx, event: &Accepted<'_>) -> Resu
     let key = pdu.state_key().map(|state_key| state::intern_key(tx, &kind, state_key)).transpose()?;
     let new = events::NewEvent {
         pdu,
-        json: event.json,
+        json: events::Json::Plain(event.json),
         room: room.nid,
         sender: event.sender,
         state_key: key,

@@ -9,7 +9,10 @@ use ruma::{
 
 use super::{EventError, Result};
 use crate::homeserver::{
-    rooms::{format, visibility::visible},
+    rooms::{
+        format,
+        visibility::{DUMMY, visible},
+    },
     store::{
         Reader,
         events::{self, StoredEvent},
@@ -120,7 +123,8 @@ impl<'a, 'db> History<'a, 'db> {
     ///
     /// Store errors.
     pub fn shows(&self, event: &StoredEvent) -> Result<bool> {
-        let (Some(group), Some(pos), true) = (event.state_before, event.pos, event.accepted()) else { return Ok(false) };
+        let shown = event.accepted() && event.kind != DUMMY;
+        let (Some(group), Some(pos), true) = (event.state_before, event.pos, shown) else { return Ok(false) };
         let (visibility, membership) = self.at(group)?;
         let joined_later = self.last_join.is_some_and(|join| join > pos);
         if visible(&visibility, &membership, joined_later) {

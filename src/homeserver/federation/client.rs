@@ -165,11 +165,14 @@ impl Client {
         limits: Limits,
     ) -> Result<Bytes, RequestError> {
         let body = self.stream(destination, method, path, content, limits).await?.into_body();
-        body.collect().await.inspect_err(|error| {
-            if let Some(inner) = &self.0 {
-                inner.note(destination, error);
-            }
-        })
+        body.collect().await.inspect_err(|error| self.broke_off(destination, error))
+    }
+
+    /// An answer that was read piece by piece ended like this: for the record.
+    pub fn broke_off(&self, destination: &ServerName, error: &RequestError) {
+        if let Some(inner) = &self.0 {
+            inner.note(destination, error);
+        }
     }
 }
 

@@ -224,6 +224,11 @@ impl Body {
         }
     }
 
+    /// The answer may take until then, whatever was said when it was asked for.
+    pub fn extend(&mut self, deadline: tokio::time::Instant) {
+        self.deadline = deadline;
+    }
+
     /// All of it.
     ///
     /// # Errors

@@ -2,6 +2,10 @@
 
 use ruma::events::room::{history_visibility::HistoryVisibility, member::MembershipState};
 
+/// The type of events that say nothing: they only follow the ends of a room that has forked widely. Servers make them, and show
+/// them to no client.
+pub const DUMMY: &str = "org.matrix.dummy_event";
+
 /// May a user see an event?
 ///
 /// `visibility` and `membership` are those of the state at the event; `joined_later`: the user joined at some time after it.

@@ -14,7 +14,7 @@ use super::{
 use crate::homeserver::types::Pdu;
 
 /// JSON longer than this is not looked at: an event of the largest size with as much again around it (`unsigned`, whitespace).
-const MAX_RAW_BYTES: usize = 2 * 65_536;
+pub const MAX_RAW_BYTES: usize = 2 * 65_536;
 /// An event names this many events that authorise it at most.
 const MAX_AUTH_EVENTS: usize = 10;
 

@@ -1,5 +1,7 @@
 //! Events and their place in the graph and in the stream.
 
+use std::borrow::Cow;
+
 use ruma::{EventId, OwnedEventId, room_version_rules::RoomVersionRules};
 use rusqlite::{OptionalExtension, Row};
 
@@ -88,13 +90,46 @@ fn read(row: &Row<'_>) -> Result<StoredEvent> {
     })
 }
 
+/// An event's JSON as the store keeps it: made beforehand, so that the writer has less to do.
+#[derive(Debug, Clone)]
+pub struct Packed(Vec<u8>);
+
+/// Packs canonical JSON.
+///
+/// # Errors
+///
+/// [`StoreError::Data`].
+pub fn pack(json: &str) -> Result<Packed> {
+    let mut packed = codec::pack(json)?;
+    packed.shrink_to_fit();
+    Ok(Packed(packed))
+}
+
+/// The JSON of a packed event.
+///
+/// # Errors
+///
+/// [`StoreError::Data`].
+pub fn unpack(packed: &Packed) -> Result<String> {
+    codec::unpack(&packed.0)
+}
+
+/// An event's canonical JSON, on its way into the store.
+#[derive(Debug, Clone, Copy)]
+pub enum Json<'a> {
+    /// As text.
+    Plain(&'a str),
+    /// Made ready.
+    Packed(&'a Packed),
+}
+
 /// What [`insert`] stores.
 #[derive(Debug)]
 pub struct NewEvent<'a> {
     /// The event.
     pub pdu: &'a Pdu,
     /// Its canonical JSON.
-    pub json: &'a str,
+    pub json: Json<'a>,
     /// Its room.
     pub room: RoomNid,
     /// Its sender.
@@ -122,7 +157,11 @@ pub struct NewEvent<'a> {
 /// Database errors, also for an event ID that is there already.
 pub fn insert(tx: &Tx<'_>, new: &NewEvent<'_>) -> Result<EventNid> {
     let pdu = new.pdu;
-    let packed = codec::pack(new.json)?;
+    let packed = match new.json {
+        Json::Plain(text) => Cow::Owned(codec::pack(text)?),
+        Json::Packed(packed) => Cow::Borrowed(&packed.0),
+    };
+    let kind = pdu.kind().to_string();
     tx.prepare_cached(
         "INSERT INTO events (event_id, room_nid, sender_nid, type, statekey_nid, depth, origin_server_ts, stream_pos, state_before,
                              txn_id, txn_device, json, rejected, came_from)
@@ -132,7 +171,7 @@ pub fn insert(tx: &Tx<'_>, new: &NewEvent<'_>) -> Result<EventNid> {
         pdu.event_id().as_str(),
         new.room.0,
         new.sender.0,
-        pdu.kind().to_string(),
+        kind,
         new.state_key.map(|k| k.0),
         pdu.depth(),
         i64::from(pdu.origin_server_ts().0),
@@ -140,7 +179,7 @@ pub fn insert(tx: &Tx<'_>, new: &NewEvent<'_>) -> Result<EventNid> {
         new.state_before.map(|g| g.0),
         new.txn.map(|t| t.0),
         new.txn.map(|t| t.1),
-        packed,
+        *packed,
         new.rejected,
         new.came_from,
     ])?;
@@ -162,7 +201,11 @@ pub fn insert(tx: &Tx<'_>, new: &NewEvent<'_>) -> Result<EventNid> {
     if new.pos.is_some() {
         close_gap(tx, new.room, nid, pdu)?;
     }
-    search::add(tx, nid, &pdu.kind().to_string(), new.json)?;
+    match new.json {
+        Json::Plain(text) => search::add(tx, nid, &kind, text)?,
+        Json::Packed(packed) if search::takes(&kind) => search::add(tx, nid, &kind, &unpack(packed)?)?,
+        Json::Packed(_) => {}
+    }
     Ok(nid)
 }
 

@@ -9,7 +9,7 @@ use ruma::{EventId, OwnedEventId};
 use rusqlite::OptionalExtension;
 
 use super::{Reader, Result, StoreError, Tx};
-use crate::homeserver::types::{EventNid, RoomNid, StateKeyNid, StreamPos};
+use crate::homeserver::types::{EventNid, RoomNid, StateGroupId, StateKeyNid, StreamPos};
 
 fn parse(text: &str) -> Result<OwnedEventId> {
     EventId::parse(text).map_err(|e| StoreError::Data(format!("event ID: {e}")))
@@ -195,18 +195,48 @@ pub fn is_followed(db: &Reader<'_>, event_id: &EventId) -> Result<bool> {
     Ok(query.exists([event_id.as_str()])?)
 }
 
-/// Replaces a room's forward extremities.
+/// Replaces a room's forward extremities. Writes what changes, not what stays.
 ///
 /// # Errors
 ///
 /// Database errors.
 pub fn set_extremities(tx: &Tx<'_>, room: RoomNid, events: &[EventNid]) -> Result<()> {
-    tx.prepare_cached("DELETE FROM forward_extremities WHERE room_nid = ?1")?.execute([room.0])?;
+    let mut query = tx.prepare_cached("SELECT event_nid FROM forward_extremities WHERE room_nid = ?1")?;
+    let before: BTreeSet<EventNid> = query.query_map([room.0], |row| row.get(0).map(EventNid))?.collect::<rusqlite::Result<_>>()?;
+    let after: BTreeSet<EventNid> = events.iter().copied().collect();
+    let mut delete = tx.prepare_cached("DELETE FROM forward_extremities WHERE room_nid = ?1 AND event_nid = ?2")?;
+    for event in before.difference(&after) {
+        delete.execute((room.0, event.0))?;
+    }
     let mut insert = tx.prepare_cached("INSERT INTO forward_extremities (room_nid, event_nid) VALUES (?1, ?2)")?;
-    for event in events {
+    for event in after.difference(&before) {
         insert.execute((room.0, event.0))?;
     }
     Ok(())
+}
+
+/// How many events of a room nothing follows yet.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn extremity_count(db: &Reader<'_>, room: RoomNid) -> Result<usize> {
+    let mut query = db.prepare_cached("SELECT count(*) FROM forward_extremities WHERE room_nid = ?1")?;
+    let count: i64 = query.query_row([room.0], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+/// The state after an event with a place, where no group has to be made for it.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn group_after(db: &Reader<'_>, event: EventNid) -> Result<Option<StateGroupId>> {
+    let mut query = db.prepare_cached(
+        "SELECT CASE WHEN statekey_nid IS NULL OR rejected IS NOT NULL THEN state_before ELSE state_after END FROM events
+         WHERE event_nid = ?1 AND state_before IS NOT NULL",
+    )?;
+    Ok(query.query_row([event.0], |row| row.get::<_, Option<i64>>(0)).optional()?.flatten().map(StateGroupId))
 }
 
 /// Events that have no place in a room though events at or before `pos` of the stream follow them: where our knowledge of its

@@ -25,6 +25,7 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema/0014_outside.sql"),
     include_str!("schema/0015_joining.sql"),
     include_str!("schema/0016_sso.sql"),
+    include_str!("schema/0017_unfinished_groups.sql"),
 ];
 
 /// Applies what is missing.

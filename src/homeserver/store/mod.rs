@@ -9,6 +9,7 @@ pub mod accounts;
 pub mod aliases;
 pub mod appservices;
 pub mod backup;
+pub mod building;
 mod codec;
 pub mod dehydrated;
 pub mod delayed;
@@ -123,6 +124,7 @@ impl Store {
     pub fn open(path: &Path, observer: Observer) -> Result<Self> {
         let mut connection = connect(path, false)?;
         migrate::run(&mut connection)?;
+        building::sweep(&connection)?;
         let writer = Writer::start(connection, observer)?;
         let readers = Readers::start(path, 3)?;
         Ok(Self { writer: Arc::new(writer), readers: Arc::new(readers) })

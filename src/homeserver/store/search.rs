@@ -49,13 +49,18 @@ struct Content {
     topic: Option<serde_json::Value>,
 }
 
+/// True for types that may have something to be found in them.
+pub(super) fn takes(kind: &str) -> bool {
+    matches!(kind, "m.room.message" | "m.room.name" | "m.room.topic")
+}
+
 /// Adds an event, if there is something to be found in it.
 ///
 /// # Errors
 ///
 /// Database errors.
 pub(super) fn add(tx: &Tx<'_>, event: EventNid, kind: &str, json: &str) -> Result<()> {
-    if !matches!(kind, "m.room.message" | "m.room.name" | "m.room.topic") {
+    if !takes(kind) {
         return Ok(());
     }
     // Content of a wrong form has no text.

@@ -158,44 +158,30 @@ pub type Changes = BTreeMap<StateKeyNid, Option<EventNid>>;
 ///
 /// Database errors.
 pub fn next_group(tx: &Tx<'_>, room: RoomNid, base: StateGroupId, changes: Changes) -> Result<StateGroupId> {
-    let db = tx.reader();
-    let (mut parent, mut at) = link(&db, base)?;
+    let (parent, number, changes) = successor(&tx.reader(), base, changes)?;
+    let group = insert_group(tx, room, Some(parent), number)?;
+    for (key, event) in changes {
+        insert_entry(tx, group, key, event)?;
+    }
+    Ok(group)
+}
+
+/// What the group that follows `base` builds on when these keys change, its number, and what it has to hold.
+pub(super) fn successor(db: &Reader<'_>, base: StateGroupId, changes: Changes) -> Result<(StateGroupId, i64, Changes)> {
+    let (mut parent, mut at) = link(db, base)?;
     let number = at + 1;
     let wanted = number & (number - 1);
     // What happened between the new group's parent and here: the newest value of each key wins.
     let mut changed = changes;
     let mut here = base;
     while at != wanted {
-        for (key, event) in entries(&db, here)? {
+        for (key, event) in entries(db, here)? {
             changed.entry(key).or_insert(event);
         }
         here = parent.ok_or_else(|| StoreError::Data(format!("state group {} has no parent", here.0)))?;
-        (parent, at) = link(&db, here)?;
+        (parent, at) = link(db, here)?;
     }
-    let group = insert_group(tx, room, Some(here), number)?;
-    for (key, event) in changed {
-        insert_entry(tx, group, key, event)?;
-    }
-    Ok(group)
-}
-
-/// The group of a state given in full: what differs from `base` where that is little, a line of its own otherwise.
-///
-/// # Errors
-///
-/// Database errors.
-pub fn group_of(tx: &Tx<'_>, room: RoomNid, base: Option<StateGroupId>, state: &BTreeMap<StateKeyNid, EventNid>) -> Result<StateGroupId> {
-    if let Some(base) = base {
-        let before = of_group(&tx.reader(), base)?;
-        let changes = difference(&before, state);
-        if changes.is_empty() {
-            return Ok(base);
-        }
-        if changes.len() < state.len() / 2 + 8 {
-            return next_group(tx, room, base, changes);
-        }
-    }
-    root_group(tx, room, state.iter().map(|(key, event)| (*key, *event)))
+    Ok((here, number, changed))
 }
 
 /// What makes one state into another.
@@ -292,7 +278,7 @@ fn entries(db: &Reader<'_>, group: StateGroupId) -> Result<Vec<(StateKeyNid, Opt
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-fn insert_group(tx: &Tx<'_>, room: RoomNid, parent: Option<StateGroupId>, chain: i64) -> Result<StateGroupId> {
+pub(super) fn insert_group(tx: &Tx<'_>, room: RoomNid, parent: Option<StateGroupId>, chain: i64) -> Result<StateGroupId> {
     tx.prepare_cached("INSERT INTO state_groups (room_nid, parent, chain) VALUES (?1, ?2, ?3)")?.execute((
         room.0,
         parent.map(|p| p.0),
@@ -301,7 +287,7 @@ fn insert_group(tx: &Tx<'_>, room: RoomNid, parent: Option<StateGroupId>, chain:
     Ok(StateGroupId(tx.last_insert_rowid()))
 }
 
-fn insert_entry(tx: &Tx<'_>, group: StateGroupId, key: StateKeyNid, event: Option<EventNid>) -> Result<()> {
+pub(super) fn insert_entry(tx: &Tx<'_>, group: StateGroupId, key: StateKeyNid, event: Option<EventNid>) -> Result<()> {
     tx.prepare_cached("INSERT INTO state_group_entries (group_id, statekey_nid, event_nid) VALUES (?1, ?2, ?3)")?.execute((
         group.0,
         key.0,

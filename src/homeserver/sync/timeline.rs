@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Raw, format, visibility::History};
 use crate::homeserver::{
     events::view::View,
+    rooms::visibility::DUMMY,
     store::{
         Reader, Result,
         events::{self, Order, StoredEvent},
@@ -57,7 +58,7 @@ impl Slice {
                 scanned += 1;
                 let Some(pos) = event.pos else { continue };
                 upper = StreamPos(pos.0 - 1);
-                if !request.history.visible(pos) || !keep(&event) || is_ignored(&event, request.ignored)? {
+                if event.kind == DUMMY || !request.history.visible(pos) || !keep(&event) || is_ignored(&event, request.ignored)? {
                     continue;
                 }
                 if kept.len() == request.limit {

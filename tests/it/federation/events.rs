@@ -1,9 +1,16 @@
 //! Events between nodes: transactions, reading, history.
 
+use futures_util::stream;
 use homeroom::homeserver::{
     Node,
     events::{self, EventError},
-    federation::{ingest::JoinAnswer, request::RequestError},
+    federation::{
+        ingest::{
+            Head, ImportError,
+            scan::{List, Piece},
+        },
+        request::RequestError,
+    },
     rooms::{
         auth,
         build::{self, Template},
@@ -36,7 +43,7 @@ fn shared_room(a: &FedNode, ann: &mut Person, b: &FedNode, bob: &UserId) -> Owne
 
 fn join(a: &FedNode, b: &FedNode, bob: &UserId, room_id: &RoomId) {
     let (id, user, node) = (room_id.to_owned(), bob.to_owned(), std::sync::Arc::clone(b.node()));
-    let (answer, join) = a
+    let (version, pieces, join) = a
         .wait(a.node().store.read(move |db| {
             let room = events::room(db, &id)?;
             let content: CanonicalJsonObject = serde_json::from_value(json!({ "membership": "join" })).unwrap();
@@ -63,20 +70,14 @@ fn join(a: &FedNode, b: &FedNode, bob: &UserId, room_id: &RoomId) {
             let sign = |json: &mut CanonicalJsonObject| node.key.sign_event(node.config.server_name.as_str(), json, &room.rules.redaction);
             let (_, join) = build::build(template, &room.rules, sign)?;
             let nids: Vec<_> = state::current_all(db, room.nid)?.into_iter().map(|(_, event)| event).collect();
-            let raw = |nid| Ok::<_, StoreError>(RawValue::from_string(stored::by_nid(db, nid)?.json).unwrap());
-            let chain = graph::auth_chain(db, nids.iter().copied(), 1000)?.into_iter().map(raw).collect::<Result<_, _>>()?;
-            let answer = JoinAnswer {
-                room_id: room.room_id.clone(),
-                version: room.version.clone(),
-                origin: user.server_name().to_owned(),
-                join: RawValue::from_string(join.clone()).unwrap(),
-                state: nids.into_iter().map(raw).collect::<Result<_, _>>()?,
-                auth_chain: chain,
-            };
-            Ok::<_, EventError>((answer, join))
+            let text = |nid| Ok::<_, StoreError>(stored::by_nid(db, nid)?.json.into_boxed_str());
+            let chain = graph::auth_chain(db, nids.iter().copied(), 1000)?.into_iter().map(text).collect::<Result<_, _>>()?;
+            let state = nids.into_iter().map(text).collect::<Result<_, _>>()?;
+            let pieces = [Piece { list: List::State, events: state }, Piece { list: List::AuthChain, events: chain }];
+            Ok::<_, EventError>((room.version, pieces, join))
         }))
         .unwrap();
-    send(b, a, vec![join]);
+    send(b, a, vec![join.clone()]);
     // The answer says that it was taken down; its place it gets a moment later.
     eventually("the join to have its place", || {
         let (id, name) = (room_id.to_owned(), b.name().to_owned());
@@ -86,8 +87,10 @@ fn join(a: &FedNode, b: &FedNode, bob: &UserId, room_id: &RoomId) {
         });
         a.wait(inside).unwrap().then_some(())
     });
-    let answer = JoinAnswer { origin: a.name().to_owned(), ..answer };
-    b.wait(b.node().federation.inbound.import(answer)).unwrap();
+    let head = Head { room_id: room_id.to_owned(), version, origin: a.name().to_owned() };
+    let inbound = &b.node().federation.inbound;
+    let gathered = b.wait(inbound.gather(head, stream::iter(pieces.map(Ok::<_, ImportError>)))).unwrap();
+    b.wait(inbound.take(gathered, &join)).unwrap();
 }
 
 fn send(from: &FedNode, to: &FedNode, events: Vec<String>) -> send_transaction_message::Response {

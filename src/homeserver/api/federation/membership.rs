@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::Json;
+use axum::{
+    Json,
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use ruma::{
     EventId, OwnedEventId, OwnedRoomId, RoomId,
     api::federation::membership::{
@@ -87,29 +93,35 @@ async fn accept(node: &Arc<Node>, call: RawCall<Origin>, kind: Kind) -> ApiResul
     Ok(membership::accept(node, &call.who, Given { kind, room_id, event_id, event, omit_members }).await?)
 }
 
-/// The answer to a join. (ruma's type lacks `origin`.)
+/// The answer to a join, but for the two lists of events. (ruma's type lacks `origin`.)
 #[derive(Serialize)]
 struct JoinAnswer {
     origin: String,
     event: Box<RawValue>,
-    state: Vec<Box<RawValue>>,
-    auth_chain: Vec<Box<RawValue>>,
     members_omitted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     servers_in_room: Option<Vec<ruma::OwnedServerName>>,
 }
 
 /// `PUT /_matrix/federation/v2/send_join/{roomId}/{eventId}`
-async fn send_join(node: Arc<Node>, call: RawCall<Origin>) -> ApiResult<Json<JoinAnswer>> {
+async fn send_join(node: Arc<Node>, call: RawCall<Origin>) -> ApiResult<Response> {
     let joined = accept(&node, call, Kind::Join).await?;
-    Ok(Json(JoinAnswer {
+    let omitted = joined.told.members_omitted;
+    let answer = JoinAnswer {
         origin: node.config.server_name.to_string(),
         event: raw(joined.event)?,
-        state: raws(joined.state)?,
-        auth_chain: raws(joined.auth_chain)?,
-        members_omitted: joined.members_omitted,
-        servers_in_room: joined.members_omitted.then_some(joined.servers),
-    }))
+        members_omitted: omitted,
+        servers_in_room: omitted.then_some(joined.servers),
+    };
+    // The lists of a large room are sent as they are read. Who has the end of the object has all of it.
+    let mut head = serde_json::to_string(&answer).map_err(ApiError::internal)?;
+    // Without the bracket that closes it.
+    head.pop();
+    head.push(',');
+    let ends = |text: String| stream::once(async move { Ok(Bytes::from(text)) });
+    let body = ends(head).chain(joined.told.fields(node.store.clone())).chain(ends("}".into()));
+    let body = body.inspect_err(|error| tracing::warn!(%error, "an answer to a join breaks off"));
+    Ok(([(http::header::CONTENT_TYPE, "application/json")], Body::from_stream(body)).into_response())
 }
 
 /// `PUT /_matrix/federation/v2/send_leave/{roomId}/{eventId}`
@@ -121,7 +133,7 @@ async fn send_leave(node: Arc<Node>, call: RawCall<Origin>) -> ApiResult<Json<Va
 /// `PUT /_matrix/federation/v1/send_knock/{roomId}/{eventId}`
 async fn send_knock(node: Arc<Node>, call: RawCall<Origin>) -> ApiResult<Json<Value>> {
     let told = accept(&node, call, Kind::Knock).await?;
-    Ok(Json(json!({ "knock_room_state": raws(told.state)? })))
+    Ok(Json(json!({ "knock_room_state": raws(told.stripped)? })))
 }
 
 /// `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`

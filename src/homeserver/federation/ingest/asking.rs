@@ -17,7 +17,7 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 
-use super::remote::{Remote, RemoteError, Result, Signatures, StateIds, Untrusted};
+use super::remote::{Ask, Remote, RemoteError, Result, Signatures, StateIds, Untrusted};
 use crate::homeserver::federation::{
     client::Client,
     key_ring::{EventKeys, KeyRing, SignatureFault},
@@ -63,8 +63,11 @@ fn judge(keys: &EventKeys, event: &CanonicalJsonObject, rules: &RoomVersionRules
 
 #[async_trait::async_trait]
 impl Remote for Asking {
-    async fn signatures(&self, events: Vec<CanonicalJsonObject>, rules: &RoomVersionRules) -> Vec<Signatures> {
-        let keys = Arc::new(self.keys.collect(&events, rules).await);
+    async fn signatures(&self, events: Vec<CanonicalJsonObject>, rules: &RoomVersionRules, ask: Ask) -> Vec<Signatures> {
+        let keys = Arc::new(match ask {
+            Ask::Servers => self.keys.collect(&events, rules).await,
+            Ask::Nobody => self.keys.at_hand_for(&events, rules).await,
+        });
         let mut events = events;
         let mut work = Vec::new();
         while !events.is_empty() {

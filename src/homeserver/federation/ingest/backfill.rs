@@ -11,7 +11,7 @@ use super::{
 use crate::homeserver::{
     events::{EventError, Result, resolution},
     rooms::wire,
-    store::{events, graph, rooms, state},
+    store::{events, graph},
     types::{Pdu, RoomHandle, StateGroupId, StreamPos},
 };
 
@@ -141,12 +141,7 @@ impl Ingest {
             }
             match self.state_told(room, server, id).await {
                 Ok(told) => {
-                    let handle = room.clone();
-                    let group = self.store.write(move |tx| {
-                        let map = place::told_state(tx, &handle, &told)?;
-                        Ok::<_, EventError>(state::group_of(tx, handle.nid, rooms::current_group(&tx.reader(), handle.nid)?, &map)?)
-                    });
-                    given.insert(id.clone(), group.await?);
+                    given.insert(id.clone(), self.group_told(room, told).await?);
                 }
                 Err(error @ EventError::Store(_)) => return Err(error),
                 Err(error) => tracing::info!(room_id = %room.room_id, event_id = %id, %error, "no state for history"),

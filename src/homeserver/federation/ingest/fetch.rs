@@ -18,7 +18,7 @@ use crate::homeserver::{
         wire::{self, Purpose},
     },
     store::{
-        events, graph, rooms,
+        events, graph,
         state::{self, Changes},
     },
     types::{Pdu, RoomHandle, StateGroupId},
@@ -304,10 +304,16 @@ impl Ingest {
                 let event = self.single(room, std::slice::from_ref(server), vec![event_id.clone()]).await?;
                 self.keep(room, server, event).await?;
             }
+            let group = match self.group_told(room, told).await {
+                Ok(group) => group,
+                Err(error @ EventError::Store(_)) => return Err(error),
+                Err(error) => {
+                    failure = error;
+                    continue;
+                }
+            };
             let (handle, id) = (room.clone(), event_id.clone());
             let made = self.store.write(move |tx| {
-                let map = place::told_state(tx, &handle, &told)?;
-                let group = state::group_of(tx, handle.nid, rooms::current_group(&tx.reader(), handle.nid)?, &map)?;
                 let Some(event) = events::by_id(&tx.reader(), &id)?.filter(|event| event.room == handle.nid) else {
                     return Err(EventError::NotFound(format!("{id} cannot be had")));
                 };

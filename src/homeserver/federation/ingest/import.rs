@@ -1,57 +1,62 @@
 //! A room as another server hands it over when we join (`PUT /_matrix/federation/v2/send_join`): every event of it goes through
 //! checks 1 to 4, and what fails is not part of the state that we start from.
+//!
+//! The events come in pieces and are checked as they come. Each is kept in the form in which the store will have it, so that a
+//! room of a hundred thousand fits into memory.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use futures_util::{StreamExt, stream};
-use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomVersionId, room_version_rules::RoomVersionRules};
-use serde_json::value::RawValue;
-use tokio::time::Instant;
+use futures_util::{Stream, StreamExt};
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, OwnedServerName, RoomVersionId,
+    room_version_rules::RoomVersionRules,
+};
+use tokio::time::Duration;
 
 use super::{
-    Ingest, check2_signatures, check3_hash, check4_auth_events, check5_state_before, place,
-    remote::{Signatures, Untrusted},
-    work,
+    Ingest, check2_signatures, check3_hash, check4_auth_events,
+    remote::{Ask, Signatures},
+    scan::{List, Piece},
 };
 use crate::homeserver::{
-    events::{self as write, EventError, current},
+    events::EventError,
     rooms::{
         auth::Verdict,
         build, versions,
         wire::{self, Purpose},
     },
     store::{
-        events::{self, Placing},
-        graph, rooms, servers, state,
+        events::{self, Packed},
+        rooms, servers,
     },
-    types::{EventNid, Pdu, RoomHandle, RoomNid, StreamPos},
+    types::{Pdu, RoomHandle, RoomNid, StreamPos},
 };
 
 /// Events of one answer at most: several times the largest public room.
 const MOST: usize = 1_000_000;
-/// Events that one blocking thread reads or judges before others have their turn, and that one job of the writer stores.
-const CHUNK: usize = 2000;
-/// Such parts that are worked on at once, each with its JSON in memory.
+/// Pieces that are worked on at once, each with its JSON in memory: one for every core of a small machine, and one to go on with.
 const AT_ONCE: usize = 3;
+/// Events that wait for a key and are looked at in one go once the keys are there.
+const CHUNK: usize = 1000;
+/// How long the keys of a room's servers are looked for. Large rooms have members whose servers are gone for ever.
+const KEYS: Duration = Duration::from_secs(120);
+/// Events that stand for the keys that are wanted, each for those that none before it needs.
+const MOST_KEYS: usize = 20_000;
+/// Servers whose signatures on one event are looked at, and keys of each.
+const MOST_SIGNERS: usize = 8;
 
-/// What a server answered to our join.
-#[derive(Debug)]
-pub struct JoinAnswer {
+/// Which room comes over, and from whom.
+#[derive(Debug, Clone)]
+pub struct Head {
     /// The room that we asked to join.
     pub room_id: OwnedRoomId,
     /// The version that `make_join` told.
     pub version: RoomVersionId,
-    /// Who answered.
+    /// Who answers.
     pub origin: OwnedServerName,
-    /// The join event, with every signature that it has to have.
-    pub join: Box<RawValue>,
-    /// The state before the join.
-    pub state: Untrusted,
-    /// What authorises the state and the join.
-    pub auth_chain: Untrusted,
 }
 
 /// What came of an import.
@@ -87,15 +92,15 @@ impl From<crate::homeserver::store::StoreError> for ImportError {
     }
 }
 
-fn unusable(why: impl Into<String>) -> ImportError {
+pub(super) fn unusable(why: impl Into<String>) -> ImportError {
     ImportError::Unusable(why.into())
 }
 
-/// An event that passed checks 1 to 3. Of a large room there are many at once: the JSON is kept as text only.
+/// An event that passed checks 1 to 3, its JSON set apart.
 #[derive(Debug)]
 struct Sound {
     pdu: Pdu,
-    json: String,
+    packed: Packed,
 }
 
 impl AsRef<Pdu> for Sound {
@@ -107,109 +112,206 @@ impl AsRef<Pdu> for Sound {
 /// Everything that is sound, by event ID.
 type Events = HashMap<OwnedEventId, Sound>;
 
+/// Events that have been read and checked, but for what they say of each other.
+#[derive(Debug)]
+pub struct Gathered {
+    head: Head,
+    rules: RoomVersionRules,
+    state_ids: Vec<OwnedEventId>,
+    events: Events,
+    /// What failed the checks, and how much could not even be read.
+    unsound: HashSet<OwnedEventId>,
+    unreadable: usize,
+}
+
+/// An event whose key was not at hand.
+#[derive(Debug)]
+struct Waiting {
+    event_id: OwnedEventId,
+    packed: Packed,
+    /// The servers and key IDs of its signatures.
+    signers: Vec<String>,
+}
+
+/// What came of one piece. What is sound has been put where all of it is.
+#[derive(Debug, Default)]
+struct Reading {
+    state_ids: Vec<OwnedEventId>,
+    unsound: Vec<OwnedEventId>,
+    unreadable: usize,
+    waiting: Vec<Waiting>,
+}
+
 impl Ingest {
-    /// Takes a room over: verifies all that was given and makes it the room's state, with the join as its only event. A room that
-    /// was here before (from an earlier stay, or an invite) goes on from there.
+    /// Reads a room's events as they come, and puts them through checks 1 to 3, off the runtime's threads and some at a time.
+    /// Nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// [`ImportError`], and what the pieces themselves end with.
+    pub async fn gather<S, E>(&self, head: Head, pieces: S) -> Result<Gathered, E>
+    where
+        S: Stream<Item = Result<Piece, E>> + Send,
+        E: From<ImportError> + Send,
+    {
+        let rules = versions::rules(&head.version).ok_or_else(|| ImportError::Version(head.version.clone()))?;
+        let sound: Arc<Mutex<Events>> = Arc::default();
+        let (mut state_ids, mut unsound, mut unreadable, mut waiting) = (Vec::new(), HashSet::new(), 0, Vec::new());
+        let mut count = 0;
+        {
+            let read = pieces.map(|piece| {
+                let (sound, room_id, rules) = (Arc::clone(&sound), &head.room_id, &rules);
+                async move {
+                    let piece = piece?;
+                    let length = piece.events.len();
+                    Ok::<_, E>((length, self.read_piece(piece, room_id, rules, sound).await?))
+                }
+            });
+            let mut read = std::pin::pin!(read.buffered(AT_ONCE));
+            while let Some(done) = read.next().await {
+                let (length, reading) = done?;
+                count += length;
+                if count > MOST {
+                    return Err(unusable("the room is too large").into());
+                }
+                state_ids.extend(reading.state_ids);
+                unsound.extend(reading.unsound);
+                unreadable += reading.unreadable;
+                waiting.extend(reading.waiting);
+            }
+        }
+        if !waiting.is_empty() {
+            unsound.extend(self.read_waiting(waiting, &rules, &sound).await?);
+        }
+        let events = std::mem::take(&mut *sound.lock().unwrap_or_else(PoisonError::into_inner));
+        // A spoiled copy does not count where a good one came as well.
+        unsound.retain(|id| !events.contains_key(id));
+        Ok(Gathered { head, rules, state_ids, events, unsound, unreadable })
+    }
+
+    async fn read_piece(
+        &self,
+        piece: Piece,
+        room_id: &OwnedRoomId,
+        rules: &RoomVersionRules,
+        sound: Arc<Mutex<Events>>,
+    ) -> Result<Reading, ImportError> {
+        let (room, rules_, known) = (room_id.clone(), rules.clone(), Arc::clone(&sound));
+        let parsed = blocking(move || {
+            let mut reading = Reading::default();
+            let mut pdus = Vec::with_capacity(piece.events.len());
+            for json in piece.events {
+                match wire::read(&json, &rules_, Purpose::History).ok().filter(|pdu| wire::belongs(pdu, &room, &rules_)) {
+                    Some(pdu) => pdus.push(pdu),
+                    None => reading.unreadable += 1,
+                }
+            }
+            if piece.list == List::State {
+                reading.state_ids = pdus.iter().map(|pdu| pdu.event_id().to_owned()).collect();
+            }
+            // What authorises much stands in both lists.
+            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            pdus.retain(|pdu| !known.contains_key(pdu.event_id()));
+            (reading, pdus)
+        });
+        let (mut reading, pdus) = parsed.await?;
+        let answers = check2_signatures::check(&*self.remote, &pdus, rules, Ask::Nobody).await;
+        let rules = rules.clone();
+        let (unsound, waiting) = blocking(move || sift(pdus, answers, &rules, &sound)).await??;
+        reading.unsound = unsound;
+        reading.waiting = waiting;
+        Ok(reading)
+    }
+
+    /// Gets the keys that were not at hand, all of them together, and looks at what waited for them. Returns what is not sound.
+    async fn read_waiting(
+        &self,
+        waiting: Vec<Waiting>,
+        rules: &RoomVersionRules,
+        sound: &Arc<Mutex<Events>>,
+    ) -> Result<Vec<OwnedEventId>, ImportError> {
+        let mut wanted = HashSet::new();
+        let mut examples = Vec::new();
+        for event in &waiting {
+            let mut new = false;
+            for signer in &event.signers {
+                new |= wanted.insert(signer.as_str());
+            }
+            if new && examples.len() < MOST_KEYS {
+                examples.push(json_of(&event.packed)?);
+            }
+        }
+        tracing::info!(events = waiting.len(), keys = wanted.len(), "a room's events wait for keys");
+        drop(wanted);
+        // What they say is asked again below; what has not been found until then will not be.
+        if tokio::time::timeout(KEYS, self.remote.signatures(examples, rules, Ask::Servers)).await.is_err() {
+            tracing::info!("not all servers of a room have shown their keys in time");
+        }
+        let mut unsound = Vec::new();
+        let mut waiting = waiting.into_iter();
+        loop {
+            let some: Vec<Waiting> = waiting.by_ref().take(CHUNK).collect();
+            if some.is_empty() {
+                return Ok(unsound);
+            }
+            let rules_ = rules.clone();
+            let pdus = blocking(move || {
+                let read = |event: Waiting| -> Result<Pdu, ImportError> {
+                    let json = json_of(&event.packed)?;
+                    Pdu::from_json(event.event_id, json, &rules_).map_err(|e| EventError::Internal(e.to_string()).into())
+                };
+                some.into_iter().map(read).collect::<Result<Vec<Pdu>, _>>()
+            });
+            let pdus = pdus.await??;
+            let answers = check2_signatures::check(&*self.remote, &pdus, rules, Ask::Nobody).await;
+            let (rules_, sound) = (rules.clone(), Arc::clone(sound));
+            let (failed, keyless) = blocking(move || sift(pdus, answers, &rules_, &sound)).await??;
+            unsound.extend(failed);
+            for event in keyless {
+                tracing::debug!(event_id = %event.event_id, "left out of the room: nobody has its key");
+                unsound.push(event.event_id);
+            }
+        }
+    }
+
+    /// Takes a room over: judges all that was gathered and makes it the room's state, with the join (which has every signature
+    /// that it has to have) as its only event. A room that was here before (from an earlier stay, or an invite) goes on from
+    /// there.
     ///
     /// # Errors
     ///
     /// [`ImportError`]; what was stored until then has no effect.
-    pub async fn import(&self, answer: JoinAnswer) -> Result<Imported, ImportError> {
-        let rules = versions::rules(&answer.version).ok_or_else(|| ImportError::Version(answer.version.clone()))?;
-        if answer.state.len() + answer.auth_chain.len() > MOST {
-            return Err(unusable("the room is too large"));
-        }
-        let sent = answer.state.len() + answer.auth_chain.len();
-        let join = wire::read(answer.join.get(), &rules, Purpose::Live).map_err(|e| unusable(e.to_string()))?;
-        if !wire::belongs(&join, &answer.room_id, &rules) {
+    pub async fn take(&self, gathered: Gathered, join: &str) -> Result<Imported, ImportError> {
+        let Gathered { head, rules, state_ids, mut events, mut unsound, unreadable } = gathered;
+        let join = wire::read(join, &rules, Purpose::Live).map_err(|e| unusable(e.to_string()))?;
+        if !wire::belongs(&join, &head.room_id, &rules) {
             return Err(unusable("the join is of another room"));
         }
-        match check2_signatures::check(&*self.remote, std::slice::from_ref(&join), &rules).await.pop() {
+        match check2_signatures::check(&*self.remote, std::slice::from_ref(&join), &rules, Ask::Servers).await.pop() {
             Some(Signatures::Valid { content_intact: true }) => {}
             other => return Err(unusable(format!("the signatures on the join: {other:?}"))),
         }
-        let (state_ids, mut events) = self.read_all(answer.state, &answer.room_id, &rules).await?;
-        let (chain_ids, chain) = self.read_all(answer.auth_chain, &answer.room_id, &rules).await?;
-        events.extend(chain);
         events.remove(join.event_id());
-        let total = state_ids.iter().chain(&chain_ids).filter(|id| *id != join.event_id()).collect::<HashSet<_>>().len();
-        let total = total + sent - state_ids.len() - chain_ids.len();
-        check_create(&events, &answer.version)?;
+        unsound.remove(join.event_id());
+        let total = events.len() + unsound.len() + unreadable;
+        check_create(&events, &head.version)?;
         let judged = judge(events, &rules).await?;
         // Only now is the version more than a claim: whoever made the room has signed it.
         if !judged.iter().any(|event| event.pdu.kind().to_string() == "m.room.create" && event.verdict == Verdict::Accepted) {
             return Err(unusable("the create event is not allowed"));
         }
-        let room = self.room_for(&answer.room_id, &answer.version).await?;
+        let room = self.room_for(&head.room_id, &head.version).await?;
         let Some(_claim) = self.claim_patiently(&room).await else { return Err(unusable("the room is being worked on")) };
         let kept = judged.len();
-        let accepted = kept - self.keep_all(&room, &answer.origin, judged).await?;
+        let accepted = kept - self.keep_all(&room, &head.origin, judged).await?;
         tracing::info!(room_id = %room.room_id, events = total, accepted, "a room came over");
         let (nid, us) = (room.nid, self.server_name.clone());
         let imported = if self.store.read(move |db| servers::is_in_room(db, nid, &us)).await? {
-            self.take_in(&room, &answer.origin, join).await?
+            self.take_in(&room, &head.origin, join).await?
         } else {
-            self.take_over(&room, &answer.origin, state_ids, join).await?
+            self.take_over(&room, &head.origin, state_ids, join).await?
         };
         Ok(Imported { refused: total.saturating_sub(accepted), ..imported })
-    }
-
-    /// Checks 1 to 3, off the runtime's threads and some at a time. Returns the IDs of what could be read, and what is sound.
-    async fn read_all(
-        &self,
-        raw: Untrusted,
-        room_id: &OwnedRoomId,
-        rules: &RoomVersionRules,
-    ) -> Result<(Vec<OwnedEventId>, Events), ImportError> {
-        let (mut chunks, mut raw) = (Vec::new(), raw);
-        while !raw.is_empty() {
-            let rest = raw.split_off(raw.len().min(CHUNK));
-            chunks.push(std::mem::replace(&mut raw, rest));
-        }
-        let (mut ids, mut events) = (Vec::new(), Events::new());
-        let mut work = stream::iter(chunks).map(|chunk| self.read_some(chunk, room_id, rules)).buffered(AT_ONCE);
-        while let Some(done) = work.next().await {
-            let (some_ids, some) = done?;
-            ids.extend(some_ids);
-            events.extend(some.into_iter().map(|sound| (sound.pdu.event_id().to_owned(), sound)));
-        }
-        Ok((ids, events))
-    }
-
-    async fn read_some(
-        &self,
-        raw: Untrusted,
-        room_id: &OwnedRoomId,
-        rules: &RoomVersionRules,
-    ) -> Result<(Vec<OwnedEventId>, Vec<Sound>), ImportError> {
-        let (room, rules_) = (room_id.clone(), rules.clone());
-        let read = tokio::task::spawn_blocking(move || {
-            let read = |json: Box<RawValue>| wire::read(json.get(), &rules_, Purpose::History).ok();
-            raw.into_iter().filter_map(read).filter(|pdu| wire::belongs(pdu, &room, &rules_)).collect::<Vec<Pdu>>()
-        });
-        let read = read.await.map_err(|e| EventError::Internal(e.to_string()))?;
-        let ids = read.iter().map(|pdu| pdu.event_id().to_owned()).collect();
-        let answers = check2_signatures::check(&*self.remote, &read, rules).await;
-        let rules = rules.clone();
-        let sound = tokio::task::spawn_blocking(move || {
-            let mut sound = Vec::with_capacity(read.len());
-            for (pdu, answer) in read.into_iter().zip(answers) {
-                match answer {
-                    Signatures::Valid { content_intact } => {
-                        if let Ok(pdu) = check3_hash::check(pdu, content_intact, &rules) {
-                            let (pdu, json) = pdu.split();
-                            let Ok(json) = build::canonical(&json) else { continue };
-                            sound.push(Sound { pdu, json });
-                        }
-                    }
-                    Signatures::Invalid(why) | Signatures::Unknown(why) => {
-                        tracing::debug!(event_id = %pdu.event_id(), %why, "left out of the room");
-                    }
-                }
-            }
-            sound
-        });
-        Ok((ids, sound.await.map_err(|e| EventError::Internal(e.to_string()))?))
     }
 
     async fn room_for(&self, room_id: &OwnedRoomId, version: &RoomVersionId) -> Result<RoomHandle, ImportError> {
@@ -228,104 +330,64 @@ impl Ingest {
             if let Some(claim) = self.claim(&room.room_id) {
                 return Some(claim);
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         None
     }
+}
 
-    /// Stores what was judged, as outliers. Returns how many are rejected.
-    async fn keep_all(&self, room: &RoomHandle, origin: &OwnedServerName, judged: Vec<Judged>) -> Result<usize, ImportError> {
-        let (mut rejected, mut judged) = (0, judged);
-        while !judged.is_empty() {
-            let rest = judged.split_off(judged.len().min(CHUNK));
-            let chunk = std::mem::replace(&mut judged, rest);
-            let (room, origin) = (room.clone(), origin.clone());
-            rejected += self
-                .store
-                .write(move |tx| {
-                    let mut rejected = 0;
-                    // Within a chunk most events name the same few.
-                    let mut known: HashMap<OwnedEventId, EventNid> = HashMap::new();
-                    for Judged { pdu, json, verdict } in &chunk {
-                        rejected += usize::from(*verdict != Verdict::Accepted);
-                        if graph::find(&tx.reader(), pdu.event_id())?.is_some() {
-                            continue;
-                        }
-                        let mut auth = Vec::new();
-                        for id in pdu.auth_events() {
-                            if let Some(nid) = known.get(id) {
-                                auth.push(*nid);
-                            } else if let Some(event) = graph::find(&tx.reader(), id)?.filter(|event| event.room == room.nid) {
-                                known.insert(id.clone(), event.nid);
-                                auth.push(event.nid);
-                            }
-                        }
-                        place::insert(tx, &room, pdu, json, &origin, &auth, verdict)?;
-                    }
-                    Ok::<_, EventError>(rejected)
-                })
-                .await?;
-        }
-        Ok(rejected)
-    }
+/// Work for a thread of its own.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ImportError> {
+    Ok(tokio::task::spawn_blocking(work).await.map_err(|e| EventError::Internal(e.to_string()))?)
+}
 
-    /// We are in the room already, and needed the other server's word only: the join is an event like any other.
-    async fn take_in(&self, room: &RoomHandle, origin: &OwnedServerName, join: Pdu) -> Result<Imported, ImportError> {
-        let id = join.event_id().to_owned();
-        self.keep(room, origin, vec![join]).await?;
-        self.place_or_fetch(room, origin, vec![id.clone()], Instant::now() + work::PATIENCE).await?;
-        let nid = room.nid;
-        let (stored, state_events) =
-            self.store.read(move |db| Ok::<_, EventError>((events::by_id(db, &id)?, state::current_all(db, nid)?.len()))).await?;
-        match stored.filter(|event| event.accepted()).and_then(|event| event.pos) {
-            Some(pos) => Ok(Imported { room: nid, pos, state_events, refused: 0 }),
-            None => Err(unusable("the join is not allowed by the room's state")),
+fn json_of(packed: &Packed) -> Result<CanonicalJsonObject, ImportError> {
+    let text = events::unpack(packed)?;
+    Ok(serde_json::from_str(&text).map_err(|e| EventError::Internal(e.to_string()))?)
+}
+
+/// Check 3, for what passed check 2. Returns what is not sound, and what waits for a key.
+fn sift(
+    pdus: Vec<Pdu>,
+    answers: Vec<Signatures>,
+    rules: &RoomVersionRules,
+    sound: &Mutex<Events>,
+) -> Result<(Vec<OwnedEventId>, Vec<Waiting>), ImportError> {
+    let (mut good, mut unsound, mut waiting) = (Vec::with_capacity(pdus.len()), Vec::new(), Vec::new());
+    for (pdu, answer) in pdus.into_iter().zip(answers) {
+        let event_id = pdu.event_id().to_owned();
+        match answer {
+            Signatures::Valid { content_intact } => match check3_hash::check(pdu, content_intact, rules) {
+                Ok(pdu) => {
+                    let (pdu, json) = pdu.split();
+                    good.push(Sound { pdu, packed: pack(&json)? });
+                }
+                Err(_) => unsound.push(event_id),
+            },
+            Signatures::Invalid(why) => {
+                tracing::debug!(%event_id, %why, "left out of the room");
+                unsound.push(event_id);
+            }
+            Signatures::Unknown(_) => waiting.push(Waiting { event_id, signers: signers(&pdu), packed: pack(pdu.json())? }),
         }
     }
+    let mut sound = sound.lock().unwrap_or_else(PoisonError::into_inner);
+    sound.extend(good.into_iter().map(|event| (event.pdu.event_id().to_owned(), event)));
+    Ok((unsound, waiting))
+}
 
-    /// The state becomes the room's, and the join its newest event.
-    async fn take_over(
-        &self,
-        room: &RoomHandle,
-        origin: &OwnedServerName,
-        state_ids: Vec<OwnedEventId>,
-        join: Pdu,
-    ) -> Result<Imported, ImportError> {
-        let (room, origin, ctx) = (room.clone(), origin.clone(), self.ctx());
-        let done = self.store.write(move |tx| {
-            let map = place::told_state(tx, &room, &state_ids)?;
-            let base = rooms::current_group(&tx.reader(), room.nid)?;
-            let before = state::group_of(tx, room.nid, base, &map)?;
-            let nid = match place::outlier(tx, &room, &join, &origin)? {
-                place::Kept::Here(nid) => nid,
-                place::Kept::Missing(ids) => return Err(EventError::BadState(format!("what authorises the join is not there: {ids:?}"))),
-            };
-            let stored = events::by_nid(&tx.reader(), nid)?;
-            if let Some(why) = &stored.rejected {
-                return Err(EventError::BadState(format!("the join is rejected: {why}")));
-            }
-            if let Verdict::Rejected(why) = check5_state_before::check(&tx.reader(), &room, &join, before)? {
-                return Err(EventError::BadState(format!("the join is not allowed by the room's state: {why}")));
-            }
-            if let Some(pos) = stored.pos {
-                // It has been taken over before.
-                return Ok(Imported { room: room.nid, pos, state_events: map.len(), refused: 0 });
-            }
-            // The state has a place of its own before the join, so that a timeline that starts with the join starts from it.
-            let pos = tx.next_pos();
-            graph::set_extremities(tx, room.nid, &[])?;
-            current::become_current(tx, &ctx, &room, before, pos)?;
-            let pos = tx.next_pos();
-            events::place(tx, room.nid, nid, &join, &Placing { pos, state_before: before, rejected: None, soft_failed: false })?;
-            write::settle(tx, &ctx, &room, &join, nid, pos, stored.sender)?;
-            Ok::<_, EventError>(Imported { room: room.nid, pos, state_events: map.len(), refused: 0 })
-        });
-        match done.await {
-            Ok(imported) => Ok(imported),
-            Err(EventError::BadState(why)) => Err(ImportError::Unusable(why)),
-            Err(error) => Err(error.into()),
-        }
-    }
+fn pack(json: &CanonicalJsonObject) -> Result<Packed, ImportError> {
+    Ok(events::pack(&build::canonical(json).map_err(EventError::from)?)?)
+}
+
+/// The servers and key IDs of an event's signatures, that of its sender first.
+fn signers(pdu: &Pdu) -> Vec<String> {
+    let servers = pdu.json().get("signatures").and_then(|all| all.as_object());
+    let of = |(server, keys): (&String, &CanonicalJsonValue)| -> Vec<String> {
+        keys.as_object().into_iter().flatten().map(|(key, _)| format!("{server} {key}")).take(MOST_SIGNERS).collect()
+    };
+    let own = servers.and_then(|all| all.get_key_value(pdu.sender().server_name().as_str()));
+    own.into_iter().chain(servers.into_iter().flatten()).take(MOST_SIGNERS).flat_map(of).collect()
 }
 
 /// The create event says that the room has the version that we were told, and there is one only.
@@ -351,21 +413,21 @@ fn check_create(events: &Events, version: &RoomVersionId) -> Result<(), ImportEr
 
 /// An event and what check 4 says of it.
 #[derive(Debug)]
-struct Judged {
-    pdu: Arc<Pdu>,
-    json: String,
-    verdict: Verdict,
+pub(super) struct Judged {
+    pub(super) pdu: Arc<Pdu>,
+    pub(super) packed: Packed,
+    pub(super) verdict: Verdict,
 }
 
 /// Check 4 for all, in an order in which what authorises comes first. An event that names what is not there is left out.
 async fn judge(events: Events, rules: &RoomVersionRules) -> Result<Vec<Judged>, ImportError> {
     let rules = rules.authorization.clone();
-    let judged = tokio::task::spawn_blocking(move || {
+    blocking(move || {
         let (order, mut events) = (ordered(&events), events);
         let mut done: HashMap<OwnedEventId, Arc<Pdu>> = HashMap::with_capacity(order.len());
         let mut judged = Vec::with_capacity(order.len());
         for id in order {
-            let Some(Sound { pdu, json }) = events.remove(&id) else { continue };
+            let Some(Sound { pdu, packed }) = events.remove(&id) else { continue };
             if !pdu.auth_events().iter().all(|id| done.contains_key(id)) {
                 continue;
             }
@@ -373,11 +435,11 @@ async fn judge(events: Events, rules: &RoomVersionRules) -> Result<Vec<Judged>, 
             // Those that follow have to see whether it was rejected.
             let pdu = Arc::new(pdu.with_rejected(matches!(verdict, Verdict::Rejected(_))));
             done.insert(id, Arc::clone(&pdu));
-            judged.push(Judged { pdu, json, verdict });
+            judged.push(Judged { pdu, packed, verdict });
         }
         judged
-    });
-    Ok(judged.await.map_err(|e| EventError::Internal(e.to_string()))?)
+    })
+    .await
 }
 
 fn ordered(events: &Events) -> Vec<OwnedEventId> {

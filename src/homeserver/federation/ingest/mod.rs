@@ -14,12 +14,15 @@ mod check5_state_before;
 mod check6_current_state;
 mod check7_policy;
 mod fetch;
+mod forks;
 mod gaps;
 mod import;
 mod lookup;
 mod place;
 mod queue;
 pub mod remote;
+pub mod scan;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -31,7 +34,7 @@ use std::{
 
 use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName};
 
-pub use self::import::{ImportError, Imported, JoinAnswer};
+pub use self::import::{Gathered, Head, ImportError, Imported};
 use self::remote::Remote;
 use crate::{
     base::Clock,
@@ -58,6 +61,10 @@ pub struct Ingest {
     ctx: Ctx,
     /// Told when something has been put into the queue.
     news: tokio::sync::Notify,
+    /// How much the writer does at a time when a room comes over.
+    steps: takeover::Steps,
+    /// Rooms that have forked widely.
+    forks: forks::Forks,
     /// Rooms that somebody works on.
     busy: Mutex<HashSet<OwnedRoomId>>,
     /// One backfill of a room at a time, and few at once.
@@ -77,6 +84,8 @@ impl Ingest {
             server_name: ctx.server_name.clone(),
             ctx,
             news: tokio::sync::Notify::new(),
+            steps: takeover::Steps::default(),
+            forks: forks::Forks::default(),
             busy: Mutex::default(),
             backfills: tokio::sync::Semaphore::new(backfill::AT_ONCE),
             states: tokio::sync::Semaphore::new(1),

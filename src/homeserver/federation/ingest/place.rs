@@ -12,13 +12,13 @@ use crate::homeserver::{
     events::{self as write, Ctx, EventError, Result, current, resolution},
     rooms::{auth::Verdict, build},
     store::{
-        Tx,
+        Reader, Tx,
         events::{self, Placing, StoredEvent},
         graph,
         state::{self, Changes},
         users,
     },
-    types::{EventNid, Pdu, RoomHandle, StateGroupId, StreamPos},
+    types::{EventNid, Pdu, RoomHandle, StateGroupId, StateKeyNid, StreamPos},
 };
 
 /// What became of an event on its way to being an outlier.
@@ -55,7 +55,8 @@ pub fn outlier(tx: &Tx<'_>, room: &RoomHandle, pdu: &Pdu, from: &ServerName) -> 
     }
     let lookup = Lookup::new(&db, room);
     let verdict = lookup.settle(check4_auth_events::check(&room.rules.authorization, pdu, |id| lookup.by_id(id)))?;
-    insert(tx, room, pdu, &build::canonical(pdu.json())?, from, &auth, &verdict).map(Kept::Here)
+    let json = build::canonical(pdu.json())?;
+    insert(tx, room, pdu, events::Json::Plain(&json), from, &auth, &verdict).map(Kept::Here)
 }
 
 /// Stores an event of which check 4 has said this.
@@ -63,7 +64,7 @@ pub(super) fn insert(
     tx: &Tx<'_>,
     room: &RoomHandle,
     pdu: &Pdu,
-    json: &str,
+    json: events::Json<'_>,
     from: &ServerName,
     auth: &[EventNid],
     verdict: &Verdict,
@@ -210,11 +211,10 @@ pub fn live(tx: &mut Tx<'_>, ctx: &Ctx, room: &RoomHandle, nid: EventNid, route:
 
 /// The states after the room's forward extremities once this event is among them.
 fn groups_with(tx: &Tx<'_>, room: &RoomHandle, pdu: &Pdu, nid: EventNid, after: StateGroupId) -> Result<Vec<StateGroupId>> {
-    let mut groups = Vec::new();
-    for extremity in current::extremities_with(tx, room, pdu, nid)? {
-        groups.push(if extremity == nid { after } else { current::group_after(tx, room, &events::by_nid(&tx.reader(), extremity)?)? });
-    }
-    Ok(resolution::distinct(groups))
+    let mut others = current::extremities_with(tx, room, pdu, nid)?;
+    let own = others.contains(&nid).then_some(after);
+    others.retain(|extremity| *extremity != nid);
+    Ok(resolution::distinct(current::groups_after(tx, room, &others)?.into_iter().chain(own)))
 }
 
 /// Gives an outlier this place in the room's history, without effect on its present.
@@ -282,15 +282,10 @@ fn put(
 /// # Errors
 ///
 /// [`EventError`]; [`EventError::BadState`] for a state without a create event.
-pub fn told_state(
-    tx: &Tx<'_>,
-    room: &RoomHandle,
-    ids: &[OwnedEventId],
-) -> Result<BTreeMap<crate::homeserver::types::StateKeyNid, EventNid>> {
-    let db = tx.reader();
+pub fn told_state(db: &Reader<'_>, room: &RoomHandle, ids: &[OwnedEventId]) -> Result<BTreeMap<StateKeyNid, EventNid>> {
     let mut map = BTreeMap::new();
     for id in ids {
-        if let Some(event) = graph::find(&db, id)?
+        if let Some(event) = graph::find(db, id)?
             && event.room == room.nid
             && !event.rejected
             && let Some(key) = event.state_key
@@ -298,7 +293,7 @@ pub fn told_state(
             map.insert(key, event.nid);
         }
     }
-    match state::find_key(&db, "m.room.create", "")? {
+    match state::find_key(db, "m.room.create", "")? {
         Some(create) if map.contains_key(&create) => Ok(map),
         _ => Err(EventError::BadState("a state without the room's create event".into())),
     }

@@ -39,11 +39,20 @@ pub struct StateIds {
     pub auth_chain: Vec<OwnedEventId>,
 }
 
+/// Whose keys may be asked for to check a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Servers are asked for keys that are not at hand.
+    Servers,
+    /// What is not at hand is unknown.
+    Nobody,
+}
+
 /// Other servers. Every call is bounded in time and size by whoever implements it.
 #[async_trait::async_trait]
 pub trait Remote: Debug + Send + Sync {
     /// Checks the signatures of events, in the order in which they are given.
-    async fn signatures(&self, events: Vec<CanonicalJsonObject>, rules: &RoomVersionRules) -> Vec<Signatures>;
+    async fn signatures(&self, events: Vec<CanonicalJsonObject>, rules: &RoomVersionRules, ask: Ask) -> Vec<Signatures>;
 
     /// `GET /_matrix/federation/v1/event/{eventId}`
     async fn event(&self, server: &ServerName, event_id: &OwnedEventId) -> Result<Box<RawValue>>;

@@ -8,7 +8,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 use super::{
     Dropped, Ingest, check1_format, check2_signatures, check3_hash,
     place::{self, Before, Placed, Route},
-    remote::Signatures,
+    remote::{Ask, Signatures},
 };
 use crate::homeserver::{
     events::{Ctx, EventError, Result, resolution},
@@ -88,12 +88,15 @@ impl Ingest {
                 return Ok(());
             }
             let staged = self.begin(apart(staged), now_ms).await?;
-            let decided = match room {
-                Some(room) => self.batch_or_singly(&room, &staged).await?,
+            let decided = match &room {
+                Some(room) => self.batch_or_singly(room, &staged).await?,
                 // We have left meanwhile, or did not get in.
                 None => staged.iter().map(|event| event.nid).collect(),
             };
             self.strike(staged, &decided).await?;
+            if let Some(room) = &room {
+                self.draw_together(room).await?;
+            }
         }
     }
 
@@ -205,7 +208,7 @@ impl Ingest {
 
     /// Checks 2 and 3. Returns what goes on, and the IDs of what nobody can judge yet; the rest is dropped.
     pub(super) async fn sound(&self, room: &RoomHandle, events: Vec<Pdu>) -> (Vec<Pdu>, Vec<OwnedEventId>) {
-        let answers = check2_signatures::check(&*self.remote, &events, &room.rules).await;
+        let answers = check2_signatures::check(&*self.remote, &events, &room.rules, Ask::Servers).await;
         let (mut sound, mut unknown) = (Vec::with_capacity(events.len()), Vec::new());
         for (pdu, answer) in events.into_iter().zip(answers) {
             let event_id = pdu.event_id().to_owned();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures_util::{StreamExt as _, stream};
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedServerName, SigningKeyAlgorithm,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedServerName, ServerName, SigningKeyAlgorithm,
     room_version_rules::RoomVersionRules,
     serde::Base64,
     signatures::{
@@ -15,8 +15,10 @@ use ruma::{
 
 use super::{KeyFault, KeyRing, Purpose, Want, is_key_id};
 
-/// Servers that are asked for their keys at a time.
+/// Servers whose keys are looked for in the store at a time.
 const AT_ONCE: usize = 16;
+/// Servers that are asked for their keys at a time: of a large room's many are gone, and each of those is waited for.
+const ASKED_AT_ONCE: usize = 48;
 /// From so many unknown servers on, the notaries are asked first: one question instead of many.
 const MANY: usize = 8;
 /// Signatures of one server on one event that are looked at.
@@ -111,22 +113,7 @@ impl KeyRing {
     /// Collects the keys that these events need, asking the servers that are not known. What is not to be had is remembered as
     /// that.
     pub async fn collect<'a>(&self, events: impl IntoIterator<Item = &'a CanonicalJsonObject>, rules: &RoomVersionRules) -> EventKeys {
-        let wants: BTreeSet<Want> = events.into_iter().flat_map(|event| wants(event, rules)).collect();
-        let mut collected = EventKeys::default();
-        let mut missing = Vec::new();
-        let mut looked_up =
-            stream::iter(wants.into_iter().map(|want| async move { (self.without_asking(&want).await, want) })).buffer_unordered(AT_ONCE);
-        while let Some((outcome, want)) = looked_up.next().await {
-            match outcome {
-                Ok(None) => missing.push(want),
-                other => collected.note(want, other.transpose()),
-            }
-        }
-        drop(looked_up);
-        let mut by_server: BTreeMap<OwnedServerName, Vec<Want>> = BTreeMap::new();
-        for want in missing {
-            by_server.entry(want.server.clone()).or_default().push(want);
-        }
+        let (mut collected, by_server) = self.look_up(events, rules).await;
         if by_server.len() >= MANY {
             let all: Vec<Want> = by_server.values().flatten().cloned().collect();
             self.ask_notaries(&all).await;
@@ -139,7 +126,7 @@ impl KeyRing {
             }
             out
         }))
-        .buffer_unordered(AT_ONCE);
+        .buffer_unordered(ASKED_AT_ONCE);
         while let Some(answers) = asked.next().await {
             for (outcome, want) in answers {
                 collected.note(want, Some(outcome));
@@ -149,9 +136,57 @@ impl KeyRing {
         collected
     }
 
-    /// A key of ours, or one from memory or the store.
-    async fn without_asking(&self, want: &Want) -> Result<Option<Vec<u8>>, KeyFault> {
-        if want.server == *self.name() { Ok(self.own_key(want)) } else { self.at_hand(want).await }
+    /// The keys of these events that are in memory or in the store. Nobody is asked for the others.
+    pub async fn at_hand_for<'a>(&self, events: impl IntoIterator<Item = &'a CanonicalJsonObject>, rules: &RoomVersionRules) -> EventKeys {
+        let (mut collected, missing) = self.look_up(events, rules).await;
+        for want in missing.into_values().flatten() {
+            let fault = KeyFault::Unknown { server: want.server.clone(), key_id: want.key_id.clone() };
+            collected.note(want, Some(Err(fault)));
+        }
+        collected
+    }
+
+    /// What is in memory or in the store of the keys that these events need, and the rest by server.
+    async fn look_up<'a>(
+        &self,
+        events: impl IntoIterator<Item = &'a CanonicalJsonObject>,
+        rules: &RoomVersionRules,
+    ) -> (EventKeys, BTreeMap<OwnedServerName, Vec<Want>>) {
+        let mut by_server: BTreeMap<OwnedServerName, BTreeSet<Want>> = BTreeMap::new();
+        for want in events.into_iter().flat_map(|event| wants(event, rules)) {
+            by_server.entry(want.server.clone()).or_default().insert(want);
+        }
+        let (mut collected, mut missing) = (EventKeys::default(), BTreeMap::new());
+        let found = by_server.into_iter().map(|(server, wants)| async move {
+            let found = self.all_at_hand(&server, &wants).await;
+            (server, wants, found)
+        });
+        let mut found = stream::iter(found).buffer_unordered(AT_ONCE);
+        while let Some((server, wants, found)) = found.next().await {
+            match found {
+                Ok(found) => {
+                    let (there, not): (Vec<_>, Vec<_>) = wants.into_iter().zip(found).partition(|(_, key)| key.is_some());
+                    for (want, key) in there {
+                        collected.note(want, key.map(Ok));
+                    }
+                    if !not.is_empty() {
+                        missing.insert(server, not.into_iter().map(|(want, _)| want).collect());
+                    }
+                }
+                Err(fault) => wants.into_iter().for_each(|want| collected.note(want, Some(Err(fault.clone())))),
+            }
+        }
+        (collected, missing)
+    }
+
+    /// Keys of one server, ours or from memory or the store: one look into the store for all of them.
+    async fn all_at_hand(&self, server: &ServerName, wants: &BTreeSet<Want>) -> Result<Vec<Option<Vec<u8>>>, KeyFault> {
+        if server == self.name() {
+            return Ok(wants.iter().map(|want| self.own_key(want)).collect());
+        }
+        let Some(first) = wants.first() else { return Ok(Vec::new()) };
+        self.at_hand(first).await?;
+        Ok(wants.iter().map(|want| self.usable(want)).collect())
     }
 
     /// Checks the signatures and the content hash of one event, fetching keys as needed. [`Verified::Signatures`] means that

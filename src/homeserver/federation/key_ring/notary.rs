@@ -13,6 +13,8 @@ use crate::homeserver::store::server_keys;
 
 /// Servers in one question, ours or a stranger's.
 pub const MAX_QUERIED: usize = 100;
+/// Questions to one notary at a time.
+const QUESTIONS_AT_ONCE: usize = 4;
 /// Largest answer of a notary, in bytes.
 const NOTARY_BYTES: usize = 8 << 20;
 /// How long a notary may take: it may have to ask the servers itself.
@@ -36,8 +38,10 @@ impl KeyRing {
     pub(super) async fn ask_notaries(&self, wants: &[Want]) {
         for notary in &self.0.parts.notaries {
             let missing: Vec<&Want> = wants.iter().filter(|want| want.server != *notary && self.usable(want).is_none()).collect();
-            for some in missing.chunks(MAX_QUERIED) {
-                if let Err(fault) = self.ask_notary(notary, some).await {
+            let questions: Vec<_> = missing.chunks(MAX_QUERIED).map(|some| self.ask_notary(notary, some)).collect();
+            let mut answers = stream::iter(questions).buffer_unordered(QUESTIONS_AT_ONCE);
+            while let Some(answer) = answers.next().await {
+                if let Err(fault) = answer {
                     tracing::debug!(peer = %notary, %fault, "a notary did not help");
                     break;
                 }

@@ -7,7 +7,11 @@ use ruma::{
     signatures::Verified,
 };
 
-use super::{Kind, MembershipError, Result, answer, resident};
+use super::{
+    Kind, MembershipError, Result,
+    answer::{self, Told},
+    resident,
+};
 use crate::homeserver::{
     Node,
     events::{self, Ctx, EventError, outside},
@@ -39,12 +43,10 @@ pub struct Given {
 pub struct Joined {
     /// The event with our signature, where we had to let the user in.
     pub event: String,
-    /// The room's state before the join; for a knock what is told to those outside.
-    pub state: Vec<String>,
-    /// What authorises the state.
-    pub auth_chain: Vec<String>,
-    /// Members were left out.
-    pub members_omitted: bool,
+    /// For a knock, what those outside are told of the room.
+    pub stripped: Vec<String>,
+    /// For a join, the room's state before it.
+    pub told: Told,
     /// Servers in the room before the join.
     pub servers: Vec<OwnedServerName>,
 }
@@ -67,7 +69,14 @@ pub async fn accept(node: &Arc<Node>, origin: &ServerName, given: Given) -> Resu
         Err(fault) => return Err(MembershipError::forbidden(format!("The event is not signed as it must be: {fault}"))),
     }
     let (ctx, origin) = (Ctx::of(node), origin.to_owned());
-    node.store.write(move |tx| take(tx, &ctx, &origin, &room, &pdu, &given)).await
+    let (handle, kind, omit_members) = (room.clone(), given.kind, given.omit_members);
+    let (mut joined, pdu) =
+        node.store.write(move |tx| Ok::<_, MembershipError>((take(tx, &ctx, &origin, &room, &pdu, kind)?, pdu))).await?;
+    if kind == Kind::Join {
+        // The state before the join does not change any more, and others write while it is collected.
+        joined.told = node.store.read(move |db| answer::state(db, &handle, &pdu, omit_members)).await?;
+    }
+    Ok(joined)
 }
 
 fn check(origin: &ServerName, given: &Given, pdu: &Pdu, room: &RoomHandle) -> Result<()> {
@@ -116,7 +125,7 @@ fn authorised_via(pdu: &Pdu, rules: &RoomVersionRules) -> Option<ruma::OwnedUser
     rules.authorization.restricted_join_rule.then(|| UserId::parse(user).ok()).flatten()
 }
 
-fn take(tx: &mut Tx<'_>, ctx: &Ctx, origin: &ServerName, room: &RoomHandle, pdu: &Pdu, given: &Given) -> Result<Joined> {
+fn take(tx: &mut Tx<'_>, ctx: &Ctx, origin: &ServerName, room: &RoomHandle, pdu: &Pdu, kind: Kind) -> Result<Joined> {
     // What was checked before the signature was may have changed since.
     let room = match rooms::by_id(&tx.reader(), &room.room_id)? {
         Some(room) if servers::is_in_room(&tx.reader(), room.nid, &ctx.server_name)? => room,
@@ -127,11 +136,10 @@ fn take(tx: &mut Tx<'_>, ctx: &Ctx, origin: &ServerName, room: &RoomHandle, pdu:
     let known = stored::by_id(&tx.reader(), pdu.event_id())?.is_some_and(|known| known.pos.is_some());
     events::place(tx, ctx, &room, pdu, &events::Source::Server(origin))?;
     let mut told = Joined { event: build::canonical(pdu.json()).map_err(EventError::from)?, ..Joined::default() };
-    match given.kind {
+    match kind {
         Kind::Leave => {}
-        Kind::Knock => told.state = outside::told_in_full(&tx.reader(), &room, pdu)?,
+        Kind::Knock => told.stripped = outside::told_in_full(&tx.reader(), &room, pdu)?,
         Kind::Join => {
-            answer::state(&tx.reader(), &room, pdu, given.omit_members, &mut told)?;
             // Asked again, their server is there because of the first time.
             told.servers = before.into_iter().filter(|server| !known || server != origin).collect();
         }

@@ -1,29 +1,43 @@
-//! What a server that joins is told of a room.
+//! What a server that joins is told of a room. That may be a hundred thousand events: which they are is worked out first, and
+//! they are read a few at a time while they are sent.
 
 use std::collections::BTreeSet;
 
-use super::{MembershipError, Result, accept::Joined};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
+
+use super::{MembershipError, Result};
 use crate::homeserver::{
-    events::EventError,
-    store::{Reader, events, graph, state, sync_rooms, users},
+    store::{Reader, Store, StoreError, events, graph, state, sync_rooms, users},
     types::{EventNid, Pdu, RoomHandle},
 };
 
 /// Events of an auth chain that are sent at most.
 const MAX_CHAIN: usize = 500_000;
+/// Events that are read together.
+const CHUNK: usize = 200;
+
+/// What the other server is told of the room, by the events' numbers.
+#[derive(Debug, Default)]
+pub struct Told {
+    state: BTreeSet<EventNid>,
+    auth_chain: BTreeSet<EventNid>,
+    /// Members were left out.
+    pub members_omitted: bool,
+}
 
 /// The state before the join and what authorises it. Without members, those stay who give a room without a name its name.
-pub(super) fn state(db: &Reader<'_>, room: &RoomHandle, join: &Pdu, omit_members: bool, told: &mut Joined) -> Result<()> {
+pub(super) fn state(db: &Reader<'_>, room: &RoomHandle, join: &Pdu, omit_members: bool) -> Result<Told> {
     let event = events::by_id(db, join.event_id())?.ok_or_else(|| MembershipError::internal("a join vanished"))?;
     let group = event.state_before.ok_or_else(|| MembershipError::internal("a join has no place"))?;
     let mut named = None;
     let mut shown: BTreeSet<EventNid> = BTreeSet::new();
-    let mut members = 0_usize;
+    let mut members: BTreeSet<EventNid> = BTreeSet::new();
     for (key, nid) in state::of_group(db, group)? {
         if omit_members {
             let (kind, _) = state::key(db, key)?;
             if kind == "m.room.member" {
-                members += 1;
+                members.insert(nid);
                 continue;
             }
             if matches!(kind.as_str(), "m.room.name" | "m.room.canonical_alias") {
@@ -32,6 +46,7 @@ pub(super) fn state(db: &Reader<'_>, room: &RoomHandle, join: &Pdu, omit_members
         }
         shown.insert(nid);
     }
+    let mut told = Told::default();
     if omit_members {
         let mut kept = BTreeSet::new();
         if named.is_none() {
@@ -40,23 +55,62 @@ pub(super) fn state(db: &Reader<'_>, room: &RoomHandle, join: &Pdu, omit_members
                 kept.extend(sync_rooms::member_entry(db, room.nid, &hero.user_id)?.and_then(|entry| entry.event));
             }
         }
-        told.members_omitted = members > kept.len();
+        // Somebody may have changed their name since.
+        kept.retain(|nid| members.contains(nid));
+        told.members_omitted = members.len() > kept.len();
         shown.extend(kept);
     }
-    let mut chain = graph::auth_chain(db, shown.iter().copied(), MAX_CHAIN)?;
     let of_join = join.auth_events().iter().filter_map(|id| graph::find(db, id).transpose());
-    for auth in of_join.collect::<Result<Vec<_>, _>>()? {
-        chain.insert(auth.nid);
-        chain.extend(graph::auth_chain(db, [auth.nid], MAX_CHAIN)?);
-    }
+    let of_join = of_join.map(|found| found.map(|event| event.nid)).collect::<Result<BTreeSet<_>, _>>()?;
+    let mut chain = graph::auth_chain(db, shown.iter().chain(&of_join).copied(), MAX_CHAIN)?;
+    chain.extend(of_join);
     if omit_members {
         chain.retain(|nid| !shown.contains(nid));
     }
-    told.state = texts(db, shown)?;
-    told.auth_chain = texts(db, chain)?;
-    Ok(())
+    told.state = shown;
+    told.auth_chain = chain;
+    Ok(told)
 }
 
-fn texts(db: &Reader<'_>, nids: BTreeSet<EventNid>) -> Result<Vec<String>> {
-    nids.into_iter().map(|nid| Ok(events::by_nid(db, nid).map_err(EventError::from)?.json)).collect()
+enum Part {
+    Text(&'static str),
+    Events { nids: Vec<EventNid>, first: bool },
+}
+
+impl Told {
+    /// The fields `state` and `auth_chain` of a JSON object, without its brackets.
+    pub fn fields(self, store: Store) -> impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static {
+        let list = |events: &BTreeSet<EventNid>| {
+            let nids: Vec<EventNid> = events.iter().copied().collect();
+            let parts = nids.chunks(CHUNK).enumerate().map(|(at, some)| Part::Events { nids: some.to_vec(), first: at == 0 });
+            parts.collect::<Vec<_>>()
+        };
+        let mut parts = vec![Part::Text("\"state\":[")];
+        parts.extend(list(&self.state));
+        parts.push(Part::Text("],\"auth_chain\":["));
+        parts.extend(list(&self.auth_chain));
+        parts.push(Part::Text("]"));
+        let read = move |part| {
+            let store = store.clone();
+            async move {
+                match part {
+                    Part::Text(text) => Ok(Bytes::from_static(text.as_bytes())),
+                    Part::Events { nids, first } => store.read(move |db| texts(db, &nids, first)).await,
+                }
+            }
+        };
+        // One piece is read while the one before it is sent.
+        stream::iter(parts).map(read).buffered(2)
+    }
+}
+
+fn texts(db: &Reader<'_>, nids: &[EventNid], first: bool) -> Result<Bytes, StoreError> {
+    let mut out = String::new();
+    for (at, nid) in nids.iter().enumerate() {
+        if at > 0 || !first {
+            out.push(',');
+        }
+        out.push_str(&events::by_nid(db, *nid)?.json);
+    }
+    Ok(out.into())
 }

@@ -6,22 +6,25 @@
 use std::{sync::Arc, time::Duration};
 
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomOrAliasId, RoomVersionId, ServerName,
-    api::federation::membership::create_join_event::v2 as create_join, room_version_rules::RoomVersionRules, signatures::Verified,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomOrAliasId, ServerName,
+    room_version_rules::RoomVersionRules, signatures::Verified,
 };
-use serde_json::{Map, value::RawValue};
+use serde_json::Map;
 
-use super::{Kind, MembershipError, Result, ask, find, invited::signatures_of, leave::senders_of};
+use super::{
+    Kind, MembershipError, Result,
+    answered::{Answer, Broken},
+    ask, find,
+    invited::signatures_of,
+    leave::senders_of,
+};
 use crate::homeserver::{
     Node,
     events::{
         self, Ctx, EventError,
         membership::{self, content},
     },
-    federation::{
-        ingest::{self, ImportError},
-        request::Limits,
-    },
+    federation::ingest::Head,
     rooms::{build, proposal::Wanted},
     store::{
         self, Tx, members, outside,
@@ -31,10 +34,6 @@ use crate::homeserver::{
     types::{Pdu, RoomHandle, RoomNid},
 };
 
-/// How long a server may take to answer with a room's state.
-const TIME: Duration = Duration::from_secs(180);
-/// Largest state of a room that is taken, in bytes of JSON.
-const MAX_BYTES: usize = 384 << 20;
 /// Servers that may say no before we believe it.
 const MAX_NO: usize = 3;
 /// How often a join that a restart interrupted is tried while nobody can be reached, and the first pause between two tries.
@@ -298,23 +297,30 @@ async fn through(node: &Arc<Node>, wish: &Wish, server: &ServerName, candidates:
     });
     let lets_in = proposal.place.authorised_via.as_ref().map(|user| user.server_name().to_owned());
     let (pdu, json) = ask::event(&ctx, wanted, proposal.place, &proposal.rules, content.await?)?;
-    let request = create_join::Request::new(wish.room_id.clone(), pdu.event_id().to_owned(), ask::raw(&json)?);
-    let limits = Limits::ORDINARY.insisting().within(TIME).bytes(MAX_BYTES);
     let before = std::mem::replace(sent, true);
-    let answer = node.federation.client.request_within(server, request, limits).await.map_err(|error| {
+    let mut answer = Answer::ask(node, server, &wish.room_id, pdu.event_id(), json).await.map_err(|error| {
         let error = MembershipError::from(error);
         // Who says no has not taken it. (What was sent to another server before is another matter.)
         *sent = before || !matches!(error, MembershipError::Refused { .. });
         error
     })?;
-    let answer = answer.room_state;
+    let room = wish.room_id.clone();
+    let inside = room_inside(node, &room).await?;
+    let gathered = match &inside {
+        // Only the event matters.
+        Some(_) => answer.skip().await.map(|()| None),
+        None => {
+            let head = Head { room_id: room.clone(), version: proposal.version.clone(), origin: server.to_owned() };
+            node.federation.inbound.gather(head, answer.pieces()).await.map(Some)
+        }
+    };
+    let gathered = gathered.map_err(|error| error.of(node, server))?;
     let event = match lets_in {
-        Some(by) => the_same(&pdu, answer.event.as_deref().map(RawValue::get), &by, &proposal.rules)?,
+        Some(by) => the_same(&pdu, answer.event(), &by, &proposal.rules)?,
         // Where nobody need let us in, what we have signed is all that is needed.
         None => pdu,
     };
-    let room = wish.room_id.clone();
-    if let Some(here) = room_inside(node, &room).await? {
+    if let Some(here) = inside {
         // We are in it and could not let the user in ourselves: the event is like any other of the room.
         if here.version != proposal.version {
             return Err(MembershipError::Nonsense(format!("{server} says that the room has version {}", proposal.version)));
@@ -331,36 +337,13 @@ async fn through(node: &Arc<Node>, wish: &Wish, server: &ServerName, candidates:
         });
         return Ok(placed.await?);
     }
-    let (aside, back) = (room.clone(), room.clone());
+    let Some(gathered) = gathered else { return Err(MembershipError::internal("a room is neither here nor gathered")) };
+    let join = build::canonical(event.json()).map_err(EventError::from)?;
+    let (aside, back) = (room.clone(), room);
     node.store.write(move |tx| set_outside(tx, &aside, outside::put_aside)).await?;
-    let imported = import(node, server, &room, &proposal.version, &event, answer).await;
+    let taken = node.federation.inbound.take(gathered, &join).await;
     node.store.write(move |tx| set_outside(tx, &back, outside::put_back)).await?;
-    imported
-}
-
-/// Takes the room over as the server tells it.
-async fn import(
-    node: &Arc<Node>,
-    server: &ServerName,
-    room_id: &RoomId,
-    version: &RoomVersionId,
-    join: &Pdu,
-    answer: create_join::RoomState,
-) -> Result<()> {
-    let answer = ingest::JoinAnswer {
-        room_id: room_id.to_owned(),
-        version: version.clone(),
-        origin: server.to_owned(),
-        join: ask::raw(&build::canonical(join.json()).map_err(EventError::from)?)?,
-        state: answer.state,
-        auth_chain: answer.auth_chain,
-    };
-    match node.federation.inbound.import(answer).await {
-        Ok(_) => Ok(()),
-        Err(ImportError::Unusable(why)) => Err(MembershipError::Nonsense(format!("{server} gives a room that cannot be used: {why}"))),
-        Err(ImportError::Version(version)) => Err(EventError::UnsupportedRoomVersion(version.to_string()).into()),
-        Err(ImportError::Event(error)) => Err(error.into()),
-    }
+    taken.map(drop).map_err(|error| Broken::Import(error).of(node, server))
 }
 
 /// Does something with the events of a room that came before the room did.

@@ -5,6 +5,7 @@
 
 mod accept;
 mod answer;
+mod answered;
 mod ask;
 mod find;
 mod invite;

@@ -63,7 +63,7 @@ async fn events_of_another_room_do_not_come_in_with_an_answer() {
     let id = foreign.clone();
     let stored = world.servers[1].store.read(move |db| events::by_id(db, &id)).await.unwrap().unwrap();
     assert_ne!(stored.room, nid, "it stays where it belongs");
-    let answer = super::super::JoinAnswer { join: raw(vec![lie]).pop().unwrap(), ..answer };
+    let answer = super::world::JoinAnswer { join: raw(vec![lie]).pop().unwrap(), ..answer };
     assert!(matches!(world.servers[1].ingest.import(answer).await, Err(ImportError::Unusable(_))));
 }
 

@@ -1,7 +1,9 @@
 //! Receiving, between several servers in one process.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests of their own making")]
 
+mod forks;
 mod hostile;
+mod joining;
 mod large;
 mod receipt;
 mod simulator;

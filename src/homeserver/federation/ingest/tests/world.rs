@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use futures_util::stream;
 use ruma::{
     CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName, UserId,
     room_version_rules::RoomVersionRules,
@@ -14,8 +15,10 @@ use ruma::{
 use serde_json::{Map, value::RawValue};
 
 use super::super::{
-    Imported, Ingest, JoinAnswer,
-    remote::{self, Remote, RemoteError, Signatures, StateIds, Untrusted},
+    Head, ImportError, Imported, Ingest,
+    remote::{self, Ask, Remote, RemoteError, Signatures, StateIds, Untrusted},
+    scan::{List, Piece},
+    takeover::Steps,
 };
 use crate::{
     base::{Clock, ManualClock, SystemRandomness},
@@ -50,6 +53,8 @@ pub(super) struct Network {
     cut: Mutex<BTreeSet<(OwnedServerName, OwnedServerName)>>,
     /// Servers whose keys cannot be had.
     pub(super) keyless: Mutex<BTreeSet<OwnedServerName>>,
+    /// Servers whose keys nobody has asked for yet.
+    pub(super) cold: Mutex<BTreeSet<OwnedServerName>>,
     /// What was asked, for tests that count.
     pub(super) asked: Mutex<Vec<String>>,
     /// Told when somebody asks for missing events; with `hang` they wait for ever.
@@ -116,14 +121,24 @@ pub(super) fn raw(json: Vec<String>) -> Untrusted {
 
 #[async_trait::async_trait]
 impl Remote for FakeRemote {
-    async fn signatures(&self, events: Vec<CanonicalJsonObject>, rules: &RoomVersionRules) -> Vec<Signatures> {
+    async fn signatures(&self, events: Vec<CanonicalJsonObject>, rules: &RoomVersionRules, ask: Ask) -> Vec<Signatures> {
         let keys: PublicKeyMap = (self.network.peers.lock().unwrap().iter())
             .map(|(name, (_, key))| (name.to_string(), BTreeMap::from([("ed25519:t".to_owned(), key.clone())])))
             .collect();
-        let keyless = self.network.keyless.lock().unwrap().clone();
+        let mut keyless = self.network.keyless.lock().unwrap().clone();
+        let sender = |json: &CanonicalJsonObject| json.get("sender").and_then(|s| s.as_str()).and_then(|s| UserId::parse(s).ok());
+        match ask {
+            Ask::Servers => {
+                self.network.asked.lock().unwrap().push("keys".into());
+                let mut cold = self.network.cold.lock().unwrap();
+                for sender in events.iter().filter_map(sender) {
+                    cold.remove(sender.server_name());
+                }
+            }
+            Ask::Nobody => keyless.extend(self.network.cold.lock().unwrap().iter().cloned()),
+        }
         let check = |json: &CanonicalJsonObject| {
-            let sender = json.get("sender").and_then(|s| s.as_str()).and_then(|s| UserId::parse(s).ok());
-            if sender.is_some_and(|sender| keyless.contains(sender.server_name())) {
+            if sender(json).is_some_and(|sender| keyless.contains(sender.server_name())) {
                 return Signatures::Unknown("no key".into());
             }
             match verify_event(&keys, json, rules) {
@@ -194,17 +209,59 @@ impl Remote for FakeRemote {
     }
 }
 
+/// The whole of an answer to a join, for tests to spoil.
+pub(super) struct JoinAnswer {
+    pub(super) room_id: OwnedRoomId,
+    pub(super) version: RoomVersionId,
+    pub(super) origin: OwnedServerName,
+    pub(super) join: Box<RawValue>,
+    pub(super) state: Untrusted,
+    pub(super) auth_chain: Untrusted,
+}
+
+impl JoinAnswer {
+    /// As it comes over the wire.
+    fn pieces(&self) -> Vec<Piece> {
+        let of = |list, events: &Untrusted| {
+            let pieces = events.chunks(3).map(|some| some.iter().map(|json| json.get().into()).collect());
+            pieces.map(|events| Piece { list, events }).collect::<Vec<_>>()
+        };
+        of(List::State, &self.state).into_iter().chain(of(List::AuthChain, &self.auth_chain)).collect()
+    }
+}
+
+impl Ingest {
+    /// Takes a room over.
+    pub(super) async fn import(&self, answer: JoinAnswer) -> Result<Imported, ImportError> {
+        let pieces = stream::iter(answer.pieces().into_iter().map(Ok::<_, ImportError>));
+        let head = Head { room_id: answer.room_id, version: answer.version, origin: answer.origin };
+        let gathered = self.gather(head, pieces).await?;
+        self.take(gathered, answer.join.get()).await
+    }
+}
+
 /// All of it.
 pub(super) struct World {
     pub(super) network: Arc<Network>,
     pub(super) clock: ManualClock,
     pub(super) servers: Vec<Server>,
+    steps: Steps,
 }
 
 impl World {
     /// Servers called a.test, b.test and so on.
     pub(super) fn new(count: u8) -> Self {
-        let mut world = Self { network: Arc::default(), clock: ManualClock::at(1_790_000_000_000), servers: Vec::new() };
+        // Small, so that a room of a few events comes over in several.
+        Self::with(count, Steps { events: 3, entries: 5, keys: 7 })
+    }
+
+    /// The same, where rooms come over in steps as large as anywhere.
+    pub(super) fn at_full_stride(count: u8) -> Self {
+        Self::with(count, Steps::default())
+    }
+
+    fn with(count: u8, steps: Steps) -> Self {
+        let mut world = Self { network: Arc::default(), clock: ManualClock::at(1_790_000_000_000), servers: Vec::new(), steps };
         for n in 0..count {
             let name = format!("{}.test", char::from(b'a' + n));
             world.add(&name);
@@ -222,7 +279,9 @@ impl World {
         let randomness = Arc::new(SystemRandomness);
         let ctx = Ctx { server_name: name.clone(), key, now_ms: self.clock.now_ms(), randomness, appservices };
         let remote = Arc::new(FakeRemote { me: name.clone(), network: Arc::clone(&self.network) });
-        let ingest = Arc::new(Ingest::new(store.clone(), remote, ctx.clone(), Arc::new(self.clock.clone())));
+        let mut ingest = Ingest::new(store.clone(), remote, ctx.clone(), Arc::new(self.clock.clone()));
+        ingest.steps = self.steps;
+        let ingest = Arc::new(ingest);
         self.servers.push(Server { name, store, ingest, ctx, dir });
         self.servers.len() - 1
     }
