@@ -136,8 +136,12 @@ impl Merge {
         // What begins like a section of ours is meant for us; others may be somebody else's business.
         let known: Vec<String> = KEYS.iter().map(Key::variable).collect();
         let sections: Vec<String> = SECTIONS.iter().map(|(section, _)| format!("HOMEROOM_{}_", section.to_uppercase())).collect();
+        // Kubernetes tells every container of a service called `homeroom-node`.
+        let of_a_service = |name: &str| ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"].iter().any(|end| name.contains(end));
         let is_ours = |name: &str| {
-            sections.iter().any(|section| name.starts_with(section)) && !DIRECTORIES.iter().any(|(directory, _)| *directory == name)
+            !of_a_service(name)
+                && sections.iter().any(|section| name.starts_with(section))
+                && !DIRECTORIES.iter().any(|(directory, _)| *directory == name)
         };
         for (name, _) in variables.iter().filter(|(name, _)| is_ours(name) && !known.contains(name)) {
             let nearest = nearest(name, known.iter().map(String::as_str));
@@ -270,7 +274,9 @@ mod tests {
         let error = load("HOMEROOM_UI_THEM").unwrap_err();
         assert!(error.contains("unknown variable `HOMEROOM_UI_THEM`; did you mean `HOMEROOM_UI_THEME`?"), "{error}");
         assert_eq!(load("HOMEROOM_UI_THEME"), Ok(()));
-        for of_others in ["HOMEROOM_DATA_DIR", "HOMEROOM_PROFILE", "HOMEROOM_IN_A_SCRIPT"] {
+        for of_others in
+            ["HOMEROOM_NODE_SERVICE_HOST", "HOMEROOM_NODE_PORT_8008_TCP", "HOMEROOM_DATA_DIR", "HOMEROOM_PROFILE", "HOMEROOM_IN_A_SCRIPT"]
+        {
             assert_eq!(load(of_others), Ok(()));
         }
     }

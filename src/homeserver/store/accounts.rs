@@ -106,7 +106,6 @@ pub fn deactivate(tx: &Tx<'_>, user: UserNid) -> Result<()> {
         "oauth_codes",
         "openid_tokens",
         "thread_subscriptions",
-        "sso_identities",
     ] {
         tx.execute(&format!("DELETE FROM {table} WHERE user_nid = ?1"), [user.0])?;
     }

@@ -202,7 +202,12 @@ impl Upstream {
         let (provider, what) = (&self.provider, "the token endpoint");
         let (form, header) = self.token_request(&metadata, &redeem)?;
         let answer = outbound.post_form(&metadata.token, form, header, ANSWER_BYTES).await;
-        let tokens: Tokens = read(what, &answer.map_err(|error| unavailable(what, error))?)?;
+        let answer = answer.map_err(|error| unavailable(what, error))?;
+        // RFC 6749, 5.2: a code that is too old, used up or made up. That is nothing to report to the owner.
+        if answer.status == 400 && serde_json::from_slice::<Value>(&answer.body).is_ok_and(|error| error["error"] == "invalid_grant") {
+            return Err(SsoError::Expired);
+        }
+        let tokens: Tokens = read(what, &answer)?;
         let expected = Expected { issuer: &provider.issuer, client_id: &provider.client_id, nonce: redeem.nonce, now_ms };
         let keys = self.keys(outbound, &metadata, now_ms, FRESH_MS).await?;
         let (subject, claims) = match keys.check(&tokens.id_token, expected) {

@@ -143,7 +143,7 @@ pub(super) async fn authorize(visit: Visit) -> ApiResult<Response> {
     if visit.field("act") != "allow" {
         return Ok(redirect(&ask.way.with(&issuer(&visit), &[("error", "access_denied"), ("error_description", "The user has refused")])));
     }
-    let registers = ask.create && sign_in::can_register(&visit);
+    let registers = ask.create && sign_in::can_register(&visit) && sign_in::proof(&visit).is_none();
     let checked = if registers { sign_in::register(&visit).await? } else { sign_in::check(&visit).await? };
     let (user_id, user) = match checked {
         Ok(found) => found,
@@ -238,7 +238,8 @@ fn target(uri: &str) -> String {
 fn show(visit: &Visit, ask: &Ask, error: Option<&str>, status: StatusCode) -> Response {
     let server_name = visit.node.config.server_name.as_str();
     let cookie = visit.cookie_or_new();
-    let registers = ask.create && sign_in::can_register(visit);
+    // Who has come by a provider has an account.
+    let registers = ask.create && sign_in::can_register(visit) && sign_in::proof(visit).is_none();
     let (title, inputs, label) = if registers {
         (format!("Create an account on {server_name}"), sign_in::new_account_inputs(visit), "Create account and allow")
     } else {

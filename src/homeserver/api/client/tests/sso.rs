@@ -472,7 +472,10 @@ async fn a_locked_or_closed_account_is_not_opened_by_a_provider() {
     let page = browser.get(&test, &onwards(&back)).await;
     assert!(page.status == 403 && page.text.contains("has been locked"), "{}", page.text);
     test.node.accounts.set_locked(user, false).await.unwrap();
+    // Whoever was shown out does not come back as somebody new: the provider's word still stands for the closed account.
     test.node.accounts.deactivate(user, false).await.unwrap();
-    assert_eq!(visit(&test, &fake, &mut browser, &to(APP), "ann").await.status, 403);
+    let back = visit(&test, &fake, &mut browser, &to(APP), "ann").await;
+    let page = browser.get(&test, &onwards(&back)).await;
+    assert!(page.status == 403 && page.text.contains("has been closed"), "{}", page.text);
     assert_eq!(refused(&test.call("POST", LOGIN, None, json!({ "type": "m.login.token", "token": "x" })).await), (403, "M_FORBIDDEN"));
 }
