@@ -72,18 +72,11 @@ pub async fn join(node: &Arc<Node>, join: Join) -> Result<OwnedRoomId> {
     let worker = Arc::clone(node);
     let wanted = Wish { user_id: join.user_id.clone(), room_id: room_id.clone(), named, reason: join.reason.clone() };
     node.tasks.spawn("node-join", async move {
-        let joined = async {
-            let (outcome, again_later) = attempt_and_settle(&worker, &wanted, Try::Asked).await;
-            // The client may be gone; the join stands.
-            drop(answer.send(outcome));
-            if again_later && pause(&worker, 0).await {
-                again(&worker, &wanted).await;
-            }
-        };
-        // The next start goes on with it.
-        tokio::select! {
-            () = worker.tasks.shutdown().wait() => {}
-            () = joined => {}
+        // The client may be gone; the join stands.
+        let (outcome, again_later) = attempt_and_settle(&worker, &wanted, Try::Asked).await;
+        drop(answer.send(outcome));
+        if again_later && pause(&worker, 0).await {
+            again(&worker, &wanted).await;
         }
     });
     answered.await.map_err(|_| MembershipError::Unreachable("the server is stopping".into()))??;
@@ -101,6 +94,12 @@ pub fn resume(node: &Arc<Node>) {
             Ok(waiting) => waiting,
             Err(error) => return tracing::warn!(%error, "interrupted joins could not be read"),
         };
+        // An end in the middle of taking a room over leaves the invite that led to it aside.
+        let rooms: Vec<OwnedRoomId> = waiting.iter().map(|join| join.room_id.clone()).collect();
+        let back = node.store.write(move |tx| rooms.iter().try_for_each(|room_id| set_outside(tx, room_id, outside::put_back)));
+        if let Err(error) = back.await {
+            return tracing::warn!(%error, "interrupted joins wait for the next start");
+        }
         for RemoteJoin { room_id, user_id, via, reason } in waiting {
             again(&node, &Wish { user_id, room_id, named: via, reason }).await;
         }
