@@ -136,7 +136,7 @@ fn pointers(value: &Value, at: String, found: &mut Vec<String>) {
 }
 
 /// A body that is right for the endpoint, as far as it is one that reads much.
-fn expected(path: &str, room: &str, event: &str, user: &str) -> Value {
+pub fn expected(path: &str, room: &str, event: &str, user: &str) -> Value {
     let filter = json!({ "types": ["m.*"], "not_types": [], "senders": [user], "rooms": [room], "limit": 5, "contains_url": false,
         "lazy_load_members": true, "include_redundant_members": false, "unread_thread_notifications": true });
     let bodies = [

@@ -7,3 +7,4 @@ mod hostile;
 mod oauth;
 mod rooms;
 mod truth;
+mod types;

@@ -48,7 +48,7 @@ fn begin(node: &Node, call: &RawCall, required: bool) -> ApiResult<(Report, Map<
             return Err(ApiError::invalid_param(format!("`reason` is longer than {REASON_BYTES} bytes")));
         }
         Some(Value::String(reason)) => reason.clone(),
-        None if required => return Err(ApiError::missing_param("`reason` is missing")),
+        None | Some(Value::Null) if required => return Err(ApiError::missing_param("`reason` is missing")),
         None | Some(Value::Null) => String::new(),
         Some(_) => return Err(ApiError::bad_json("`reason` is not a string")),
     };
