@@ -33,6 +33,40 @@ enum AccountCommand {
     Reports(ReportsArgs),
     /// Show what does not work: push gateways and application services that take nothing
     Troubles(TroublesArgs),
+    /// Show the invites that are held (setting node.hold_strangers), or decide about one
+    Invites(InvitesArgs),
+}
+
+#[derive(Debug, Args)]
+struct InvitesArgs {
+    /// Let a user's invite to a room through
+    #[arg(long, num_args = 2, value_names = ["USER", "ROOM"], conflicts_with = "reject")]
+    release: Option<Vec<String>>,
+    /// Turn a user's invite to a room down
+    #[arg(long, num_args = 2, value_names = ["USER", "ROOM"])]
+    reject: Option<Vec<String>>,
+    /// How many are shown at most
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl InvitesArgs {
+    fn request(&self) -> (Request, &'static str) {
+        let judge = |pair: &Vec<String>, release| match pair.as_slice() {
+            [user_id, room_id] => Some(Request::JudgeInvite { user_id: user_id.clone(), room_id: room_id.clone(), release }),
+            _ => None,
+        };
+        if let Some(request) = self.release.as_ref().and_then(|pair| judge(pair, true)) {
+            return (request, "released");
+        }
+        if let Some(request) = self.reject.as_ref().and_then(|pair| judge(pair, false)) {
+            return (request, "rejected");
+        }
+        (Request::HeldInvites { limit: self.limit }, "invites")
+    }
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +130,7 @@ impl AccountArgs {
             AccountCommand::NewKey(args) => args.json,
             AccountCommand::Reports(args) => args.json,
             AccountCommand::Troubles(args) => args.json,
+            AccountCommand::Invites(args) => args.json,
         }
     }
 }
@@ -118,13 +153,18 @@ pub async fn run(context: &Context, args: &AccountArgs) -> Result<(), Failure> {
         AccountCommand::NewKey(_) => (Request::NewKey, "key_id"),
         AccountCommand::Reports(args) => (Request::Reports { limit: args.limit }, "reports"),
         AccountCommand::Troubles(_) => (Request::Troubles, "troubles"),
+        AccountCommand::Invites(args) => args.request(),
     };
     let answer = ask(context, &request).await?;
     if let Some(reports) = answer.get(result).and_then(Value::as_array) {
         return if args.json() {
             output::line(&answer.to_string())
         } else {
-            let line = if result == "troubles" { trouble_line } else { line };
+            let line = match result {
+                "troubles" => trouble_line,
+                "invites" => invite_line,
+                _ => line,
+            };
             reports.iter().try_for_each(|report| output::line(&line(report)))
         };
     }
@@ -133,12 +173,25 @@ pub async fn run(context: &Context, args: &AccountArgs) -> Result<(), Failure> {
     output::line(&if args.json() { answer.to_string() } else { text.to_owned() })
 }
 
+/// A held invite in one line. Names come from strangers: nothing in them may steer the terminal.
+fn invite_line(invite: &Value) -> String {
+    let text = |field: &str| invite.get(field).and_then(Value::as_str).unwrap_or_default();
+    let when = when(invite.get("held_ms"));
+    let line = format!("{when}  {} {}  invited by {}: {}", text("user_id"), text("room_id"), text("inviter"), text("reason"));
+    output::harmless(&line.replace('\t', " "))
+}
+
+/// A time in milliseconds as text.
+fn when(ms: Option<&Value>) -> String {
+    let seconds = ms.and_then(Value::as_i64).unwrap_or_default() / 1000;
+    let when = time::OffsetDateTime::from_unix_timestamp(seconds).ok();
+    when.and_then(|when| when.format(&time::format_description::well_known::Rfc3339).ok()).unwrap_or_default()
+}
+
 /// A report in one line. Reasons come from users: nothing in them may steer the terminal.
 fn line(report: &Value) -> String {
     let text = |field: &str| report.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let seconds = report.get("created_ms").and_then(Value::as_i64).unwrap_or_default() / 1000;
-    let when = time::OffsetDateTime::from_unix_timestamp(seconds).ok();
-    let when = when.and_then(|when| when.format(&time::format_description::well_known::Rfc3339).ok()).unwrap_or_default();
+    let when = when(report.get("created_ms"));
     let about = ["user_id", "room_id", "event_id"].into_iter().filter_map(text).collect::<Vec<_>>().join(" ");
     let line = format!("{when}  {} reports {about}: {}", text("reporter").unwrap_or("?"), text("reason").unwrap_or("(no reason)"));
     // A tab would pass as harmless, and one line is one report.

@@ -13,10 +13,13 @@ use super::{
     profile::Profile,
 };
 use crate::{
-    base::{Shutdown, SystemClock, SystemRandomness, Tasks},
-    homeserver::federation::doctor::{
-        Outcome, Report,
-        practice::{Own, Practice},
+    base::{Clock as _, Shutdown, SystemClock, SystemRandomness, Tasks},
+    homeserver::{
+        acme,
+        federation::doctor::{
+            Outcome, Report,
+            practice::{Own, Practice},
+        },
     },
 };
 
@@ -50,7 +53,7 @@ pub async fn run(context: &Context, args: &DoctorArgs) -> Result<(), Failure> {
     };
     let practice = tokio::task::spawn_blocking(open).await.map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
     let practice = practice.map_err(|error| node::failure(&error))?;
-    let report = match (&args.server, own) {
+    let mut report = match (&args.server, own) {
         (Some(other), _) => {
             let other = name(other)?;
             match plan.federation_name() {
@@ -64,6 +67,13 @@ pub async fn run(context: &Context, args: &DoctorArgs) -> Result<(), Failure> {
             return Err(Failure::new(Exit::NotFound, message));
         }
     };
+    if let (None, Some(settings)) = (&args.server, plan.acme()) {
+        let (dir, settings) = (plan.dir.clone(), settings.clone());
+        let look = move || acme::standing::examine(&dir, &settings, SystemClock.now_ms());
+        let found = tokio::task::spawn_blocking(look).await.map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
+        // First: it says why the rest fails where it does.
+        report.checks.insert(0, found);
+    }
     tasks.shutdown().trigger();
     if args.json {
         output::json(&report)?

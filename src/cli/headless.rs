@@ -68,6 +68,8 @@ impl Handler for ClientHandler {
             | Request::CreateToken { .. }
             | Request::NewKey
             | Request::Reports { .. }
+            | Request::HeldInvites { .. }
+            | Request::JudgeInvite { .. }
             | Request::Troubles => Err(Failure::usage("this socket is the profile's; the node is asked through its admin socket")),
         }
     }

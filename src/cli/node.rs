@@ -24,9 +24,12 @@ use crate::{
     base::{Clock as _, Secret, Shutdown, SystemClock, SystemRandomness, Tasks, sockets},
     config::{
         Origin,
-        types::{Days, Registration},
+        types::{Challenge, Days, Registration},
     },
-    homeserver::{self, AccountError, Homeserver, Listeners, StartError, TlsListeners},
+    homeserver::{
+        self, AccountError, CertificateSource, Homeserver, Listeners, StartError, TlsListeners, acme,
+        store::{held_invites, rooms, users},
+    },
 };
 
 /// The name of a node that nobody but its owner talks to. The top-level domain is reserved for private use: no server on
@@ -79,7 +82,7 @@ impl Plan {
         let server_name = settings.server_name.clone().or(remembered);
         let turn = turn(&settings)?;
         let shared_secret = settings.registration_shared_secret_file.as_deref().map(read_secret).transpose()?;
-        let tls = tls(&settings)?;
+        let tls = tls(context.config(), server_name.as_deref())?;
         let appservices = settings.appservices.iter().map(|path| homeserver::appservice::Registration::load(path).map_err(Failure::usage));
         let appservices = appservices.collect::<Result<_, _>>()?;
         let sso = providers(&settings)?;
@@ -107,6 +110,15 @@ impl Plan {
         plan
     }
 
+    /// What the certificate authority is asked for, where the node has its certificate from one.
+    #[must_use]
+    pub fn acme(&self) -> Option<&acme::Settings> {
+        match &self.tls.as_ref()?.certificate {
+            CertificateSource::Acme(settings) => Some(settings),
+            CertificateSource::Files { .. } => None,
+        }
+    }
+
     /// True when there is data of a node.
     #[must_use]
     pub fn exists(&self) -> bool {
@@ -121,6 +133,8 @@ impl Plan {
             extra_ca: self.settings.extra_ca.clone(),
             delegate: self.settings.delegate.as_ref().map(ToString::to_string),
             notaries: self.settings.notaries.clone(),
+            block_servers: self.settings.block_servers.clone(),
+            allow_servers: self.settings.allow_servers.clone(),
             allow_private_networks: self.settings.allow_private_networks,
         };
         (federation, self.settings.allow_networks.clone())
@@ -155,6 +169,8 @@ impl Plan {
         if config.federation.delegate.is_none() && self.only_on_https(&config.server_name) {
             config.federation.delegate = Some(format!("{}:443", config.server_name.host()));
         }
+        config.policy_lists.clone_from(&self.settings.policy_lists);
+        config.hold_strangers = self.settings.hold_strangers;
         config.trusted_proxies.clone_from(&self.settings.trusted_proxies);
         config.support_email.clone_from(&self.settings.support_email);
         config.support_page.clone_from(&self.settings.support_page);
@@ -177,15 +193,69 @@ impl Plan {
     }
 }
 
-/// The addresses with TLS and the files that they need.
-fn tls(settings: &crate::config::keys::Node) -> Result<Option<TlsListeners>, Failure> {
-    if settings.listen_tls.is_empty() {
+/// The addresses with TLS, and where their certificate comes from.
+fn tls(config: &crate::config::Config, server_name: Option<&ruma::ServerName>) -> Result<Option<TlsListeners>, Failure> {
+    let node = &config.node;
+    if node.listen_tls.is_empty() {
         return Ok(None);
     }
-    let (Some(certificate), Some(key)) = (settings.tls_cert.clone(), settings.tls_key.clone()) else {
-        return Err(Failure::usage("node.listen_tls needs node.tls_cert and node.tls_key, files with a certificate and its key"));
+    let certificate = match (node.tls_cert.clone(), node.tls_key.clone()) {
+        (Some(certificate), Some(key)) => CertificateSource::Files { certificate, key },
+        (None, None) if config.acme.agree_terms => CertificateSource::Acme(authority(config, server_name)?),
+        (None, None) => {
+            return Err(Failure::usage(
+                "node.listen_tls needs a certificate: either node.tls_cert and node.tls_key, files with one and its key, or \
+                 acme.agree_terms = true, which says that you agree to the terms of the certificate authority (Let's Encrypt, unless \
+                 acme.directory names another) and has the node get one by itself",
+            ));
+        }
+        _ => return Err(Failure::usage("node.listen_tls needs node.tls_cert and node.tls_key, files with a certificate and its key")),
     };
-    Ok(Some(TlsListeners { addresses: settings.listen_tls.clone(), certificate, key }))
+    Ok(Some(TlsListeners { addresses: node.listen_tls.clone(), certificate }))
+}
+
+/// What a certificate authority is asked for.
+fn authority(config: &crate::config::Config, server_name: Option<&ruma::ServerName>) -> Result<acme::Settings, Failure> {
+    let (node, wanted) = (&config.node, &config.acme);
+    let mut domains: Vec<String> = wanted.domains.iter().map(|domain| domain.to_ascii_lowercase()).collect();
+    if domains.is_empty() {
+        let names = server_name.into_iter().chain(node.delegate.as_deref());
+        domains = names.map(|name| name.host().to_ascii_lowercase()).collect();
+        domains.dedup();
+    }
+    if domains.is_empty() {
+        return Err(Failure::usage("a certificate is for a name: set node.server_name, or acme.domains"));
+    }
+    for domain in &domains {
+        let is_name = domain.len() <= 253 && domain.split('.').all(is_label) && domain.parse::<std::net::IpAddr>().is_err();
+        if !is_name {
+            return Err(Failure::usage(format!(
+                "a certificate authority is asked for certificates of names, and `{domain}` is none; set acme.domains"
+            )));
+        }
+    }
+    if wanted.challenge == Challenge::Http01 && node.listen.is_empty() {
+        return Err(Failure::usage("acme.challenge = \"http-01\" needs an address in node.listen to which port 80 of the names leads"));
+    }
+    if !wanted.directory.starts_with("https://") {
+        return Err(Failure::usage("acme.directory has to be an https address"));
+    }
+    Ok(acme::Settings {
+        directory: wanted.directory.clone(),
+        email: wanted.email.clone(),
+        challenge: match wanted.challenge {
+            Challenge::TlsAlpn01 => acme::Challenge::TlsAlpn01,
+            Challenge::Http01 => acme::Challenge::Http01,
+        },
+        domains,
+        extra_ca: node.extra_ca.clone(),
+    })
+}
+
+/// A part of a domain name.
+fn is_label(label: &str) -> bool {
+    let dashed = label.starts_with('-') || label.ends_with('-');
+    (1..=63).contains(&label.len()) && !dashed && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// The providers at which people sign in, each with an ID of its own.
@@ -226,6 +296,8 @@ enum WishFor {
     Reports { limit: u32 },
     NewKey,
     Troubles,
+    HeldInvites { limit: u32 },
+    JudgeInvite { user_id: String, room_id: String, release: bool },
 }
 
 /// A wish of the owner that came through the admin socket.
@@ -326,6 +398,12 @@ impl OwnNode {
             WishFor::Token { uses, valid_ms } => self.create_token(uses, valid_ms).await.map(|token| json!({ "token": token })),
             WishFor::NewKey => self.new_key().await.map(|key_id| json!({ "key_id": key_id })),
             WishFor::Troubles => self.troubles().await.map(|troubles| json!({ "troubles": troubles })),
+            WishFor::HeldInvites { limit } => self.held_invites(limit).await.map(|invites| json!({ "invites": invites })),
+            WishFor::JudgeInvite { user_id, room_id, release: true } => {
+                self.release(&user_id, &room_id).await.map(|()| json!({ "released": room_id }))
+            }
+            // Another server is asked: that takes as long as it takes, and the node has other things to do.
+            WishFor::JudgeInvite { user_id, room_id, release: false } => return self.reject(user_id, room_id, wish.answer),
             WishFor::Reports { limit } => self.reports(limit).await.map(|reports| json!({ "reports": reports })),
         };
         // Who hangs up does not want to know.
@@ -369,6 +447,38 @@ impl OwnNode {
         found.map_err(|error| Failure::new(Exit::Failure, error.to_string()))
     }
 
+    /// The invites that are held, the newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn held_invites(&self, limit: u32) -> Result<Vec<held_invites::Held>, Failure> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let found = self.homeserver.node().store.read(move |db| held_invites::all(db, limit)).await;
+        found.map_err(|error| Failure::new(Exit::Failure, error.to_string()))
+    }
+
+    /// Lets a held invite through.
+    ///
+    /// # Errors
+    /// When there is none, or the store fails.
+    pub async fn release(&self, user_id: &str, room_id: &str) -> Result<(), Failure> {
+        let (user, room) = parse_invite(user_id, room_id)?;
+        let released = self.homeserver.node().store.write(move |tx| held_invites::release(tx, &room, &user)).await;
+        match released.map_err(|error| Failure::new(Exit::Failure, error.to_string()))? {
+            true => Ok(()),
+            false => Err(no_such_invite(user_id, room_id)),
+        }
+    }
+
+    /// Turns a held invite down in the user's name.
+    fn reject(&self, user_id: String, room_id: String, answer: oneshot::Sender<Result<Value, Failure>>) {
+        let node = Arc::clone(self.homeserver.node());
+        node.tasks.clone().spawn("node-reject-invite", async move {
+            // Who hangs up does not want to know.
+            let _ = answer.send(reject(&node, &user_id, &room_id).await.map(|()| json!({ "rejected": room_id })));
+        });
+    }
+
     /// What does not work at the moment: push gateways and application services that take nothing.
     ///
     /// # Errors
@@ -386,6 +496,31 @@ impl OwnNode {
         self.homeserver.stop().await;
         tracing::info!("the node has stopped");
     }
+}
+
+fn parse_invite(user_id: &str, room_id: &str) -> Result<(ruma::OwnedUserId, ruma::OwnedRoomId), Failure> {
+    let user = ruma::UserId::parse(user_id).map_err(|error| Failure::usage(format!("`{user_id}` is not a user ID: {error}")))?;
+    let room = ruma::RoomId::parse(room_id).map_err(|error| Failure::usage(format!("`{room_id}` is not a room ID: {error}")))?;
+    Ok((user, room))
+}
+
+fn no_such_invite(user_id: &str, room_id: &str) -> Failure {
+    Failure::new(Exit::NotFound, format!("no invite of {user_id} to {room_id} is held"))
+}
+
+async fn reject(node: &Arc<homeserver::Node>, user_id: &str, room_id: &str) -> Result<(), Failure> {
+    let (user, room) = parse_invite(user_id, room_id)?;
+    let failed = |error: String| Failure::new(Exit::Failure, error);
+    let (wanted_user, wanted_room) = (user.clone(), room.clone());
+    let held = node.store.read(move |db| {
+        let (user, room) = (users::find(db, &wanted_user)?, rooms::by_id(db, &wanted_room)?);
+        let (Some(user), Some(room)) = (user, room) else { return Ok(false) };
+        held_invites::is_held(db, room.nid, user)
+    });
+    if !held.await.map_err(|error: homeserver::store::StoreError| failed(error.to_string()))? {
+        return Err(no_such_invite(user_id, room_id));
+    }
+    homeserver::federation::membership::leave(node, user, room, None).await.map_err(|error| failed(error.to_string()))
 }
 
 fn local_name() -> OwnedServerName {
@@ -420,6 +555,8 @@ impl Handler for Admin {
             Request::CreateToken { uses, valid_ms } => self.wish(WishFor::Token { uses, valid_ms }).await,
             Request::NewKey => self.wish(WishFor::NewKey).await,
             Request::Reports { limit } => self.wish(WishFor::Reports { limit }).await,
+            Request::HeldInvites { limit } => self.wish(WishFor::HeldInvites { limit }).await,
+            Request::JudgeInvite { user_id, room_id, release } => self.wish(WishFor::JudgeInvite { user_id, room_id, release }).await,
             Request::Troubles => self.wish(WishFor::Troubles).await,
             _ => Err(Failure::usage("this socket is for the node's owner; messages go through the profile's control socket")),
         }

@@ -4,10 +4,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use ruma::OwnedServerName;
+use ruma::{OwnedRoomId, OwnedServerName};
 
 use super::{
-    types::{BaseUrl, Colour, Days, LogFilter, Network, Notifications, Registration, Size},
+    types::{BaseUrl, Challenge, Colour, Days, LogFilter, Network, Notifications, Registration, Size},
     value::{Setting, Value},
 };
 
@@ -125,7 +125,7 @@ settings! {
         /// node.listen_tls. The node's Unix socket is always there.
         listen: Vec<SocketAddr> = Vec::new();
         /// Addresses on which clients and other servers reach the node over TLS, such as "[::]:8448" and "[::]:443". Needs
-        /// node.tls_cert and node.tls_key.
+        /// node.tls_cert and node.tls_key, or acme.agree_terms.
         listen_tls: Vec<SocketAddr> = Vec::new();
         /// A PEM file with the node's certificate and those that vouch for it. It is read again when it changes.
         tls_cert: Option<PathBuf> = None;
@@ -140,6 +140,18 @@ settings! {
         extra_ca: Option<PathBuf> = None;
         /// Servers that are asked for the keys of others which do not answer themselves, or of many at once. Their word is taken.
         notaries: Vec<OwnedServerName> = vec!["matrix.org".try_into().expect("a server name")];
+        /// Servers that the node has nothing to do with, as patterns such as "*.example.org" (`*` for any run of characters, `?` for
+        /// one, ports do not count): their requests are refused, nothing is sent to them, and nobody joins through them. What their
+        /// users say in rooms that others are in as well still comes from those; a room's own list keeps them out of the room.
+        block_servers: Vec<String> = Vec::new();
+        /// The only servers that the node has anything to do with, as patterns. Without any, all that are not blocked.
+        allow_servers: Vec<String> = Vec::new();
+        /// Rooms that are policy lists (`m.policy.rule.user`, `.server` and `.room`, also in their older forms): invites by whom they
+        /// ban, and to rooms that they ban, are refused. Somebody of the node has to be in such a room.
+        policy_lists: Vec<OwnedRoomId> = Vec::new();
+        /// Hold invites by users of other servers who share no room with whom they invite: nobody is shown them, and whoever invites
+        /// is not told. `homeroom account invites` lists them and lets them through.
+        hold_strangers: bool = false;
         /// Connect to other servers at private addresses as well, for a federation within a network.
         allow_private_networks: bool = false;
         /// The address at which other machines reach the node through a proxy, which has to pass on `/_matrix` and
@@ -198,6 +210,21 @@ settings! {
         /// `brand`. At the provider, register `/_homeroom/sso/callback` of node.public_base_url as redirect URI. A provider that is
         /// not at a public address needs node.allow_networks.
         sso: Vec<PathBuf> = Vec::new();
+    }
+    /// Certificates that the node gets and renews by itself, for node.listen_tls without node.tls_cert: by ACME (RFC 8555), from
+    /// Let's Encrypt unless another authority is named. `homeroom doctor` says how it stands.
+    acme: Acme {
+        /// You agree to the terms of the certificate authority. Nothing is asked of it before.
+        agree_terms: bool = false;
+        /// The authority's directory.
+        directory: String = crate::homeserver::config::ACME_DIRECTORY.to_owned();
+        /// An e-mail address at which the authority may reach you.
+        email: Option<String> = None;
+        /// How the authority is shown that the names are the node's: "tls-alpn-01" needs port 443 of the names to lead to an address
+        /// of node.listen_tls, "http-01" needs port 80 to lead to one of node.listen.
+        challenge: Challenge = Challenge::TlsAlpn01;
+        /// The names that the certificate is for. Without any, the host in node.server_name and the one in node.delegate.
+        domains: Vec<String> = Vec::new();
     }
     /// The log file in the state directory.
     log: Log {

@@ -68,6 +68,13 @@ choices! {
         /// Have the terminal show a notification.
         Osc = "osc",
     }
+    /// How it is proven to a certificate authority that a name is the node's.
+    Challenge {
+        /// By a certificate of its own on port 443.
+        TlsAlpn01 = "tls-alpn-01",
+        /// By a page on port 80.
+        Http01 = "http-01",
+    }
     /// Who may create an account on the node.
     Registration {
         /// Nobody, except through `homeroom account create`.

@@ -147,6 +147,19 @@ impl Setting for OwnedServerName {
     }
 }
 
+impl Setting for ruma::OwnedRoomId {
+    fn expects() -> String {
+        "the ID of a room such as \"!abc:example.org\"".to_owned()
+    }
+    fn read(value: &Value) -> Result<Self, Option<String>> {
+        let Value::Text(text) = value else { return Err(None) };
+        ruma::RoomId::parse(text.as_str()).map_err(|error| Some(error.to_string()))
+    }
+    fn show(&self) -> Value {
+        Value::Text(self.to_string())
+    }
+}
+
 impl Setting for PathBuf {
     fn expects() -> String {
         "a path that starts with `/` or `~/`".to_owned()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ruma::OwnedServerName;
 
-pub use super::outbound::Network;
+pub use super::{acme::DEFAULT_DIRECTORY as ACME_DIRECTORY, outbound::Network};
 use crate::base::Secret;
 
 /// Who may create accounts with `POST /register`.
@@ -41,6 +41,10 @@ pub struct Federation {
     pub delegate: Option<String>,
     /// Servers that are asked for the keys of others which do not answer themselves. Their word is taken.
     pub notaries: Vec<OwnedServerName>,
+    /// Servers that there is nothing to do with, as patterns: `*` for any run of characters, `?` for one.
+    pub block_servers: Vec<String>,
+    /// The only ones that there is anything to do with; with none, all others.
+    pub allow_servers: Vec<String>,
     /// Connect to servers at private addresses as well.
     pub allow_private_networks: bool,
 }
@@ -101,6 +105,10 @@ pub struct Config {
     pub appservices: Vec<super::appservice::Registration>,
     /// OpenID Connect providers at which people sign in.
     pub sso: Vec<super::users::sso::Provider>,
+    /// Rooms that say who is not wanted.
+    pub policy_lists: Vec<ruma::OwnedRoomId>,
+    /// Hold invites of users of other servers who share no room with whom they invite, until the owner lets them through.
+    pub hold_strangers: bool,
 }
 
 impl Config {
@@ -139,6 +147,8 @@ impl Config {
             terms: None,
             appservices: Vec::new(),
             sso: Vec::new(),
+            policy_lists: Vec::new(),
+            hold_strangers: false,
         }
     }
 }

@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use super::{
-    StartError,
+    StartError, acme,
     api::error::ApiError,
     tls::{self, Files},
 };
@@ -59,10 +59,52 @@ pub struct Listeners {
 pub struct TlsListeners {
     /// TCP addresses. Port 0 lets the system choose.
     pub addresses: Vec<SocketAddr>,
-    /// PEM file with the certificate and those that vouch for it. Read again when it changes.
-    pub certificate: PathBuf,
-    /// PEM file with the private key.
-    pub key: PathBuf,
+    /// Where the certificate comes from.
+    pub certificate: CertificateSource,
+}
+
+/// Where a certificate comes from.
+#[derive(Debug, Clone)]
+pub enum CertificateSource {
+    /// Files that the owner keeps. They are read again when they change.
+    Files {
+        /// PEM file with the certificate and those that vouch for it.
+        certificate: PathBuf,
+        /// PEM file with the private key.
+        key: PathBuf,
+    },
+    /// An authority that the node asks itself.
+    Acme(acme::Settings),
+}
+
+/// What a TLS listener shows.
+#[derive(Debug, Clone)]
+enum Shown {
+    Files(Arc<Files>),
+    Acme(Arc<acme::Certificates>),
+}
+
+impl Shown {
+    /// As configured; `kept` is what the node keeps itself.
+    async fn open(source: &CertificateSource, kept: Option<&Arc<acme::Certificates>>) -> Result<Self, StartError> {
+        match (source, kept) {
+            (CertificateSource::Files { certificate, key }, _) => {
+                let unreadable = |error| StartError::Io { path: certificate.clone(), error: std::io::Error::other(error) };
+                let (certificate, key) = (certificate.clone(), key.clone());
+                let files = tokio::task::spawn_blocking(move || Files::open(certificate, key)).await.map_err(unreadable)??;
+                Ok(Self::Files(files))
+            }
+            (CertificateSource::Acme(_), Some(kept)) => Ok(Self::Acme(Arc::clone(kept))),
+            (CertificateSource::Acme(_), None) => Ok(Self::Acme(Arc::default())),
+        }
+    }
+
+    fn config(&self) -> Arc<ServerConfig> {
+        match self {
+            Self::Files(files) => tls::server_config(Arc::clone(files) as _, None),
+            Self::Acme(kept) => tls::server_config(Arc::clone(kept) as _, Some(acme::TLS_ALPN)),
+        }
+    }
 }
 
 /// The addresses that are listened on, with the ports that the system chose.
@@ -77,15 +119,18 @@ pub(super) struct Addresses {
 pub struct Peer(pub Option<SocketAddr>);
 
 /// Binds everything, then serves.
-pub(super) async fn start(listeners: &Listeners, router: Router, tasks: &Tasks) -> Result<Addresses, StartError> {
+pub(super) async fn start(
+    listeners: &Listeners,
+    kept: Option<&Arc<acme::Certificates>>,
+    router: Router,
+    tasks: &Tasks,
+) -> Result<Addresses, StartError> {
     let mut addresses = Addresses::default();
     let tcp = bind(&listeners.tcp, &mut addresses.tcp).await?;
     let encrypted = match &listeners.tls {
         Some(tls) => {
-            let (certificate, key) = (tls.certificate.clone(), tls.key.clone());
-            let unreadable = |error| StartError::Io { path: tls.certificate.clone(), error: std::io::Error::other(error) };
-            let files = tokio::task::spawn_blocking(move || Files::open(certificate, key)).await.map_err(unreadable)??;
-            Some((bind(&tls.addresses, &mut addresses.tls).await?, files))
+            let shown = Shown::open(&tls.certificate, kept).await?;
+            Some((bind(&tls.addresses, &mut addresses.tls).await?, shown))
         }
         None => None,
     };
@@ -105,12 +150,12 @@ pub(super) async fn start(listeners: &Listeners, router: Router, tasks: &Tasks) 
             accept(|| next_tcp(&listener), serve, owner).await;
         });
     }
-    if let Some((listeners, files)) = encrypted {
-        let config = tls::server_config(Arc::clone(&files) as _);
+    if let Some((listeners, shown)) = encrypted {
+        let config = shown.config();
         for listener in listeners {
-            let (router, owner, config, files) = (router.clone(), tasks.clone(), Arc::clone(&config), Arc::clone(&files));
+            let (router, owner, config, shown) = (router.clone(), tasks.clone(), Arc::clone(&config), shown.clone());
             tasks.spawn("node-tls", async move {
-                let serve = |stream, peer, tasks| serve_tls(stream, peer, router.clone(), tasks, Arc::clone(&config), Arc::clone(&files));
+                let serve = |stream, peer, tasks| serve_tls(stream, peer, router.clone(), tasks, Arc::clone(&config), shown.clone());
                 accept(|| next_tcp(&listener), serve, owner).await;
             });
         }
@@ -212,9 +257,11 @@ enum Protocol {
 }
 
 /// Shakes hands, then serves what was agreed on.
-async fn serve_tls(stream: TcpStream, peer: Peer, router: Router, tasks: Tasks, config: Arc<ServerConfig>, files: Arc<Files>) {
-    if files.is_due() {
-        let files = Arc::clone(&files);
+async fn serve_tls(stream: TcpStream, peer: Peer, router: Router, tasks: Tasks, config: Arc<ServerConfig>, shown: Shown) {
+    if let Shown::Files(files) = &shown
+        && files.is_due()
+    {
+        let files = Arc::clone(files);
         if tokio::task::spawn_blocking(move || files.refresh()).await.is_err() {
             tracing::error!("looking at the certificate failed");
         }
@@ -228,6 +275,10 @@ async fn serve_tls(stream: TcpStream, peer: Peer, router: Router, tasks: Tasks, 
     match stream {
         Ok(Ok(stream)) => {
             let agreed = stream.get_ref().1.alpn_protocol();
+            if agreed == Some(acme::TLS_ALPN) {
+                // An authority has seen what it wanted to see (RFC 8737, section 3).
+                return;
+            }
             let protocol = if agreed == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
             serve(stream, peer, router, tasks, protocol).await;
         }
@@ -298,7 +349,7 @@ mod tests {
         let router = Router::new().route("/boom", axum::routing::get(boom)).route("/fine", axum::routing::get(|| async { "fine" }));
         let tasks = Tasks::new(Shutdown::new());
         let listeners = Listeners { tcp: vec![([127, 0, 0, 1], 0).into()], ..Listeners::default() };
-        let addresses = start(&listeners, router, &tasks).await?;
+        let addresses = start(&listeners, None, router, &tasks).await?;
         let base = format!("http://{}", addresses.tcp.first().ok_or("no address")?);
         let boom = reqwest::get(format!("{base}/boom")).await?;
         assert_eq!(boom.status(), 500);
@@ -318,9 +369,10 @@ mod tests {
         std::fs::write(&certificate, made.cert.pem())?;
         std::fs::write(&key, made.signing_key.serialize_pem())?;
         let tasks = Tasks::new(Shutdown::new());
-        let tls = Some(TlsListeners { addresses: vec![([127, 0, 0, 1], 0).into()], certificate, key });
+        let certificate = CertificateSource::Files { certificate, key };
+        let tls = Some(TlsListeners { addresses: vec![([127, 0, 0, 1], 0).into()], certificate });
         let router = Router::new().route("/", axum::routing::get(|| async { "fine" }));
-        let addresses = start(&Listeners { tls, ..Listeners::default() }, router, &tasks).await?;
+        let addresses = start(&Listeners { tls, ..Listeners::default() }, None, router, &tasks).await?;
         let port = addresses.tls.first().ok_or("no address")?.port();
         let trusted = reqwest::Certificate::from_pem(made.cert.pem().as_bytes())?;
         for version in [http::Version::HTTP_11, http::Version::HTTP_2] {

@@ -3,6 +3,7 @@
 //! [`Homeserver::start`] runs it inside the calling process. It knows nothing of terminals and command lines, and several
 //! can run in one process. `rooms` is pure; `store` holds all SQL; `events` is the one way by which rooms change.
 
+pub mod acme;
 pub mod api;
 pub mod appservice;
 pub mod base_url;
@@ -36,7 +37,7 @@ use ruma::{OwnedUserId, ServerName};
 pub use self::{
     config::Config,
     config::Registration,
-    listen::{Listeners, TlsListeners},
+    listen::{CertificateSource, Listeners, TlsListeners},
     node::Node,
     users::AccountError,
 };
@@ -126,8 +127,16 @@ impl Homeserver {
         let lock = lock_data_dir(&config.data_dir)?;
         let tasks = Tasks::new(shutdown);
         let node = Arc::new(Node::open(config, clock, randomness, tasks.clone()).await?);
+        let keeper = match listeners.tls.as_ref().map(|tls| &tls.certificate) {
+            Some(CertificateSource::Acme(settings)) => {
+                let (dir, challenges) = (node.config.data_dir.clone(), Arc::clone(&node.challenges));
+                Some(acme::Keeper::open(settings.clone(), dir, challenges, Arc::clone(&node.clock)).await)
+            }
+            _ => None,
+        };
+        let kept = keeper.as_ref().map(acme::Keeper::certificates);
         // Before anything else runs: an address that is taken is the likeliest reason not to start.
-        let addresses = match listen::start(&listeners, api::router(Arc::clone(&node)), &tasks).await {
+        let addresses = match listen::start(&listeners, kept, api::router(Arc::clone(&node)), &tasks).await {
             Ok(addresses) => addresses,
             Err(error) => {
                 tasks.shutdown().trigger();
@@ -135,6 +144,10 @@ impl Homeserver {
                 return Err(error);
             }
         };
+        // Only now: an authority looks at our listeners.
+        if let Some(keeper) = keeper {
+            acme::start(keeper, &tasks);
+        }
         node.base.listens_on(&addresses.tcp);
         begin(&node);
         let socket = listeners.socket;

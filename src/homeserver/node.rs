@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use super::{
     Config, StartError,
+    acme::Challenges,
     appservice::AppServices,
     base_url::BaseUrl,
-    events::Ctx,
+    events::{Ctx, held::Caution, lists::Lists, policy::Approval},
     federation::{Federation, Given},
     key::SigningKey,
     media::{Media, places::Places},
     outbound::Outbound,
+    rooms::acl::Acl,
     store::Store,
     sync::{Notifier, Sync},
     users::{Accounts, limits::Limits, rendezvous::Rendezvous, shared_secret::SharedSecret, sso::Sso, uia::UiaSessions},
@@ -63,6 +65,10 @@ pub struct Node {
     pub sync: Sync,
     /// Bridges and bots that act for many users.
     pub appservices: Arc<AppServices>,
+    /// What the owner thinks of invites from elsewhere.
+    pub caution: Arc<Caution>,
+    /// What proves to a certificate authority that the node's names are ours.
+    pub challenges: Arc<Challenges>,
     /// Owns background work.
     pub tasks: Tasks,
 }
@@ -93,12 +99,20 @@ impl Node {
         let key = Arc::new(key);
         let appservices = AppServices::new(config.appservices.clone(), &config.server_name).map_err(StartError::AppServices)?;
         let appservices = Arc::new(appservices);
+        let caution = Arc::new(Caution {
+            strangers: config.hold_strangers,
+            servers: Acl::of_owner(&config.federation.allow_servers, &config.federation.block_servers),
+            lists: Lists::new(config.policy_lists.clone()),
+        });
         let ctx = Ctx {
             server_name: config.server_name.clone(),
             key: Arc::clone(&key),
             now_ms: clock.now_ms(),
             randomness: Arc::clone(&randomness),
             appservices: Arc::clone(&appservices),
+            caution: Arc::clone(&caution),
+            // Whoever takes the events of others makes none.
+            approval: Approval::default(),
         };
         let given = Given { config: &config, key: &key, store: &store, ctx: &ctx, clock: &clock, randomness: &randomness, tasks: &tasks };
         let failed = |error| StartError::Store { path: config.data_dir.join("node.db"), error };
@@ -110,6 +124,8 @@ impl Node {
         accounts.register_services().await.map_err(|error| StartError::AppServices(error.to_string()))?;
         Ok(Self {
             accounts,
+            caution,
+            challenges: Arc::default(),
             appservices,
             sso: Sso::new(config.sso.clone(), outbound.clone(), Arc::clone(&clock), Arc::clone(&randomness)),
             uia: UiaSessions::new(Arc::clone(&clock), Arc::clone(&randomness)),

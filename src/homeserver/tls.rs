@@ -125,18 +125,19 @@ fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
         .map_err(|error| wrong(key, format!("it does not go with the certificate in {}: {error}", certificate.display())))
 }
 
-fn provider() -> CryptoProvider {
+pub(super) fn provider() -> CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()
 }
 
-/// What connections are accepted with.
-pub(super) fn server_config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<ServerConfig> {
+/// What connections are accepted with. `further` is spoken with those who speak nothing else.
+pub(super) fn server_config(certificates: Arc<dyn ResolvesServerCert>, further: Option<&[u8]>) -> Arc<ServerConfig> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()
         .expect("the provider supports the default protocol versions")
         .with_no_client_auth()
         .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols.extend(further.map(<[u8]>::to_vec));
     Arc::new(config)
 }
 

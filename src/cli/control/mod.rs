@@ -58,6 +58,20 @@ pub enum Request {
         /// How to send it.
         options: SendOptions,
     },
+    /// Invites that the node holds.
+    HeldInvites {
+        /// How many at most.
+        limit: u32,
+    },
+    /// What becomes of an invite that the node holds.
+    JudgeInvite {
+        /// Who is invited.
+        user_id: String,
+        /// The room.
+        room_id: String,
+        /// It is let through; otherwise it is turned down.
+        release: bool,
+    },
     /// Messages as they arrive, one item each.
     Tail {
         /// One room only.

@@ -181,6 +181,7 @@ impl From<RequestError> for ApiError {
         };
         match error {
             RequestError::Disabled => Self::not_found("This server does not talk to other servers"),
+            RequestError::Blocked(_) => Self::forbidden("This server has nothing to do with the other one"),
             RequestError::OwnName => Self::not_found("Not found here"),
             RequestError::TimedOut => Self::new(StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN", "The other server took too long to answer"),
             RequestError::Remote { status: 404, ref errcode, .. } if errcode == "M_NOT_FOUND" => {

@@ -3,7 +3,10 @@
 use http::StatusCode;
 
 use super::error::ApiError;
-use crate::homeserver::{events::EventError, federation::membership::MembershipError};
+use crate::homeserver::{
+    events::{EventError, policy::Refusal},
+    federation::membership::MembershipError,
+};
 
 impl From<EventError> for ApiError {
     fn from(error: EventError) -> Self {
@@ -25,6 +28,10 @@ impl From<EventError> for ApiError {
             EventError::DuplicateAnnotation(why) => bad("M_DUPLICATE_ANNOTATION", why),
             EventError::UnableToGrantJoin(why) => bad("M_UNABLE_TO_GRANT_JOIN", why),
             EventError::InviteBlocked(why) => Self::new(StatusCode::FORBIDDEN, "M_INVITE_BLOCKED", why),
+            EventError::NeedsApproval(_) => Self::forbidden("The room's policy server has to approve what is sent, and was not asked"),
+            EventError::NotApproved(Refusal { status, errcode, message }) => {
+                Self::new(StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN), &errcode, message)
+            }
             EventError::Unknown(why) => bad("M_UNKNOWN", why),
             EventError::Store(error) => error.into(),
             EventError::Internal(why) => Self::internal(why),

@@ -18,7 +18,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{Path, Request},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -30,8 +30,12 @@ use super::{Node, listen::Peer};
 /// Every endpoint that this node serves. Whatever is not here answers `M_UNRECOGNIZED`.
 pub fn router(node: Arc<Node>) -> Router {
     let proxied = Arc::clone(&node);
+    let challenges = Arc::clone(&node.challenges);
+    // RFC 8555, section 8.3. An authority looks at port 80, which may be one of ours or lead to one.
+    let proof = move |Path(token): Path<String>| async move { challenges.page(&token).ok_or_else(ApiError::unrecognized) };
     federation::add(client::add(Routes::new(node)))
         .into_router()
+        .route("/.well-known/acme-challenge/{token}", axum::routing::get(proof))
         .fallback(|| async { ApiError::unrecognized() })
         .method_not_allowed_fallback(|| async {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED", "This endpoint does not take that method")

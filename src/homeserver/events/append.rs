@@ -7,7 +7,7 @@ use ruma::{OwnedEventId, events::StateEventType};
 use super::{
     Appended, Ctx, Draft, EventError, Result, Txn, current,
     persist::{self, Accepted},
-    policy, resolution, sanity,
+    place, policy, resolution, sanity,
 };
 use crate::homeserver::{
     rooms::{
@@ -141,7 +141,16 @@ fn build_and_store(tx: &mut Tx<'_>, ctx: &Ctx, room: &RoomHandle, sender: UserNi
     extremities.truncate(MAX_PREV_EVENTS);
     let (pdu, json) = build(ctx, room, draft, known, &extremities)?;
     authorise(room, &pdu, known)?;
-    policy::check_own(&tx.reader(), room, &pdu)?;
+    let txn = draft.txn.as_ref().map(|txn| (txn.txn_id.as_str(), txn.device_id.as_str()));
+    let (pdu, json) = match policy::approved(&tx.reader(), ctx, room, &pdu)? {
+        None => (pdu, json),
+        Some(signed) if signed.event_id() == pdu.event_id() => {
+            let json = build::canonical(signed.json())?;
+            (signed, json)
+        }
+        // The room has gone on while its policy server was asked: the event has its place before that.
+        Some(signed) => return place::place_with(tx, ctx, room, &signed, &place::Source::Ours, txn),
+    };
     let state_before = match rooms::current_group(&tx.reader(), room.nid)? {
         // The current state is that of all extremities together: the one before an event that follows them all.
         Some(group) if all => group,
@@ -151,16 +160,7 @@ fn build_and_store(tx: &mut Tx<'_>, ctx: &Ctx, room: &RoomHandle, sender: UserNi
         }
     };
     let auth: Vec<EventNid> = known.auth_events().map(|(nid, _)| *nid).collect();
-    let accepted = Accepted {
-        room,
-        pdu: &pdu,
-        json: &json,
-        sender,
-        state_before,
-        auth: &auth,
-        came_from: None,
-        txn: draft.txn.as_ref().map(|txn| (txn.txn_id.as_str(), txn.device_id.as_str())),
-    };
+    let accepted = Accepted { room, pdu: &pdu, json: &json, sender, state_before, auth: &auth, came_from: None, txn };
     let stored = persist::accepted(tx, ctx, &accepted)?;
     Ok(Appended { event_id: pdu.event_id().to_owned(), stored: Some(stored) })
 }

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use ruma::RoomId;
 
-use super::{Ctx, Draft, EventError, Result, Txn, append, content_from_json, not_suspended, room};
+use super::{Ctx, Draft, EventError, Result, Txn, append, content_from_json, not_suspended, policy, room};
 use crate::homeserver::{
     Node,
     rooms::build::{MAX_EVENT_BYTES, MAX_FIELD_BYTES},
@@ -190,11 +190,11 @@ pub async fn send_due(node: &Node) -> Result<Option<Duration>> {
             return Ok(next.map(|at| Duration::from_millis(at.saturating_sub(now_ms).max(1).unsigned_abs())));
         }
         for event in due {
-            let (ctx, delay_id) = (Ctx::of(node), event.delay_id.clone());
-            let sent = node.store.write(move |tx| {
+            let delay_id = event.delay_id.clone();
+            let sent = policy::writing(&node.store, Ctx::of(node), move |tx, ctx| {
                 // Cancelled or restarted since it was read?
                 match delayed::get(&tx.reader(), &event.delay_id)? {
-                    Some(still) if still.since_ms == event.since_ms => send(tx, &ctx, &still),
+                    Some(still) if still.since_ms == event.since_ms => send(tx, ctx, &still),
                     _ => Ok(()),
                 }
             });

@@ -2,7 +2,7 @@
 
 use ruma::{UserId, events::TimelineEventType};
 
-use super::{Ctx, Result};
+use super::{Ctx, Result, held};
 use crate::homeserver::{
     appservice, push,
     rooms::visibility::DUMMY,
@@ -32,6 +32,7 @@ pub(super) fn after_append(tx: &mut Tx<'_>, ctx: &Ctx, event: &NewEvent<'_>) -> 
     for user in event.audience {
         tx.touch(*user);
     }
+    held::consider(tx, ctx, event.room, event.pdu)?;
     // It says nothing, whatever somebody's rules make of events in general.
     if event.pdu.kind().to_string() != DUMMY {
         tell(tx, ctx, event)?;

@@ -194,7 +194,7 @@ pub fn invite(
     let nid = users::find(&tx.reader(), target)?;
     if let Some(nid) = nid
         && ctx.is_ours(target)
-        && invites::of(&tx.reader(), nid)?.blocks(sender)
+        && (invites::of(&tx.reader(), nid)?.blocks(sender) || ctx.caution.lists.against(&tx.reader(), sender, &room.room_id)?.is_some())
     {
         return Err(EventError::InviteBlocked(format!("{target} takes no invites from {sender}")));
     }

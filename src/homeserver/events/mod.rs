@@ -7,9 +7,11 @@ mod append;
 pub mod create;
 pub mod current;
 pub mod delayed;
+pub mod held;
 pub mod hierarchy;
 pub mod hook;
 pub mod invites;
+pub mod lists;
 pub mod membership;
 pub mod outside;
 mod persist;
@@ -57,6 +59,10 @@ pub struct Ctx {
     pub randomness: Arc<dyn Randomness>,
     /// Those who hear of new events.
     pub appservices: Arc<AppServices>,
+    /// What the owner thinks of invites from elsewhere.
+    pub caution: Arc<held::Caution>,
+    /// What policy servers say of the events that are being made.
+    pub approval: policy::Approval,
 }
 
 impl Ctx {
@@ -69,6 +75,8 @@ impl Ctx {
             now_ms: node.clock.now_ms(),
             randomness: Arc::clone(&node.randomness),
             appservices: Arc::clone(&node.appservices),
+            caution: Arc::clone(&node.caution),
+            approval: policy::Approval::by(node.federation.is_enabled().then(|| Arc::clone(&node.federation.policy))),
         }
     }
 
@@ -124,6 +132,12 @@ pub enum EventError {
     /// The invited user wants no invites.
     #[error("{0}")]
     InviteBlocked(String),
+    /// The room's policy server has to be asked first: see [`policy::writing`].
+    #[error("the room's policy server has to approve what is sent")]
+    NeedsApproval(Box<policy::Unapproved>),
+    /// The room's policy server has not let the event through.
+    #[error("{0}")]
+    NotApproved(policy::Refusal),
     /// The specification gives no code of its own.
     #[error("{0}")]
     Unknown(String),

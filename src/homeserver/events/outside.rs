@@ -5,7 +5,7 @@
 
 use ruma::{RoomId, RoomVersionId, UserId, events::TimelineEventType};
 
-use super::{Ctx, EventError, Result, hook::NewEvent};
+use super::{Ctx, EventError, Result, held, hook::NewEvent};
 use crate::homeserver::{
     appservice, push,
     rooms::build,
@@ -76,6 +76,7 @@ pub fn put(tx: &mut Tx<'_>, ctx: &Ctx, outside: Outside<'_>) -> Result<RoomHandl
     if before.is_none_or(|before| before.membership != membership) {
         members::add_change(tx, room.nid, user, &Change { pos, membership, event })?;
     }
+    held::consider(tx, ctx, &room, pdu)?;
     tx.touch(user);
     push::on_event(tx, &push::NewEvent { room: &room, pdu, nid: event, pos, sender, now_ms: ctx.now_ms })?;
     let new = NewEvent { room: &room, pdu, nid: event, pos, sender, audience: &[user] };

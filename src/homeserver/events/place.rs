@@ -43,8 +43,10 @@ pub fn propose(tx: &Tx<'_>, ctx: &Ctx, room: &RoomHandle, draft: &Draft) -> Resu
     extremities.truncate(MAX_PREV_EVENTS);
     let (pdu, _) = append::build(ctx, room, draft, &known, &extremities)?;
     append::authorise(room, &pdu, &known)?;
-    if ctx.is_ours(&draft.sender) {
-        policy::check_own(&db, room, &pdu)?;
+    if ctx.is_ours(&draft.sender)
+        && let Some(signed) = policy::approved(&db, ctx, room, &pdu)?
+    {
+        return Ok(signed);
     }
     Ok(pdu)
 }
@@ -66,6 +68,18 @@ pub enum Source<'a> {
 ///
 /// [`EventError::Forbidden`] when the rules say no.
 pub fn place(tx: &mut Tx<'_>, ctx: &Ctx, room: &RoomHandle, pdu: &Pdu, source: &Source<'_>) -> Result<Appended> {
+    place_with(tx, ctx, room, pdu, source, None)
+}
+
+/// The same with a client's transaction ID and device.
+pub(super) fn place_with(
+    tx: &mut Tx<'_>,
+    ctx: &Ctx,
+    room: &RoomHandle,
+    pdu: &Pdu,
+    source: &Source<'_>,
+    txn: Option<(&str, &str)>,
+) -> Result<Appended> {
     if let Some(known) = events::by_id(&tx.reader(), pdu.event_id())?
         && let Some(pos) = known.pos
     {
@@ -89,7 +103,7 @@ pub fn place(tx: &mut Tx<'_>, ctx: &Ctx, room: &RoomHandle, pdu: &Pdu, source: &
         Source::Ours => None,
         Source::Server(server) => Some(server.as_str()),
     };
-    let accepted = Accepted { room, pdu, json: &json, sender, state_before: before, auth: &auth, came_from, txn: None };
+    let accepted = Accepted { room, pdu, json: &json, sender, state_before: before, auth: &auth, came_from, txn };
     let (nid, pos) = persist::accepted(tx, ctx, &accepted)?;
     if let Source::Server(server) = source
         && !ctx.is_ours(pdu.sender())

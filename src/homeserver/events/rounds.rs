@@ -2,7 +2,7 @@
 
 use ruma::OwnedUserId;
 
-use super::{Ctx, EventError, Result, membership};
+use super::{Ctx, EventError, Result, membership, policy};
 use crate::homeserver::{
     store::{Store, Tx, members, rooms},
     types::{RoomHandle, RoomNid, UserNid},
@@ -37,20 +37,19 @@ where
     let rooms: Vec<RoomNid> =
         found.into_iter().filter(|member| memberships.contains(&member.membership.as_str())).map(|member| member.room).collect();
     for some in rooms.chunks(ROOMS) {
-        let (some, ctx, change) = (some.to_vec(), ctx.clone(), change.clone());
-        store
-            .write(move |tx| {
-                for room in some {
-                    let room = rooms::by_nid(&tx.reader(), room)?;
-                    match change(tx, &ctx, &room) {
-                        Ok(()) => {}
-                        Err(error @ (EventError::Store(_) | EventError::Internal(_))) => return Err(error),
-                        Err(error) => tracing::warn!(room_id = %room.room_id, %error, "a room refused a change of its member"),
-                    }
+        let (some, change) = (some.to_vec(), change.clone());
+        let job = move |tx: &mut Tx<'_>, ctx: &Ctx| {
+            for room in some {
+                let room = rooms::by_nid(&tx.reader(), room)?;
+                match change(tx, ctx, &room) {
+                    Ok(()) => {}
+                    Err(error @ (EventError::Store(_) | EventError::Internal(_) | EventError::NeedsApproval(_))) => return Err(error),
+                    Err(error) => tracing::warn!(room_id = %room.room_id, %error, "a room refused a change of its member"),
                 }
-                Ok(())
-            })
-            .await?;
+            }
+            Ok(())
+        };
+        policy::writing(store, ctx.clone(), job).await?;
     }
     Ok(())
 }

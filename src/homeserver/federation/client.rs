@@ -22,7 +22,10 @@ use super::{
     names,
     request::{Body, Limits, RequestError, Signing, refusal},
 };
-use crate::{base::Tasks, homeserver::key::SigningKey};
+use crate::{
+    base::Tasks,
+    homeserver::{key::SigningKey, rooms::acl::Acl},
+};
 
 /// How long an idle connection is kept for the next request.
 const IDLE: Duration = Duration::from_secs(60);
@@ -44,6 +47,8 @@ struct Inner {
     http: legacy::Client<Dial, Full<Bytes>>,
     discovery: Discovery,
     health: Arc<Health>,
+    /// Those whom the owner lets it talk to.
+    servers: Acl,
 }
 
 impl Client {
@@ -62,6 +67,7 @@ impl Client {
         discovery: Discovery,
         health: Arc<Health>,
         tasks: Tasks,
+        servers: Acl,
     ) -> Self {
         let http = legacy::Client::builder(OnTasks(tasks))
             .pool_timer(TokioTimer::new())
@@ -70,13 +76,19 @@ impl Client {
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_max_headers(64)
             .build(Dial { connector, discovery: discovery.clone() });
-        Self(Some(Arc::new(Inner { name, key, http, discovery, health })))
+        Self(Some(Arc::new(Inner { name, key, http, discovery, health, servers })))
     }
 
     /// True when this node talks to other servers.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// Does the owner let the node have to do with this server?
+    #[must_use]
+    pub fn has_to_do_with(&self, server: &ServerName) -> bool {
+        self.0.as_ref().is_none_or(|inner| inner.servers.allows(server))
     }
 
     /// Asks a server, within [`Limits::ORDINARY`].
@@ -191,6 +203,9 @@ impl Inner {
         names::parts(destination.as_str()).map_err(DiscoveryError::from)?;
         if destination == self.name {
             return Err(RequestError::OwnName);
+        }
+        if !self.servers.allows(destination) {
+            return Err(RequestError::Blocked(destination.to_owned()));
         }
         let condition = self.health.of(destination);
         if condition.retry_at_ms > 0 && !limits.insist {

@@ -18,7 +18,8 @@ pub mod media;
 pub mod membership;
 pub mod multipart;
 pub mod names;
-mod once;
+pub(super) mod once;
+mod policy;
 pub mod reading;
 pub mod request;
 pub mod sender;
@@ -42,9 +43,10 @@ use self::{
 };
 use super::{
     config::{self, Config, Network},
-    events::Ctx,
+    events::{Ctx, policy::Asker},
     key::SigningKey,
     outbound::Guard,
+    rooms::acl::Acl,
     store::{Store, StoreError, server_keys},
 };
 use crate::base::{Clock, Randomness, Tasks};
@@ -54,6 +56,8 @@ use crate::base::{Clock, Randomness, Tasks};
 pub(super) struct Ways {
     pub(super) connector: Connector,
     pub(super) discovery: Discovery,
+    /// Those that there is anything to do with.
+    pub(super) servers: Acl,
 }
 
 impl Ways {
@@ -68,7 +72,8 @@ impl Ways {
         let dns: Arc<dyn Dns> = Arc::new(SystemDns::default());
         let connector = Connector::new(Arc::clone(&dns), guard, settings.extra_ca.clone());
         let well_known = WellKnown::new(connector.clone(), Arc::clone(clock), Arc::clone(randomness));
-        Self { connector, discovery: Discovery::new(dns, well_known, Arc::clone(randomness)) }
+        let servers = Acl::of_owner(&settings.allow_servers, &settings.block_servers);
+        Self { connector, discovery: Discovery::new(dns, well_known, Arc::clone(randomness)), servers }
     }
 }
 
@@ -103,6 +108,8 @@ pub struct Federation {
     pub sender: sender::Sender,
     /// Joins under way.
     pub joining: membership::Joining,
+    /// Asks policy servers.
+    pub policy: Arc<dyn Asker>,
 }
 
 impl Federation {
@@ -115,8 +122,8 @@ impl Federation {
         let Given { config, key, store, ctx, clock, randomness, tasks } = given;
         let health = Arc::new(Health::new(Arc::clone(clock), Arc::clone(randomness)));
         let client = if config.federation.enabled {
-            let Ways { connector, discovery } = Ways::new(&config.federation, config.outbound_networks.clone(), clock, randomness);
-            Client::new(config.server_name.clone(), Arc::clone(key), connector, discovery, Arc::clone(&health), tasks.clone())
+            let Ways { connector, discovery, servers } = Ways::new(&config.federation, config.outbound_networks.clone(), clock, randomness);
+            Client::new(config.server_name.clone(), Arc::clone(key), connector, discovery, Arc::clone(&health), tasks.clone(), servers)
         } else {
             Client::disabled()
         };
@@ -132,6 +139,7 @@ impl Federation {
         });
         let asking = Arc::new(Asking::new(client.clone(), keys.clone()));
         let inbound = Arc::new(Ingest::new(store.clone(), asking, ctx.clone(), Arc::clone(clock)));
+        let policy = Arc::new(client.clone());
         Ok(Self {
             client,
             keys,
@@ -141,6 +149,7 @@ impl Federation {
             spaces: spaces::Answers::default(),
             sender: sender::Sender::default(),
             joining: membership::Joining::default(),
+            policy,
         })
     }
 

@@ -67,7 +67,7 @@ pub(super) async fn get(connector: &Connector, route: &Route, path: &str, limit_
 }
 
 /// A date as HTTP writes it today (RFC 9110, section 5.6.7).
-pub(super) fn http_date(text: &str) -> Option<time::PrimitiveDateTime> {
+pub(in crate::homeserver) fn http_date(text: &str) -> Option<time::PrimitiveDateTime> {
     let mut words = text.split_ascii_whitespace().skip(1);
     let day = words.next()?.parse().ok()?;
     let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use ruma::{
-    ServerName,
+    OwnedServerName, ServerName,
     api::{
         auth_scheme::{AuthScheme, NoAuthentication},
         federation::authentication::{ServerSignatures, ServerSignaturesInput},
@@ -62,6 +62,9 @@ pub enum RequestError {
     /// The other server is this node.
     #[error("this is the node's own name")]
     OwnName,
+    /// The owner wants to have nothing to do with it.
+    #[error("the owner of this node does not let it talk to {0}")]
+    Blocked(OwnedServerName),
     /// It has failed lately and is left alone.
     #[error("the server did not answer lately and is left alone for a while")]
     BackingOff {

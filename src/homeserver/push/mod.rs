@@ -28,7 +28,7 @@ use super::{
     store::{
         Reader, Result, StoreError, Tx,
         account_data::{self, AccountData},
-        events, members,
+        events, held_invites, members,
         push::{self, Action, Recipient},
         pushers::{self, Notification},
         relations, state, threads,
@@ -219,7 +219,7 @@ fn invited(db: &Reader<'_>, event: &NewEvent<'_>) -> Result<Option<Recipient>> {
         return Ok(None);
     }
     let hidden = invites::of(db, user).map_err(|error| StoreError::Data(error.to_string()))?.hides(event.pdu.sender());
-    if hidden { Ok(None) } else { push::recipient(db, user) }
+    if hidden || held_invites::is_held(db, event.room.nid, user)? { Ok(None) } else { push::recipient(db, user) }
 }
 
 fn remember(tx: &Tx<'_>, user: UserNid, event: &NewEvent<'_>, actions: String, highlight: bool, invite: bool) -> Result<()> {

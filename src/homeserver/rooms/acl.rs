@@ -13,6 +13,13 @@ pub struct Acl {
     allow_ip_literals: bool,
 }
 
+impl Default for Acl {
+    /// Everybody.
+    fn default() -> Self {
+        Self::of_owner(&[], &[])
+    }
+}
+
 impl Acl {
     /// From the content of an `m.room.server_acl` event. Lists that are missing or malformed are empty; an empty `allow` lets
     /// nobody in, as the specification says.
@@ -25,6 +32,14 @@ impl Acl {
         };
         let allow_ip_literals = content.get("allow_ip_literals").and_then(Value::as_bool).unwrap_or(true);
         Self { allow: list("allow"), deny: list("deny"), allow_ip_literals }
+    }
+
+    /// The owner's own lists. Without anything allowed by name everybody is, except those who are denied.
+    #[must_use]
+    pub fn of_owner(allow: &[String], deny: &[String]) -> Self {
+        let lower = |list: &[String]| list.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
+        let allow = if allow.is_empty() { vec!["*".to_owned()] } else { lower(allow) };
+        Self { allow, deny: lower(deny), allow_ip_literals: true }
     }
 
     /// May this server take part?
@@ -51,8 +66,10 @@ fn is_ip_literal(host: &str) -> bool {
     host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok()
 }
 
+/// Does the text match the pattern? Both are compared as they are, case included.
+///
 /// `*` stands for any run of characters, `?` for one. Goes back to the last star only, so it never takes exponential time.
-fn matches(pattern: &str, text: &str) -> bool {
+pub fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -93,6 +110,18 @@ mod tests {
         assert!(!allows(r#"{"allow":["good.example"]}"#, "other.example"));
         assert!(!allows("{}", "other.example"), "no allow list lets nobody in");
         assert!(!allows(r#"{"allow":"*"}"#, "other.example"), "a malformed list is an empty one");
+    }
+
+    #[test]
+    fn an_owners_lists_let_everybody_in_who_is_not_denied_unless_some_are_named() {
+        let list = |patterns: &[&str]| patterns.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let acl = |allow: &[&str], deny: &[&str]| Acl::of_owner(&list(allow), &list(deny));
+        let allows = |acl: &Acl, server: &str| acl.allows(<&ServerName>::try_from(server).expect("a server name"));
+        assert!(allows(&acl(&[], &[]), "a.example:8448") && allows(&acl(&[], &[]), "1.2.3.4"));
+        let denying = acl(&[], &["*.Evil.example"]);
+        assert!(allows(&denying, "evil.example") && !allows(&denying, "A.evil.example:1"));
+        let closed = acl(&["*.family.example"], &["uncle.family.example"]);
+        assert!(allows(&closed, "aunt.family.example") && !allows(&closed, "uncle.family.example") && !allows(&closed, "b.example"));
     }
 
     #[test]

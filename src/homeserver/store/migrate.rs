@@ -26,6 +26,7 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema/0015_joining.sql"),
     include_str!("schema/0016_sso.sql"),
     include_str!("schema/0017_unfinished_groups.sql"),
+    include_str!("schema/0018_held_invites.sql"),
 ];
 
 /// Applies what is missing.

@@ -19,6 +19,7 @@ pub mod directory;
 pub mod events;
 pub mod filters;
 pub mod graph;
+pub mod held_invites;
 pub mod inbound;
 pub mod keys;
 pub mod media;

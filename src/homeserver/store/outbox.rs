@@ -323,6 +323,22 @@ pub fn failed(tx: &Tx<'_>, server: ServerNid, why: &str, now_ms: i64, retry_ms: 
     Ok(())
 }
 
+/// Nothing goes to this server: what waits for it is dropped.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn discard(tx: &Tx<'_>, server: ServerNid) -> Result<()> {
+    tx.prepare_cached("DELETE FROM outgoing_pdus WHERE server_nid = ?1")?.execute([server.0])?;
+    tx.prepare_cached("DELETE FROM outgoing_edus WHERE server_nid = ?1")?.execute([server.0])?;
+    tx.prepare_cached(
+        "UPDATE servers SET txn_id = NULL, txn_ms = NULL, failures = 0, failing_since_ms = NULL, away = 0, last_error = NULL, pending = 0
+         WHERE server_nid = ?1",
+    )?
+    .execute([server.0])?;
+    Ok(())
+}
+
 /// The server has spoken to us: whatever waits for it is tried at once. True when something does.
 ///
 /// # Errors

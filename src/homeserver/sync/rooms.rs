@@ -9,7 +9,7 @@ use crate::homeserver::{
     events::{invites, view::View},
     rooms::format as form,
     store::{
-        Reader, Result, StoreError, events, state,
+        Reader, Result, StoreError, events, held_invites, state,
         sync_rooms::{self, StateEntry},
         users,
     },
@@ -60,7 +60,7 @@ pub(super) fn stripped_state(db: &Reader<'_>, room: RoomNid, user: UserNid, memb
     Ok(found)
 }
 
-/// True when whoever sent the invite is ignored by the invited user, or by the user's wishes about invites.
+/// True when whoever sent the invite is ignored by the invited user, or by the user's wishes about invites, or when it is held.
 pub(super) fn invited_by_ignored(db: &Reader<'_>, member_event: EventNid, ignored: &BTreeSet<String>) -> Result<bool> {
     let event = events::by_nid(db, member_event)?;
     let sender = format::sender(&event)?;
@@ -70,7 +70,9 @@ pub(super) fn invited_by_ignored(db: &Reader<'_>, member_event: EventNid, ignore
     let Some((_, invited)) = event.state_key.map(|key| state::key(db, key)).transpose()? else { return Ok(false) };
     let (Ok(sender), Ok(invited)) = (UserId::parse(&sender), UserId::parse(&invited)) else { return Ok(false) };
     match users::find(db, &invited)? {
-        Some(invited) => Ok(invites::of(db, invited).map_err(format::internal)?.hides(&sender)),
+        Some(invited) => {
+            Ok(held_invites::is_held(db, event.room, invited)? || invites::of(db, invited).map_err(format::internal)?.hides(&sender))
+        }
         None => Ok(false),
     }
 }

@@ -56,6 +56,10 @@ pub enum Kind {
     KeyQuery,
     /// Requests of one other server.
     Federation,
+    /// Questions of one other server about our users: profiles, devices, keys, aliases.
+    People,
+    /// Claims of one-time keys by one other server: each takes keys away from our users.
+    Claim,
 }
 
 impl Kind {
@@ -79,6 +83,8 @@ impl Kind {
             Self::Rendezvous => (10, 10_000),
             Self::KeyQuery => (300, 500),
             Self::Federation => (500, 20),
+            Self::People => (300, 100),
+            Self::Claim => (60, 1_000),
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::{
-    Home,
+    Home, eventually,
     federation::{Authority, FedNode, free_port},
     node::ServedNode,
 };
@@ -71,4 +71,37 @@ fn a_node_does_not_start_with_half_of_what_tls_needs() {
     ]);
     assert_eq!(done.code(), 1, "{}", done.err());
     assert!(done.err().contains("/nonexistent"), "{}", done.err());
+}
+
+#[test]
+fn without_files_a_certificate_is_asked_for_only_of_an_authority_that_the_owner_agrees_with() {
+    let (home, port) = (Home::new(), free_port());
+    let (name, listen) = (format!("localhost:{port}"), format!("127.0.0.1:{port}"));
+    let start = ["serve", "--server-name", &name, "--listen-tls", &listen];
+    let refused = |further: &[&str], why: &str| {
+        let done = home.run(&[&start[..], further].concat());
+        assert_eq!(done.code(), 2, "{}", done.err());
+        assert!(done.err().contains(why), "{}", done.err());
+    };
+    refused(&[], "acme.agree_terms");
+    refused(&["-c", "acme.agree_terms=true", "-c", "acme.challenge=http-01"], "node.listen");
+    refused(&["-c", "acme.agree_terms=true", "-c", "acme.domains=192.0.2.1"], "192.0.2.1");
+    refused(&["-c", "acme.agree_terms=true", "-c", "acme.directory=http://127.0.0.1:1/"], "https");
+
+    // An authority that is not there: nobody listens at that port.
+    home.configure(&format!(
+        "[node]\nserver_name = \"{name}\"\nlisten_tls = [\"{listen}\"]\nallow_private_networks = true\nnotaries = []\n\
+         [acme]\nagree_terms = true\ndirectory = \"https://127.0.0.1:1/directory\"\n",
+    ));
+    let told = || {
+        let done = home.run(&["doctor", "--json", "--via", "localhost:1"]);
+        assert_eq!(done.code(), 1, "{}{}", done.out(), done.err());
+        let report = done.json();
+        assert_eq!(report["checks"][0]["what"], "acme", "{report}");
+        assert_eq!(report["checks"][0]["outcome"], "bad", "{report}");
+        report["checks"][0]["found"].as_str().unwrap().to_owned()
+    };
+    assert!(told().contains("none has been asked for yet"));
+    let _node = ServedNode::spawn(home.command(&["serve", "--listen", "127.0.0.1:0"])).unwrap();
+    eventually("the doctor to say that the authority cannot be reached", || told().contains("cannot be reached").then_some(()));
 }

@@ -11,7 +11,7 @@ use std::{
 
 use homeroom::{
     base::{Clock, Shutdown, SystemClock, SystemRandomness},
-    homeserver::{Config, Homeserver, Listeners, Node, Registration, TlsListeners},
+    homeserver::{CertificateSource, Config, Homeserver, Listeners, Node, Registration, TlsListeners},
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use ruma::{OwnedServerName, ServerName};
@@ -149,14 +149,18 @@ impl FedNode {
             tcp: vec!["127.0.0.1:0".parse().unwrap()],
             tls: Some(TlsListeners {
                 addresses: vec![self.tls],
-                certificate: self.certificate.chain.clone(),
-                key: self.certificate.key.clone(),
+                certificate: CertificateSource::Files { certificate: self.certificate.chain.clone(), key: self.certificate.key.clone() },
             }),
         };
         let start = Homeserver::start(config, listeners, Arc::clone(&self.clock), Arc::new(SystemRandomness), Shutdown::new());
         let server = self.runtime.block_on(start).unwrap();
         self.address = server.addresses()[0];
         self.server = Some(server);
+    }
+
+    /// Other settings from the next start on.
+    pub fn change(&mut self, change: fn(&mut Config)) {
+        self.change = change;
     }
 
     /// Stops it in order; [`Self::start_again`] goes on.

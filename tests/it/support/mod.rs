@@ -9,6 +9,7 @@ pub mod fake;
 pub mod federation;
 pub mod home;
 pub mod http;
+pub mod https;
 pub mod node;
 pub mod peers;
 pub mod proc;

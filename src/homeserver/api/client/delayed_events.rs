@@ -19,6 +19,7 @@ use crate::homeserver::{
     events::{
         Ctx, EventError,
         delayed::{self, Action, DelayError, NewDelayed},
+        policy,
     },
     store::{
         self, StoreError, rooms,
@@ -98,7 +99,7 @@ async fn act(node: &Arc<Node>, address: Option<IpAddr>, delay_id: &str, action: 
     if node.store.read(move |db| store::delayed::get(db, &wanted)).await?.is_none() {
         return Err(ApiError::not_found("There is no such delayed event"));
     }
-    node.store.write(move |tx| delayed::act(tx, &ctx, &delay_id, action)).await?;
+    policy::writing(&node.store, ctx, move |tx, ctx| delayed::act(tx, ctx, &delay_id, action)).await?;
     Ok(Json(json!({})))
 }
 

@@ -16,11 +16,11 @@ use super::super::{
 };
 use crate::homeserver::{Node, rooms::versions, types::Requester};
 
-/// Versions of the specification that this node speaks. From 1.18 on rooms may have policy servers, which it does not ask yet;
-/// what else is newer it has all the same: `endpoints.txt` has every endpoint.
+/// Versions of the specification that this node speaks. What is newer it may have all the same: `endpoints.txt` has every
+/// endpoint.
 const VERSIONS: &[&str] = &[
     "r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12", "v1.13",
-    "v1.14", "v1.15", "v1.16", "v1.17",
+    "v1.14", "v1.15", "v1.16", "v1.17", "v1.18",
 ];
 
 /// Unstable features that clients look for.

@@ -49,6 +49,10 @@ impl Scheme for ServerSignatures {
         if header.origin == node.config.server_name {
             return Err(unauthorized("This server does not ask itself"));
         }
+        // Before anything is done for it; whoever claims to be it falsely has no cause to complain.
+        if !node.federation.client.has_to_do_with(&header.origin) {
+            return Err(ApiError::forbidden("This server has nothing to do with yours"));
+        }
         // Older servers leave it out (Server-Server API, "Request Authentication").
         if header.destination.is_some_and(|destination| destination != node.config.server_name.as_str()) {
             return Err(unauthorized("The request is for another server"));

@@ -19,12 +19,13 @@ use super::{
         error::{ApiError, ApiResult},
     },
     call::Origin,
+    may,
 };
 use crate::homeserver::{
     Node,
     federation::edus::outgoing::{public_devices, public_signing_keys},
     store::{self, StoreError, remote_devices},
-    users::keys,
+    users::{keys, limits::Kind},
 };
 
 /// Users that one query may ask for, and devices that one claim may take keys of.
@@ -44,6 +45,7 @@ fn field<T: DeserializeOwned>(body: &Map<String, Value>, name: &str) -> ApiResul
 
 /// `GET /_matrix/federation/v1/user/devices/{userId}`
 async fn get_devices(node: Arc<Node>, call: RawCall<Origin>) -> ApiResult<Json<Value>> {
+    may(&node, Kind::People, &call.who)?;
     let user_id = UserId::parse(call.segment(0)?).map_err(|_| ApiError::invalid_param("Not a user ID"))?;
     let known = user_id.clone();
     let found = node.store.read(move |db| {
@@ -63,6 +65,7 @@ async fn get_devices(node: Arc<Node>, call: RawCall<Origin>) -> ApiResult<Json<V
 
 /// `POST /_matrix/federation/v1/user/keys/query`
 async fn get_keys(node: Arc<Node>, call: RawCall<Origin>) -> ApiResult<Json<Value>> {
+    may(&node, Kind::People, &call.who)?;
     let wanted: BTreeMap<OwnedUserId, Vec<OwnedDeviceId>> = field(&call.object()?, "device_keys")?;
     if wanted.len() > AT_ONCE {
         return Err(ApiError::too_large("Too many users in one query"));
@@ -86,6 +89,7 @@ async fn get_keys(node: Arc<Node>, call: RawCall<Origin>) -> ApiResult<Json<Valu
 
 /// `POST /_matrix/federation/v1/user/keys/claim`
 async fn claim_keys(node: Arc<Node>, call: RawCall<Origin>) -> ApiResult<Json<Value>> {
+    may(&node, Kind::Claim, &call.who)?;
     let wanted: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, String>> = field(&call.object()?, "one_time_keys")?;
     if wanted.values().map(BTreeMap::len).sum::<usize>() > AT_ONCE {
         return Err(ApiError::too_large("Too many keys in one claim"));

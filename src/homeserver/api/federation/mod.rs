@@ -18,7 +18,21 @@ mod well_known;
 #[cfg(test)]
 mod tests;
 
-use super::{call::Routes, endpoints};
+use self::call::Origin;
+use super::{
+    call::Routes,
+    endpoints,
+    error::{ApiError, ApiResult},
+};
+use crate::homeserver::{
+    Node,
+    users::limits::{Key, Kind},
+};
+
+/// Bounds how often one server does this, beyond what it may ask in general.
+fn may(node: &Node, kind: Kind, origin: &Origin) -> ApiResult<()> {
+    node.limits.check(kind, Key::Server(origin.0.clone())).map_err(ApiError::limit_exceeded)
+}
 
 /// Registers all of it.
 pub(super) fn add(routes: Routes) -> Routes {

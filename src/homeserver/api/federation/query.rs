@@ -15,11 +15,13 @@ use super::{
         error::{ApiError, ApiResult},
     },
     call::Origin,
+    may,
 };
 use crate::homeserver::{
     Node,
     appservice::query,
     store::{self, StoreError, servers},
+    users::limits::Kind,
 };
 
 /// Servers that are named with an alias: enough to join through.
@@ -33,6 +35,7 @@ pub(super) fn add(routes: Routes) -> Routes {
 
 /// `GET /_matrix/federation/v1/query/profile`
 async fn get_profile_information(node: Arc<Node>, call: RawCall<Origin>) -> ApiResult<Json<Value>> {
+    may(&node, Kind::People, &call.who)?;
     let user_id = call.parameter("user_id").ok_or_else(|| ApiError::missing_param("`user_id` is missing"))?;
     let user_id = UserId::parse(user_id).map_err(|_| ApiError::invalid_param("Not a user ID"))?;
     // Somebody of another server asks first for the user of a bridge that nobody here has met.
@@ -50,6 +53,7 @@ async fn get_profile_information(node: Arc<Node>, call: RawCall<Origin>) -> ApiR
 
 /// `GET /_matrix/federation/v1/query/directory`
 async fn get_room_information(node: Arc<Node>, call: RawCall<Origin>) -> ApiResult<Json<Value>> {
+    may(&node, Kind::People, &call.who)?;
     let alias = call.parameter("room_alias").ok_or_else(|| ApiError::missing_param("`room_alias` is missing"))?;
     let alias = RoomAliasId::parse(alias).map_err(|_| ApiError::invalid_param("Not a room alias"))?;
     query::alias(&node, &alias).await?;

@@ -53,7 +53,7 @@ pub enum Outcome {
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at: `name`, `well-known`, `dns`, `tls`, `clock`, `keys`, `version`, `round-trip`.
+    /// What was looked at: `acme`, `name`, `well-known`, `dns`, `tls`, `clock`, `keys`, `version`, `round-trip`.
     pub what: &'static str,
     /// How it went.
     pub outcome: Outcome,

@@ -48,12 +48,12 @@ impl Practice {
         randomness: Arc<dyn Randomness>,
         tasks: Tasks,
     ) -> Result<Self, StartError> {
-        let Ways { connector, discovery } = Ways::new(settings, networks, &clock, &randomness);
+        let Ways { connector, discovery, servers } = Ways::new(settings, networks, &clock, &randomness);
         let key = own.as_ref().map(|own| SigningKey::load(&own.dir)).transpose()?.flatten().map(Arc::new);
         let key_id = key.as_ref().map(|key| key.id());
         let health = Arc::new(Health::new(Arc::clone(&clock), randomness));
         let client = match (own, key) {
-            (Some(own), Some(key)) => Client::new(own.name, key, connector.clone(), discovery.clone(), health, tasks),
+            (Some(own), Some(key)) => Client::new(own.name, key, connector.clone(), discovery.clone(), health, tasks, servers),
             _ => Client::disabled(),
         };
         Ok(Self { connector, discovery, client, key_id, clock })

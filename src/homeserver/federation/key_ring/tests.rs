@@ -29,6 +29,7 @@ use crate::{
             well_known::WellKnown,
         },
         outbound::Guard,
+        rooms::acl::Acl,
         sync::Notifier,
     },
 };
@@ -79,7 +80,8 @@ impl World {
         let health = Arc::new(Health::new(Arc::clone(&clock), Arc::clone(&randomness)));
         let own = Arc::new(SigningKey::load_or_create(self.dir.path(), &SystemRandomness).unwrap());
         let name = ServerName::parse("home.test").unwrap();
-        let client = Client::new(name.clone(), Arc::clone(&own), connector, discovery, health, self.web.tasks().clone());
+        let client =
+            Client::new(name.clone(), Arc::clone(&own), connector, discovery, health, self.web.tasks().clone(), Acl::of_owner(&[], &[]));
         let notaries = notaries.iter().map(|name| (*name).clone()).collect();
         KeyRing::new(Parts { name, own, past: Vec::new(), notaries, client, store: self.store.clone(), clock, randomness })
     }

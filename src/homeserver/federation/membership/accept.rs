@@ -14,7 +14,7 @@ use super::{
 };
 use crate::homeserver::{
     Node,
-    events::{self, Ctx, EventError, outside},
+    events::{self, Ctx, EventError, outside, policy},
     rooms::{
         build,
         wire::{self, Purpose},
@@ -68,6 +68,7 @@ pub async fn accept(node: &Arc<Node>, origin: &ServerName, given: Given) -> Resu
         Ok(Verified::Signatures) => return Err(MembershipError::Invalid("The content hash of the event is wrong".into())),
         Err(fault) => return Err(MembershipError::forbidden(format!("The event is not signed as it must be: {fault}"))),
     }
+    let pdu = with_leave(node, &room, pdu).await?;
     let (ctx, origin) = (Ctx::of(node), origin.to_owned());
     let (handle, kind, omit_members) = (room.clone(), given.kind, given.omit_members);
     let (mut joined, pdu) =
@@ -117,6 +118,18 @@ async fn with_our_signature(node: &Arc<Node>, room: &RoomHandle, pdu: Pdu) -> Re
     ctx.key.sign_event(ctx.server_name.as_str(), &mut json, &rules.redaction).map_err(MembershipError::Invalid)?;
     // The content hash is worked out anew by signing: a wrong one shows in the other server's signature, which is over it.
     Pdu::from_json(pdu.event_id().to_owned(), json, &rules).map_err(MembershipError::internal)
+}
+
+/// Whoever asks to be let in does not know the room yet: where it has a policy server that has not seen the event, we ask it.
+async fn with_leave(node: &Node, room: &RoomHandle, pdu: Pdu) -> Result<Pdu> {
+    let (of, event) = (room.clone(), pdu.clone());
+    match node.store.read(move |db| policy::missing(db, &of, &event)).await? {
+        Some(by) if by.name != node.config.server_name => {
+            let signed = policy::sign(node.federation.policy.as_ref(), room, &pdu, &by).await;
+            signed.map_err(|refusal| EventError::NotApproved(refusal).into())
+        }
+        _ => Ok(pdu),
+    }
 }
 
 fn authorised_via(pdu: &Pdu, rules: &RoomVersionRules) -> Option<ruma::OwnedUserId> {

@@ -14,7 +14,7 @@ use crate::homeserver::{
     events::{
         self, Ctx, Draft, EventError,
         membership::{self, content},
-        outside,
+        outside, policy,
     },
     federation::request::Limits,
     types::{Pdu, RoomHandle},
@@ -44,9 +44,9 @@ pub struct Invite {
 pub async fn invite(node: &Arc<Node>, invite: Invite) -> Result<OwnedEventId> {
     let ctx = Ctx::of(node);
     if ctx.is_ours(&invite.target) {
-        let local = node.store.write(move |tx| {
+        let local = policy::writing(&node.store, ctx, move |tx, ctx| {
             let room = events::room(&tx.reader(), &invite.room_id)?;
-            membership::invite(tx, &ctx, &room, &invite.sender, &invite.target, invite.reason.as_deref(), invite.extra)
+            membership::invite(tx, ctx, &room, &invite.sender, &invite.target, invite.reason.as_deref(), invite.extra)
         });
         return Ok(local.await?.event_id);
     }
@@ -54,11 +54,11 @@ pub async fn invite(node: &Arc<Node>, invite: Invite) -> Result<OwnedEventId> {
         return Err(MembershipError::forbidden(format!("{} is on another server, and this one does not talk to others", invite.target)));
     }
     let server = invite.target.server_name().to_owned();
-    let proposed = node.store.write(move |tx| -> Result<_, EventError> {
+    let proposed = policy::writing(&node.store, ctx, move |tx, ctx| -> Result<_, EventError> {
         let room = events::room(&tx.reader(), &invite.room_id)?;
         let content = content(&tx.reader(), None, "invite", invite.reason.as_deref(), invite.extra)?;
         let draft = Draft::state(invite.sender, "m.room.member", invite.target.as_str(), content);
-        let pdu = events::propose(tx, &ctx, &room, &draft)?;
+        let pdu = events::propose(tx, ctx, &room, &draft)?;
         let told = outside::told_in_full(&tx.reader(), &room, &pdu)?;
         Ok((room, pdu, told))
     });
@@ -80,7 +80,11 @@ async fn signed_by(node: &Node, server: &ruma::ServerName, room: &RoomHandle, pd
     let theirs = signatures_of(&answer, server).ok_or_else(|| MembershipError::Nonsense(format!("{server} has not signed the invite")))?;
     let mut signed = pdu.json().clone();
     if let Some(CanonicalJsonValue::Object(signatures)) = signed.get_mut("signatures") {
-        signatures.insert(server.to_string(), theirs);
+        let known = signatures.entry(server.to_string()).or_insert_with(|| theirs.clone());
+        // It may have signed as the room's policy server before.
+        if let (CanonicalJsonValue::Object(known), CanonicalJsonValue::Object(theirs)) = (known, theirs) {
+            known.extend(theirs);
+        }
     }
     Pdu::from_json(pdu.event_id().to_owned(), signed, &room.rules).map_err(MembershipError::internal)
 }

@@ -59,7 +59,7 @@ pub async fn invited(node: &Arc<Node>, origin: &ServerName, invitation: Invitati
     let pdu = Pdu::from_json(pdu.event_id().to_owned(), signed.clone(), &rules).map_err(MembershipError::internal)?;
     let (told, origin) = (told(invitation.told)?, origin.to_owned());
     let stored = node.store.write(move |tx| -> Result<(), MembershipError> {
-        welcome(&tx.reader(), &pdu, &target)?;
+        welcome(&tx.reader(), &ctx, &invitation.room_id, &pdu, &target)?;
         if let Some(room) = rooms::by_id(&tx.reader(), &invitation.room_id)? {
             admitted(&tx.reader(), &room, &origin)?;
             if servers::is_in_room(&tx.reader(), room.nid, &ctx.server_name)? {
@@ -118,13 +118,13 @@ fn check_told(invitation: &Invitation, rules: &RoomVersionRules) -> Result<()> {
 }
 
 /// Does the user exist, and do they take this invite?
-fn welcome(db: &Reader<'_>, pdu: &Pdu, target: &UserId) -> Result<()> {
+fn welcome(db: &Reader<'_>, ctx: &Ctx, room_id: &ruma::RoomId, pdu: &Pdu, target: &UserId) -> Result<()> {
     let unknown = || MembershipError::not_found(format!("There is no user {target} on this server"));
     let user = users::find(db, target)?.ok_or_else(unknown)?;
     if !users::is_local(db, user)? {
         return Err(unknown());
     }
-    if invites::of(db, user)?.blocks(pdu.sender()) {
+    if invites::of(db, user)?.blocks(pdu.sender()) || ctx.caution.lists.against(db, pdu.sender(), room_id)?.is_some() {
         return Err(EventError::InviteBlocked(format!("{target} takes no invites from {}", pdu.sender())).into());
     }
     Ok(())

@@ -23,6 +23,7 @@ use crate::homeserver::{
     events::{
         self, Ctx, EventError,
         membership::{self, content},
+        policy,
     },
     federation::ingest::Head,
     rooms::{build, proposal::Wanted},
@@ -151,8 +152,8 @@ struct Wish {
 
 /// Joins here, if we are in the room and may let the user in. Otherwise gives servers to ask.
 async fn here(node: &Arc<Node>, room_id: &RoomId, join: &Join) -> Result<Option<Vec<OwnedServerName>>> {
-    let (ctx, room_id, user, reason) = (Ctx::of(node), room_id.to_owned(), join.user_id.clone(), join.reason.clone());
-    let tried = node.store.write(move |tx| try_here(tx, &ctx, &room_id, &user, reason.as_deref()));
+    let (room_id, user, reason) = (room_id.to_owned(), join.user_id.clone(), join.reason.clone());
+    let tried = policy::writing(&node.store, Ctx::of(node), move |tx, ctx| try_here(tx, ctx, &room_id, &user, reason.as_deref()));
     Ok(tried.await?)
 }
 
@@ -296,6 +297,7 @@ async fn through(node: &Arc<Node>, wish: &Wish, server: &ServerName, candidates:
     });
     let lets_in = proposal.place.authorised_via.as_ref().map(|user| user.server_name().to_owned());
     let (pdu, json) = ask::event(&ctx, wanted, proposal.place, &proposal.rules, content.await?)?;
+    let _place = node.federation.joining.place().await;
     let before = std::mem::replace(sent, true);
     let mut answer = Answer::ask(node, server, &wish.room_id, pdu.event_id(), json).await.map_err(|error| {
         let error = MembershipError::from(error);

@@ -15,6 +15,7 @@ use crate::homeserver::{
         Ctx, EventError,
         membership::{self, content},
         outside::{self, Outside},
+        policy,
     },
     federation::request::Limits,
     rooms::{format, proposal::Wanted},
@@ -42,13 +43,13 @@ pub async fn knock(
     let (room_id, named) = find::room(node, id, via).await?;
     let ctx = Ctx::of(node);
     let (wanted_room, user, why) = (room_id.clone(), who.user_id.clone(), reason.clone());
-    let here = node.store.write(move |tx| -> Result<_, EventError> {
+    let here = policy::writing(&node.store, ctx, move |tx, ctx| -> Result<_, EventError> {
         let Some(room) = rooms::by_id(&tx.reader(), &wanted_room)? else { return Ok(Some(Vec::new())) };
         let others: Vec<OwnedServerName> =
             servers::in_room(&tx.reader(), room.nid)?.into_iter().filter(|server| *server != ctx.server_name).collect();
         let known = rooms::current_group(&tx.reader(), room.nid)?.is_some();
         if servers::is_in_room(&tx.reader(), room.nid, &ctx.server_name)? || (known && others.is_empty()) {
-            return membership::knock(tx, &ctx, &room, &user, why.as_deref()).map(|()| None);
+            return membership::knock(tx, ctx, &room, &user, why.as_deref()).map(|()| None);
         }
         Ok(Some(others))
     });

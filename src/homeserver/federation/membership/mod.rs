@@ -21,6 +21,7 @@ use std::{
 };
 
 use ruma::{OwnedRoomId, RoomId, RoomVersionId};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use self::{
     accept::{Given, Joined, accept},
@@ -132,6 +133,7 @@ impl From<RequestError> for MembershipError {
             RequestError::Remote { status: status @ 400..=499, errcode, message, .. } if !errcode.is_empty() => {
                 Self::Refused { status, errcode, message }
             }
+            RequestError::Blocked(_) => Self::forbidden(error.to_string()),
             other => Self::Unreachable(other.to_string()),
         }
     }
@@ -140,13 +142,31 @@ impl From<RequestError> for MembershipError {
 /// Result of membership functions.
 pub type Result<T, E = MembershipError> = std::result::Result<T, E>;
 
+/// Answers to joins that are in memory at a time: the state of one room may be hundreds of megabytes.
+const ANSWERS: usize = 2;
+
 /// Joins that are under way: one at a time for each room, so that its state is fetched and stored once.
-#[derive(Debug, Default)]
-pub struct Joining(Mutex<HashMap<OwnedRoomId, Weak<tokio::sync::Mutex<()>>>>);
+#[derive(Debug)]
+pub struct Joining {
+    rooms: Mutex<HashMap<OwnedRoomId, Weak<tokio::sync::Mutex<()>>>>,
+    answers: Semaphore,
+}
+
+impl Default for Joining {
+    fn default() -> Self {
+        Self { rooms: Mutex::default(), answers: Semaphore::new(ANSWERS) }
+    }
+}
 
 impl Joining {
+    /// A place for one answer, held until the room has been taken over. Whoever comes later waits: nobody who holds one waits
+    /// for a place or for a room's turn.
+    async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        self.answers.acquire().await.ok()
+    }
+
     fn turn(&self, room_id: &RoomId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         rooms.retain(|_, turn| turn.strong_count() > 0);
         if let Some(turn) = rooms.get(room_id).and_then(Weak::upgrade) {
             return turn;
@@ -154,5 +174,22 @@ impl Joining {
         let turn = Arc::default();
         rooms.insert(room_id.to_owned(), Arc::downgrade(&turn));
         turn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn few_answers_to_joins_are_in_memory_at_a_time() {
+        let joining = Joining::default();
+        let held = (joining.place().await, joining.place().await);
+        assert!(held.0.is_some() && held.1.is_some());
+        assert!(joining.place().now_or_never().is_none(), "the third waits");
+        drop(held.0);
+        assert!(joining.place().now_or_never().flatten().is_some(), "until one is done");
     }
 }

@@ -186,6 +186,10 @@ async fn step(node: &Node, carrier: &dyn Carrier, server: Waiting) -> ServerNid 
 
 async fn try_step(node: &Node, carrier: &dyn Carrier, server: Waiting) -> store::Result<()> {
     let (nid, now_ms) = (server.nid, now(node));
+    if !node.federation.client.has_to_do_with(&server.name) {
+        tracing::debug!(peer = %server.name, "nothing is sent to a server that the owner blocks");
+        return node.store.write(move |tx| outbox::discard(tx, nid)).await;
+    }
     let new_id = format!("{now_ms}-{}", node.randomness.alphanumeric(10));
     let transaction = node.store.write(move |tx| outbox::transaction(tx, nid, &new_id, now_ms));
     let Some(transaction) = transaction.await? else { return Ok(()) };

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::super::{call::Routes, error::ApiResult};
 use crate::homeserver::{
     Node,
-    events::{Ctx, EventError},
+    events::{Ctx, EventError, policy},
     store::{Reader, Tx},
 };
 
@@ -40,10 +40,9 @@ pub(super) fn add(routes: Routes) -> Routes {
 async fn change<T, F>(node: &Arc<Node>, job: F) -> ApiResult<T>
 where
     T: Send + 'static,
-    F: FnOnce(&mut Tx<'_>, &Ctx) -> Result<T, EventError> + Send + 'static,
+    F: FnOnce(&mut Tx<'_>, &Ctx) -> Result<T, EventError> + Clone + Send + 'static,
 {
-    let ctx = Ctx::of(node);
-    Ok(node.store.write(move |tx| job(tx, &ctx)).await?)
+    Ok(policy::writing(&node.store, Ctx::of(node), job).await?)
 }
 
 /// Reads rooms.

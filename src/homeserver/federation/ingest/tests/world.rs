@@ -277,7 +277,15 @@ impl World {
         self.network.peers.lock().unwrap().insert(name.clone(), (store.clone(), Base64::new(key.public_key().to_vec())));
         let appservices = Arc::new(AppServices::new(Vec::new(), &name).unwrap());
         let randomness = Arc::new(SystemRandomness);
-        let ctx = Ctx { server_name: name.clone(), key, now_ms: self.clock.now_ms(), randomness, appservices };
+        let ctx = Ctx {
+            server_name: name.clone(),
+            key,
+            now_ms: self.clock.now_ms(),
+            randomness,
+            appservices,
+            caution: Arc::default(),
+            approval: crate::homeserver::events::policy::Approval::default(),
+        };
         let remote = Arc::new(FakeRemote { me: name.clone(), network: Arc::clone(&self.network) });
         let mut ingest = Ingest::new(store.clone(), remote, ctx.clone(), Arc::new(self.clock.clone()));
         ingest.steps = self.steps;
