@@ -64,6 +64,9 @@ _homeroom() {
             homeroom__subcmd__account,help)
                 cmd="homeroom__subcmd__account__subcmd__help"
                 ;;
+            homeroom__subcmd__account,invites)
+                cmd="homeroom__subcmd__account__subcmd__invites"
+                ;;
             homeroom__subcmd__account,new-key)
                 cmd="homeroom__subcmd__account__subcmd__new__subcmd__key"
                 ;;
@@ -81,6 +84,9 @@ _homeroom() {
                 ;;
             homeroom__subcmd__account__subcmd__help,help)
                 cmd="homeroom__subcmd__account__subcmd__help__subcmd__help"
+                ;;
+            homeroom__subcmd__account__subcmd__help,invites)
+                cmd="homeroom__subcmd__account__subcmd__help__subcmd__invites"
                 ;;
             homeroom__subcmd__account__subcmd__help,new-key)
                 cmd="homeroom__subcmd__account__subcmd__help__subcmd__new__subcmd__key"
@@ -138,6 +144,9 @@ _homeroom() {
                 ;;
             homeroom__subcmd__help__subcmd__account,create)
                 cmd="homeroom__subcmd__help__subcmd__account__subcmd__create"
+                ;;
+            homeroom__subcmd__help__subcmd__account,invites)
+                cmd="homeroom__subcmd__help__subcmd__account__subcmd__invites"
                 ;;
             homeroom__subcmd__help__subcmd__account,new-key)
                 cmd="homeroom__subcmd__help__subcmd__account__subcmd__new__subcmd__key"
@@ -199,7 +208,7 @@ _homeroom() {
             return 0
             ;;
         homeroom__subcmd__account)
-            opts="-c -h --profile --config --set --help create token new-key reports troubles help"
+            opts="-c -h --profile --config --set --help create token new-key reports troubles invites help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -296,7 +305,7 @@ _homeroom() {
             return 0
             ;;
         homeroom__subcmd__account__subcmd__help)
-            opts="create token new-key reports troubles help"
+            opts="create token new-key reports troubles invites help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -324,6 +333,20 @@ _homeroom() {
             return 0
             ;;
         homeroom__subcmd__account__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        homeroom__subcmd__account__subcmd__help__subcmd__invites)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -386,6 +409,59 @@ _homeroom() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        homeroom__subcmd__account__subcmd__invites)
+            opts="-c -h --release --reject --limit --json --profile --config --set --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --release)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reject)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --profile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -775,7 +851,7 @@ _homeroom() {
             return 0
             ;;
         homeroom__subcmd__help__subcmd__account)
-            opts="create token new-key reports troubles"
+            opts="create token new-key reports troubles invites"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -789,6 +865,20 @@ _homeroom() {
             return 0
             ;;
         homeroom__subcmd__help__subcmd__account__subcmd__create)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        homeroom__subcmd__help__subcmd__account__subcmd__invites)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -84,7 +84,8 @@ static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 
 /// A port where nobody listens.
 pub fn free_port() -> u16 {
-    let start = u16::try_from(std::process::id() % 8000).unwrap();
+    // Processes that start together have neighbouring numbers, and must not try the same ports.
+    let start = u16::try_from(std::process::id().wrapping_mul(61) % 12_000).unwrap();
     loop {
         let port = 20_000 + (start + NEXT_PORT.fetch_add(1, Ordering::Relaxed)) % 12_000;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
