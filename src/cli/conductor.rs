@@ -46,7 +46,7 @@ const KEYRING_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 enum Client {
     Idle(Feed),
     Running {
-        actor: Actor,
+        actor: Box<Actor>,
         /// The actor's tasks stop on this.
         tasks: Tasks,
         /// The control socket's.
@@ -284,7 +284,7 @@ impl Conductor {
             // The screen works without it; `homeroom send` will say that the profile is open.
             tracing::error!(%error, path = %socket.display(), "the control socket could not be made");
         }
-        self.client = Client::Running { actor, tasks, control };
+        self.client = Client::Running { actor: Box::new(actor), tasks, control };
         Ok(())
     }
 

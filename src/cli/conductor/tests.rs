@@ -111,7 +111,7 @@ async fn leaving_in_the_middle_of_a_first_sign_in_keeps_the_account_whole() {
     };
     let (ended, ()) = tokio::join!(conductor.run(), tokio::time::timeout(Duration::from_secs(60), screen).map(Result::unwrap));
     assert_eq!(ended.unwrap(), Ending::Asked);
-    let mut profile = Profile::load(&context).unwrap();
-    let account = Account::load(&mut profile).await.unwrap().expect("it is signed in");
+    let profile = Profile::load(&context).unwrap();
+    let account = Account::load(&profile).await.unwrap().expect("it is signed in");
     assert!(account.recovery_key().is_some());
 }

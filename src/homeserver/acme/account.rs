@@ -55,11 +55,11 @@ impl AccountKey {
 
     /// A request's body. Without a payload it asks for what is there (RFC 8555, section 6.3).
     pub(super) fn sign(&self, signer: Signer<'_>, nonce: &str, url: &str, payload: Option<&Value>) -> Result<Vec<u8>, AcmeError> {
-        let mut head = json!({ "alg": "ES256", "nonce": nonce, "url": url });
-        match signer {
-            Signer::Key => head["jwk"] = self.jwk(),
-            Signer::Account(account) => head["kid"] = account.into(),
-        }
+        let (name, who) = match signer {
+            Signer::Key => ("jwk", self.jwk()),
+            Signer::Account(account) => ("kid", account.into()),
+        };
+        let head = json!({ "alg": "ES256", "nonce": nonce, "url": url, name: who });
         let head = BASE64.encode(head.to_string());
         let payload = payload.map(|payload| BASE64.encode(payload.to_string())).unwrap_or_default();
         let signature = self.pair.sign(&SystemRandom::new(), format!("{head}.{payload}").as_bytes());

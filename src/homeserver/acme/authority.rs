@@ -179,10 +179,10 @@ impl Authority {
 
     /// Finds the account of our key, or makes it (RFC 8555, section 7.3).
     pub(super) async fn sign_up(&mut self, email: Option<&str>) -> Result<(), AcmeError> {
-        let mut wanted = json!({ "termsOfServiceAgreed": true });
-        if let Some(email) = email {
-            wanted["contact"] = json!([format!("mailto:{email}")]);
-        }
+        let wanted = match email {
+            Some(email) => json!({ "termsOfServiceAgreed": true, "contact": [format!("mailto:{email}")] }),
+            None => json!({ "termsOfServiceAgreed": true }),
+        };
         let url = self.directory.new_account.clone();
         let answer = self.post(&url, Some(&wanted)).await?;
         let account = answer.location.ok_or_else(|| AcmeError::Nonsense("the account has no address".to_owned()))?;

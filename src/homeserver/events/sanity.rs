@@ -57,7 +57,7 @@ fn asks_to_verify(draft: &Draft) -> bool {
         && text("to").is_some_and(|to| UserId::parse(to).is_ok())
         && text("from_device").is_some_and(|device| !device.is_empty())
         && draft.content.get("methods").and_then(|methods| methods.as_array()).is_some_and(|methods| !methods.is_empty())
-        && ["formatted_body", "url", "file"].iter().all(|field| draft.content.get(*field).is_none())
+        && ["formatted_body", "url", "file"].iter().all(|field| !draft.content.contains_key(*field))
 }
 
 /// What a redaction names.

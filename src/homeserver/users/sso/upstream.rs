@@ -204,7 +204,10 @@ impl Upstream {
         let answer = outbound.post_form(&metadata.token, form, header, ANSWER_BYTES).await;
         let answer = answer.map_err(|error| unavailable(what, error))?;
         // RFC 6749, 5.2: a code that is too old, used up or made up. That is nothing to report to the owner.
-        if answer.status == 400 && serde_json::from_slice::<Value>(&answer.body).is_ok_and(|error| error["error"] == "invalid_grant") {
+        if answer.status == 400
+            && serde_json::from_slice::<Value>(&answer.body)
+                .is_ok_and(|error| error.get("error").is_some_and(|error| error == "invalid_grant"))
+        {
             return Err(SsoError::Expired);
         }
         let tokens: Tokens = read(what, &answer)?;
