@@ -18,7 +18,7 @@ use super::{
 };
 use crate::homeserver::{
     rooms::build::event_id,
-    store::{StoreError, meta},
+    store::meta,
     types::{Pdu, RoomHandle},
 };
 
@@ -41,6 +41,12 @@ async fn write_answer(path: &Path, world: &World, answer: &JoinAnswer, handle: &
     let ann = world.user(0, "ann");
     let levels = json!({ "users": { ann.as_str(): 100 } });
     let levels = world.forge(0, &answer.room_id, &ann, "m.room.power_levels", Some(""), levels, |_| ()).await;
+    let of_state = |kind: &str| -> String {
+        let found = answer.state.iter().find(|json| json.get().contains(&format!("\"type\":\"{kind}\""))).unwrap();
+        let json: CanonicalJsonObject = serde_json::from_str(found.get()).unwrap();
+        event_id(&json, &handle.rules).unwrap().to_string()
+    };
+    let rule = of_state("m.room.join_rules");
     let member = |n: usize, change: &dyn Fn(&mut CanonicalJsonObject)| -> Pdu {
         let mut json = pattern.clone();
         let user = format!("@user{n}:a.test");
@@ -62,6 +68,8 @@ async fn write_answer(path: &Path, world: &World, answer: &JoinAnswer, handle: &
             let left = member(n, &|json| {
                 json.insert("content".into(), CanonicalJsonValue::try_from(json!({ "membership": "leave" })).unwrap());
                 let Some(CanonicalJsonValue::Array(auth)) = json.get_mut("auth_events") else { panic!("no auth events") };
+                // Who leaves needs no rule for joining.
+                auth.retain(|id| id.as_str() != Some(rule.as_str()));
                 auth.push(CanonicalJsonValue::String(join.event_id().to_string()));
             });
             chain.push(wire(&join));
@@ -70,9 +78,7 @@ async fn write_answer(path: &Path, world: &World, answer: &JoinAnswer, handle: &
         file.write_all(b",").unwrap();
         file.write_all(shown.as_bytes()).unwrap();
     }
-    let first = answer.state.iter().find(|json| json.get().contains("m.room.power_levels")).unwrap();
-    let first: CanonicalJsonObject = serde_json::from_str(first.get()).unwrap();
-    let mut named = event_id(&first, &handle.rules).unwrap().to_string();
+    let mut named = of_state("m.room.power_levels");
     let mut last = levels;
     for n in 0..DEEP {
         chain.push(wire(&last));
