@@ -98,6 +98,8 @@ fn approach(out: &mut Out, next: &[Cell], x: usize, y: u16) {
         && x - at <= way.len()
         && let Some(between) = next.get(at..x)
         && between.iter().all(|cell| repeatable(cell, out.pen))
+        // The cursor may stand on the second half of a wide character, which is not to be written over.
+        && at.checked_sub(1).and_then(|before| next.get(before)).is_none_or(|before| columns(before) == 1)
     {
         for cell in between {
             out.write(cell, 1);

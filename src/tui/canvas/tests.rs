@@ -269,6 +269,13 @@ fn an_unchanged_frame_writes_nothing_and_a_character_writes_itself() {
 }
 
 #[test]
+fn a_cursor_on_the_second_half_of_a_wide_character_does_not_spoil_it() {
+    let mut canvas = Canvas::new(Vec::new());
+    draw(&mut canvas, "你a", Style::new(), (1, 0));
+    assert_eq!(draw(&mut canvas, "你b", Style::new(), (1, 0)), "\u{1b}[Cb\u{8}\u{8}");
+}
+
+#[test]
 fn blanks_and_gaps_are_not_written_out() {
     let mut canvas = Canvas::new(Vec::new());
     draw(&mut canvas, "a rather long line of text", Style::new(), (0, 0));
