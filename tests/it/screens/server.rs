@@ -91,7 +91,11 @@ fn a_device_that_the_server_has_deleted_goes_on_as_a_new_one() {
     terminal.keys("half a thought");
     terminal.wait_text("half a thought");
     open(&terminal, "Attic");
-    terminal.wait_text("dust and spiders");
+    // Beside the room list, which shows it too: while the switcher is open, nobody is asked for a password.
+    terminal.wait("the message in its room", |screen| {
+        let text = screen.contents();
+        text.lines().any(|line| line.split('│').next_back().is_some_and(|right| right.contains("dust and spiders")))
+    });
     people[1].http.post("/_matrix/client/v3/logout/all", &serde_json::json!({})).ok();
     terminal.wait_text("Sign in again");
     terminal.keys("wrong");

@@ -334,10 +334,12 @@ async fn a_provider_that_is_down_or_lies_is_told_as_such() {
     // The token endpoint fails.
     let test = fake.node("registration = true").await;
     let mut browser = Browser::default();
-    for (status, body) in [(500, json!({})), (400, json!({ "error": "invalid_grant" })), (200, json!({ "access_token": "x" }))] {
+    // A code that it does not know is not its fault.
+    let answers = [(500, json!({}), 502), (400, json!({ "error": "invalid_grant" }), 403), (200, json!({ "access_token": "x" }), 502)];
+    for (status, body, told) in answers {
         let trip = Trip::from(&test, &mut browser, &to(APP)).await;
         fake.answers("POST", "/token", status, body).await;
-        assert_eq!(browser.get(&test, &trip.back(&[("code", "c")])).await.status, 502, "{status}");
+        assert_eq!(browser.get(&test, &trip.back(&[("code", "c")])).await.status, told, "{status}");
     }
 }
 
