@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use futures_util::{StreamExt as _, stream};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedServerName, ServerName, SigningKeyAlgorithm,
+    canonical_json::redact,
     room_version_rules::RoomVersionRules,
     serde::Base64,
     signatures::{
@@ -105,7 +106,30 @@ impl EventKeys {
                 return Err(fault.clone().into());
             }
         }
-        verify_event(&keys, event, rules).map_err(wrong)
+        verify_with(&keys, event, rules)
+    }
+}
+
+/// Checks the signatures and the content hash of an event with these keys. [`Verified::Signatures`] means that the content hash
+/// is wrong, and that what redaction leaves of the event is signed by everybody who has to sign *that*: an invite by way of a
+/// third party needs nobody's signature, but before room version 11 its redacted form is an ordinary invite, which its sender's
+/// server has to have signed (Server-Server API, "Validating hashes and signatures on received events").
+///
+/// # Errors
+///
+/// [`SignatureFault::Wrong`].
+pub fn verify_with(keys: &PublicKeyMap, event: &CanonicalJsonObject, rules: &RoomVersionRules) -> Result<Verified, SignatureFault> {
+    let wrong = |error: ruma::signatures::VerificationError| SignatureFault::Wrong(error.to_string());
+    let verified = verify_event(keys, event, rules).map_err(wrong)?;
+    if verified == Verified::All {
+        return Ok(verified);
+    }
+    let checked = required_server_signatures_to_verify_event(event, &rules.signatures).map_err(wrong)?;
+    let redacted = redact(event.clone(), &rules.redaction, None).map_err(|error| SignatureFault::Wrong(error.to_string()))?;
+    let required = required_server_signatures_to_verify_event(&redacted, &rules.signatures).map_err(wrong)?;
+    match required.difference(&checked).next() {
+        Some(server) => Err(SignatureFault::Wrong(format!("its content is not what was hashed, and {server} has not signed the rest"))),
+        None => Ok(verified),
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) use self::answer::base64;
 use self::known::Known;
 pub use self::{
     answer::{Answer, BadAnswer, Key, is_key_id},
-    events::{EventKeys, SignatureFault},
+    events::{EventKeys, SignatureFault, verify_with},
     notary::{MAX_QUERIED, Query},
     own::RotationError,
 };

@@ -1,6 +1,7 @@
 //! Receiving, between several servers in one process.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests of their own making")]
 
+mod forged;
 mod forks;
 mod hostile;
 mod joining;

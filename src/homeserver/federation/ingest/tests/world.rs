@@ -10,7 +10,7 @@ use ruma::{
     CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName, UserId,
     room_version_rules::RoomVersionRules,
     serde::Base64,
-    signatures::{PublicKeyMap, Verified, verify_event},
+    signatures::{PublicKeyMap, Verified},
 };
 use serde_json::{Map, value::RawValue};
 
@@ -25,7 +25,7 @@ use crate::{
     homeserver::{
         appservice::AppServices,
         events::{self, Ctx, Draft, EventError, append, content_from_map, create},
-        federation::reading,
+        federation::{key_ring::verify_with, reading},
         key::SigningKey,
         rooms::{
             auth,
@@ -141,7 +141,7 @@ impl Remote for FakeRemote {
             if sender(json).is_some_and(|sender| keyless.contains(sender.server_name())) {
                 return Signatures::Unknown("no key".into());
             }
-            match verify_event(&keys, json, rules) {
+            match verify_with(&keys, json, rules) {
                 Ok(verified) => Signatures::Valid { content_intact: verified == Verified::All },
                 Err(error) => Signatures::Invalid(error.to_string()),
             }
