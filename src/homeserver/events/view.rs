@@ -1,11 +1,15 @@
 //! Stored events as one viewer is shown them, with what the server adds.
 
-use std::{borrow::Cow, cell::RefCell, collections::HashMap};
+use std::{
+    borrow::Cow,
+    cell::{OnceCell, RefCell},
+    collections::HashMap,
+};
 
-use ruma::RoomId;
+use ruma::{OwnedUserId, RoomId};
 use serde_json::value::RawValue;
 
-use super::{EventError, Result};
+use super::{EventError, Result, visibility::History};
 use crate::homeserver::{
     rooms::{
         build,
@@ -13,10 +17,11 @@ use crate::homeserver::{
         redact,
     },
     store::{
-        Reader, accounts,
+        Reader, account_data, accounts,
         events::{self, StoredEvent},
         members::{self, Change},
-        relations, state, users,
+        relations::{self, Audience},
+        state, users,
     },
     types::{EventNid, Requester, RoomHandle, StreamPos, UserNid},
 };
@@ -61,6 +66,30 @@ pub struct View<'a, 'db> {
     room_id: Option<&'a RoomId>,
     /// Senders that were looked up: where in the stream they asked for erasure.
     erased: RefCell<HashMap<UserNid, Option<StreamPos>>>,
+    /// Looked up for the first event that others relate to.
+    sight: OnceCell<Sight<'a, 'db>>,
+}
+
+/// What decides which relations the viewer is told of.
+#[derive(Debug)]
+struct Sight<'a, 'db> {
+    /// `None` for a viewer that is no user.
+    history: Option<History<'a, 'db>>,
+    /// JSON array of those whom they ignore.
+    ignored: String,
+}
+
+/// The integer ids of those whom a user ignores, as a JSON array.
+///
+/// # Errors
+///
+/// Store errors.
+pub fn ignored(db: &Reader<'_>, user: UserNid) -> Result<String> {
+    let mut found = Vec::new();
+    for user_id in account_data::ignored_users(db, user)?.into_iter().filter_map(|id| OwnedUserId::try_from(id).ok()) {
+        found.extend(users::find(db, &user_id)?.map(|user| user.0.to_string()));
+    }
+    Ok(format!("[{}]", found.join(",")))
 }
 
 impl<'a, 'db> View<'a, 'db> {
@@ -77,6 +106,7 @@ impl<'a, 'db> View<'a, 'db> {
             changes: members::changes(db, room.nid, viewer.user)?,
             room_id: Some(&room.room_id),
             erased: RefCell::default(),
+            sight: OnceCell::new(),
         })
     }
 
@@ -202,6 +232,10 @@ impl<'a, 'db> View<'a, 'db> {
             return Ok(None);
         }
         let types = relations::types(self.db, event.room, &event.event_id)?;
+        if !types.iter().any(|found| matches!(found.as_str(), "m.replace" | "m.thread" | "m.reference")) {
+            return Ok(None);
+        }
+        let audience = self.audience(event)?;
         let has = |rel_type: &str| types.iter().any(|found| found == rel_type);
         let mut bundled = Relations::default();
         // Neither state nor redacted events nor edits can be edited.
@@ -209,25 +243,44 @@ impl<'a, 'db> View<'a, 'db> {
         if has("m.replace")
             && editable
             && relations::of_child(self.db, event.nid)?.is_none_or(|(rel_type, _)| rel_type != "m.replace")
-            && let Some(edit) = relations::newest_edit(self.db, event.room, &event.event_id, event.sender, &event.kind)?
+            && let Some(edit) = relations::newest_edit(self.db, event.room, &event.event_id, (event.sender, &event.kind), &audience)?
         {
             bundled.replace = Some(self.render(&events::by_nid(self.db, edit)?, Bundle::None)?);
         }
         if bundle == Bundle::All && has("m.thread") {
-            bundled.thread = self.thread(event)?;
+            bundled.thread = self.thread(event, &audience)?;
         }
         if bundle == Bundle::All && has("m.reference") {
-            let ids = relations::references(self.db, event.room, &event.event_id, MAX_REFERENCES)?;
-            let chunk = ids.into_iter().map(|event_id| Reference { event_id }).collect();
-            bundled.references = Some(References { chunk });
+            let ids = relations::references(self.db, event.room, &event.event_id, &audience, MAX_REFERENCES)?;
+            let chunk: Vec<_> = ids.into_iter().map(|event_id| Reference { event_id }).collect();
+            bundled.references = (!chunk.is_empty()).then_some(References { chunk });
         }
         Ok((!bundled.is_empty()).then_some(bundled))
     }
 
-    fn thread(&self, root: &StoredEvent) -> Result<Option<Thread>> {
-        let Some((count, newest, takes_part)) = relations::thread(self.db, root.room, &root.event_id, self.viewer.user)? else {
-            return Ok(None);
+    /// Who the viewer is to what relates to this event.
+    fn audience(&self, event: &StoredEvent) -> Result<Audience> {
+        let sight = match self.sight.get() {
+            Some(sight) => sight,
+            None => {
+                let user_id = users::known(self.db, self.viewer.user)?;
+                let history = user_id.map(|id| History::new(self.db, self.room, self.viewer.user, &id)).transpose()?;
+                let ignored = ignored(self.db, self.viewer.user)?;
+                self.sight.get_or_init(|| Sight { history, ignored })
+            }
         };
+        match &sight.history {
+            Some(history) => history.audience(event, &sight.ignored),
+            None => {
+                let never = StreamPos(i64::MAX);
+                Ok(Audience { from: never, last_join: never, stretches: "[]".to_owned(), ignored: sight.ignored.clone() })
+            }
+        }
+    }
+
+    fn thread(&self, root: &StoredEvent, audience: &Audience) -> Result<Option<Thread>> {
+        let found = relations::thread(self.db, root.room, &root.event_id, self.viewer.user, audience)?;
+        let Some((count, newest, takes_part)) = found else { return Ok(None) };
         Ok(Some(Thread {
             latest_event: self.render(&events::by_nid(self.db, newest)?, Bundle::Edit)?,
             count,

@@ -16,7 +16,9 @@ use crate::homeserver::{
     store::{
         Reader,
         events::{self, StoredEvent},
-        members, state,
+        members,
+        relations::{self, Audience},
+        state,
     },
     types::{EventNid, RoomHandle, StateGroupId, StateKeyNid, StreamPos, UserNid},
 };
@@ -94,6 +96,8 @@ pub struct History<'a, 'db> {
     db: &'a Reader<'db>,
     /// Place of the user's last join.
     last_join: Option<StreamPos>,
+    /// The user has been in the room since then.
+    stayed: bool,
     visibility_key: Option<StateKeyNid>,
     member_key: Option<StateKeyNid>,
     /// By state group, because runs of messages share one.
@@ -107,10 +111,11 @@ impl<'a, 'db> History<'a, 'db> {
     ///
     /// Store errors.
     pub fn new(db: &'a Reader<'db>, room: &RoomHandle, user: UserNid, user_id: &UserId) -> Result<Self> {
-        let last_join = members::changes(db, room.nid, user)?.iter().rev().find(|c| c.membership == "join").map(|c| c.pos);
+        let changes = members::changes(db, room.nid, user)?;
         Ok(Self {
             db,
-            last_join,
+            last_join: changes.iter().rev().find(|c| c.membership == "join").map(|c| c.pos),
+            stayed: changes.last().is_some_and(|c| c.membership == "join"),
             visibility_key: state::find_key(db, "m.room.history_visibility", "")?,
             member_key: state::find_key(db, "m.room.member", user_id.as_str())?,
             seen: RefCell::default(),
@@ -138,6 +143,25 @@ impl<'a, 'db> History<'a, 'db> {
             return Ok(visible(&visibility, &membership_in(event)?, joined_later));
         }
         Ok(false)
+    }
+
+    /// Who the user is to events that relate to this one. State events aside, what they see depends on little more than the state
+    /// before each: so relations can be counted without looking at them one by one.
+    ///
+    /// # Errors
+    ///
+    /// Store errors.
+    pub fn audience(&self, parent: &StoredEvent, ignored: &str) -> Result<Audience> {
+        let last_join = self.last_join.unwrap_or(StreamPos(i64::MIN));
+        let from = if self.stayed { last_join } else { StreamPos(i64::MAX) };
+        let mut stretches = Vec::new();
+        for stretch in relations::stretches(self.db, parent.room, &parent.event_id, from, last_join)? {
+            let (visibility, membership) = self.at(stretch.group)?;
+            if visible(&visibility, &membership, stretch.joined_later) {
+                stretches.push(stretch.number().to_string());
+            }
+        }
+        Ok(Audience { from, last_join, stretches: format!("[{}]", stretches.join(",")), ignored: ignored.to_owned() })
     }
 
     fn at(&self, group: StateGroupId) -> Result<(HistoryVisibility, MembershipState)> {

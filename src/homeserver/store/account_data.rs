@@ -1,6 +1,9 @@
 //! What clients keep on the node for a user, as a whole and room by room.
 
+use std::collections::BTreeSet;
+
 use rusqlite::OptionalExtension;
+use serde::Deserialize;
 
 use super::{Reader, Result, Tx};
 use crate::homeserver::types::{RoomNid, StreamPos, UserNid};
@@ -31,6 +34,21 @@ fn column(room: Option<RoomNid>) -> i64 {
 pub fn get(db: &Reader<'_>, user: UserNid, room: Option<RoomNid>, kind: &str) -> Result<Option<String>> {
     let mut query = db.prepare_cached("SELECT content FROM account_data WHERE user_nid = ?1 AND room_nid = ?2 AND type = ?3")?;
     Ok(query.query_row((user.0, column(room), kind), |row| row.get(0)).optional()?)
+}
+
+/// Users whose messages and invites a user does not want to see (`m.ignored_user_list`). What a client has stored there may have
+/// any form; then nobody is ignored.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn ignored_users(db: &Reader<'_>, user: UserNid) -> Result<BTreeSet<String>> {
+    #[derive(Deserialize)]
+    struct Content {
+        ignored_users: serde_json::Map<String, serde_json::Value>,
+    }
+    let Some(json) = get(db, user, None, "m.ignored_user_list")? else { return Ok(BTreeSet::new()) };
+    Ok(serde_json::from_str::<Content>(&json).map(|c| c.ignored_users.into_iter().map(|(user, _)| user).collect()).unwrap_or_default())
 }
 
 /// Stores one piece, in place of what was there.

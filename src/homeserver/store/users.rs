@@ -40,6 +40,17 @@ pub fn user_id(db: &Reader<'_>, user: UserNid) -> Result<OwnedUserId> {
     parse(&text)
 }
 
+/// The same; `None` for an integer id that was never given out.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn known(db: &Reader<'_>, user: UserNid) -> Result<Option<OwnedUserId>> {
+    let mut query = db.prepare_cached("SELECT user_id FROM users WHERE user_nid = ?1")?;
+    let text: Option<String> = query.query_row([user.0], |row| row.get(0)).optional()?;
+    text.as_deref().map(parse).transpose()
+}
+
 /// Reads a user ID that the store holds.
 pub(super) fn parse(text: &str) -> Result<OwnedUserId> {
     UserId::parse(text).map_err(|e| StoreError::Data(format!("user ID: {e}")))

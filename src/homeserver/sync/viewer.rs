@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use ruma::{OwnedDeviceId, OwnedUserId};
-use serde::Deserialize;
 
 use crate::homeserver::{
     events::view,
@@ -29,17 +28,6 @@ impl Viewer {
     pub fn new(who: &Requester, now_ms: u64) -> Self {
         Self { user: who.user, user_id: who.user_id.clone(), device: who.device_id.clone(), view: view::Viewer::of(who, now_ms) }
     }
-}
-
-/// Users whose messages and invites this user does not want to see.
-pub(super) fn ignored_users(db: &Reader<'_>, user: UserNid) -> Result<BTreeSet<String>> {
-    #[derive(Deserialize)]
-    struct Content {
-        ignored_users: serde_json::Map<String, serde_json::Value>,
-    }
-    let Some(json) = account_data::get(db, user, None, "m.ignored_user_list")? else { return Ok(BTreeSet::new()) };
-    // What a client has stored there may have any form; then nobody is ignored.
-    Ok(serde_json::from_str::<Content>(&json).map(|c| c.ignored_users.into_iter().map(|(user, _)| user).collect()).unwrap_or_default())
 }
 
 /// Rooms that the user has marked as direct chats.

@@ -81,13 +81,17 @@ impl History {
         if membership == Some("join") || self.memberships.iter().any(|m| m.pos == pos) {
             return true;
         }
-        let setting = self.settings.iter().rev().find(|(at, _)| *at <= pos).map_or(Setting::Shared, |(_, setting)| *setting);
-        match setting {
+        let shows = |setting: Setting| match setting {
             Setting::WorldReadable => true,
             Setting::Shared => self.memberships.iter().any(|m| m.pos > pos && m.membership == "join"),
             Setting::Invited => membership == Some("invite") && self.memberships.iter().any(|m| m.pos > pos && m.membership == "join"),
             Setting::Joined => false,
-        }
+        };
+        let until =
+            |last: StreamPos| self.settings.iter().rev().find(|(at, _)| *at <= last).map_or(Setting::Shared, |(_, setting)| *setting);
+        // An event that changes the setting is shown to whom the setting before it or after it lets see.
+        let changes = self.settings.iter().any(|(at, _)| *at == pos);
+        shows(until(pos)) || (changes && shows(until(StreamPos(pos.0 - 1))))
     }
 }
 
@@ -127,6 +131,14 @@ mod tests {
         let history = history(&[(4, "invite"), (6, "join")], &[(2, Setting::Invited)]);
         for (pos, seen) in [(3, false), (5, true), (7, true)] {
             assert_eq!(history.visible(StreamPos(pos)), seen, "{pos}");
+        }
+    }
+
+    #[test]
+    fn a_change_of_the_setting_is_seen_by_whom_it_concerns_before_or_after() {
+        let narrowed = history(&[(9, "join")], &[(2, Setting::Shared), (5, Setting::Joined), (7, Setting::Invited)]);
+        for (pos, seen) in [(4, true), (5, true), (6, false), (7, false), (8, false)] {
+            assert_eq!(narrowed.visible(StreamPos(pos)), seen, "{pos}");
         }
     }
 

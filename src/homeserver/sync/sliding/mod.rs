@@ -34,7 +34,7 @@ use self::{
 use super::{SyncError, live::Moment, viewer, viewer::Viewer, wait};
 use crate::homeserver::{
     Node,
-    store::{Reader, Result, StoreError, receipts, sync_rooms},
+    store::{Reader, Result, StoreError, account_data, receipts, sync_rooms},
     types::{Requester, StreamPos},
 };
 
@@ -110,7 +110,7 @@ fn build(db: &Reader<'_>, checked: &Checked, moment: &Moment, now_ms: u64) -> Re
     let now = sync_rooms::position(db)?;
     let viewer = Viewer::new(&checked.who, now_ms);
     let base = checked.base.as_deref();
-    let ignored = viewer::ignored_users(db, viewer.user)?;
+    let ignored = account_data::ignored_users(db, viewer.user)?;
     let direct = viewer::direct_rooms(db, viewer.user)?;
     let index = Index::load(db, &viewer, base, now, &ignored)?;
     let (form, lists, subscriptions) = (checked.request.form, &checked.request.lists, &checked.request.subscriptions);

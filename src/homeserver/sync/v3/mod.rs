@@ -19,7 +19,7 @@ use super::{
     Raw, SyncError, SyncToken, devices, ephemeral,
     live::Moment,
     raw, rooms as shared,
-    viewer::{self, Viewer},
+    viewer::Viewer,
     wait,
 };
 use crate::homeserver::{
@@ -211,7 +211,7 @@ fn first_rooms(mut all: HashMap<RoomNid, Membership>, after: i64) -> (HashMap<Ro
 }
 
 fn rooms(db: &Reader<'_>, params: &Params, viewer: &Viewer, moment: &Moment, now: StreamPos, news: &News) -> Result<Rooms> {
-    let ignored = viewer::ignored_users(db, viewer.user)?;
+    let ignored = account_data::ignored_users(db, viewer.user)?;
     let ctx = room::Ctx {
         viewer,
         filter: &params.filter,

@@ -31,8 +31,8 @@ use crate::homeserver::{
     Node,
     events::{
         self,
-        view::{View, Viewer},
-        visibility::{History, enter},
+        view::{View, Viewer, ignored},
+        visibility::{Access, History, enter},
     },
     store::{
         events::{self as stored, Order},
@@ -226,13 +226,17 @@ async fn get_threads(node: Arc<Node>, call: Call<ThreadsRequest>) -> ApiResult<g
     let from = token(request.from.as_deref())?;
     look(&node, move |db| {
         let room = events::room(db, &request.room_id)?;
-        enter(db, &room, who.user)?;
+        // After they went, nothing counts: not even as a place in the list.
+        let until = match enter(db, &room, who.user)? {
+            Access::Former { at, .. } => at,
+            Access::Member | Access::World => StreamPos(i64::MAX),
+        };
         let history = History::new(db, &room, who.user, &who.user_id)?;
         let view = View::new(db, &room, &viewer)?;
         let limit = request.limit.map_or(DEFAULT_LIMIT, |limit| bounded(limit, MAX_LIMIT)).max(1);
         let participant = (request.include == IncludeThreads::Participated).then_some(who.user);
         let before = from.map_or(StreamPos(i64::MAX), |token| token.0);
-        let roots = relations::threads(db, room.nid, participant, before, limit + 1)?;
+        let roots = relations::threads(db, room.nid, participant, (before, until), &ignored(db, who.user)?, limit + 1)?;
         let mut response = get_threads::Response::new(Vec::new());
         for (root, newest) in roots.iter().take(limit) {
             let event = stored::by_nid(db, *root)?;

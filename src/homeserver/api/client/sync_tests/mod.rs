@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 #![expect(clippy::disallowed_methods, reason = "the test owns its tasks and waits for them")]
 
+mod aggregations;
 mod reading;
 mod sliding;
 mod sliding_v4;
