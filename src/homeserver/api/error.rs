@@ -245,7 +245,7 @@ impl From<SignInError> for ApiError {
             SignInError::WrongPassword => Self::forbidden("Wrong user name or password"),
             SignInError::Deactivated => Self::new(StatusCode::FORBIDDEN, "M_USER_DEACTIVATED", "This account has been deactivated"),
             SignInError::Locked => Self::user_locked(),
-            SignInError::InvalidDevice => Self::invalid_param(error.to_string()),
+            SignInError::InvalidDevice | SignInError::DeviceIsKey => Self::invalid_param(error.to_string()),
             SignInError::UnknownRefreshToken => Self::unknown_token(false),
             SignInError::Hash(error) => Self::internal(error),
             SignInError::Store(error) => error.into(),
@@ -270,6 +270,7 @@ impl From<SigningError> for ApiError {
     fn from(error: SigningError) -> Self {
         match error {
             SigningError::MissingMaster => Self::missing_param(error.to_string()),
+            SigningError::IsDevice => Self::forbidden(error.to_string()),
             SigningError::Key(error) => error.into(),
         }
     }

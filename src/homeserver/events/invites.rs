@@ -98,10 +98,11 @@ impl Invites {
         listed(&self.detailed.blocked_servers, server)
     }
 
-    /// Is an invite of this user hidden from its receiver, without the inviter being told?
+    /// Is an invite of this user hidden from its receiver, without the inviter being told? Whoever wants no invites at all is not
+    /// shown those either that came before.
     #[must_use]
     pub fn hides(&self, sender: &UserId) -> bool {
-        if self.ignored.iter().any(|user| user == sender.as_str()) {
+        if self.nobody || self.ignored.iter().any(|user| user == sender.as_str()) {
             return true;
         }
         if self.detailed.enabled == Some(false) {
@@ -191,6 +192,7 @@ mod tests {
         assert!(!invites.blocks(user_id!("@ann:home.test")));
         assert!(invites.hides(user_id!("@x:quiet.test")) && !invites.blocks(user_id!("@x:quiet.test")));
         assert!(invites.hides(user_id!("@nag:home.test")) && !invites.blocks(user_id!("@nag:home.test")));
-        assert!(Invites { nobody: true, ..Invites::default() }.blocks(user_id!("@good:evil.test")));
+        let nobody = Invites { nobody: true, ..Invites::default() };
+        assert!(nobody.blocks(user_id!("@good:evil.test")) && nobody.hides(user_id!("@good:evil.test")));
     }
 }

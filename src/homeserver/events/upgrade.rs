@@ -124,20 +124,24 @@ fn carry_over(
     put(tx, ctx, new, user, "m.room.power_levels", "", levels)
 }
 
-/// The old room's power levels in the terms of the new one's version.
+/// The old room's power levels in the terms of the new one's version. Nobody rises by it: whoever upgrades is the new room's
+/// creator only until these levels are in place, or, where creators stand above everybody, by being its creator.
 fn levels(tx: &Tx<'_>, old: &RoomHandle, new: &RoomHandle, user: &UserId, additional: &[OwnedUserId]) -> Result<Map<String, Value>> {
-    let mut content = content(&tx.reader(), old, "m.room.power_levels")?.unwrap_or_default();
+    let found = content(&tx.reader(), old, "m.room.power_levels")?;
+    let unset = found.is_none();
+    let mut content = found.unwrap_or_default();
     let mut users = match content.remove("users") {
         Some(Value::Object(users)) => users,
         _ => Map::new(),
     };
-    if old.rules.authorization.explicitly_privilege_room_creators {
-        // Creators stood above everybody without being listed.
+    let privileged = new.rules.authorization.explicitly_privilege_room_creators;
+    if !privileged && (unset || old.rules.authorization.explicitly_privilege_room_creators) {
+        // Creators stood above everybody without being listed. Where they do so again, the new room's creators are others.
         for creator in power_levels(&tx.reader(), old)?.creators() {
             users.entry(creator.as_str()).or_insert_with(|| 100.into());
         }
     }
-    if new.rules.authorization.explicitly_privilege_room_creators {
+    if privileged {
         users.remove(user.as_str());
         for creator in additional {
             users.remove(creator.as_str());
@@ -149,9 +153,6 @@ fn levels(tx: &Tx<'_>, old: &RoomHandle, new: &RoomHandle, user: &UserId, additi
         {
             events.insert("m.room.tombstone".into(), default.saturating_add(1).max(150).into());
         }
-    } else {
-        let own = users.get(user.as_str()).and_then(Value::as_i64).unwrap_or(0);
-        users.insert(user.to_string(), own.max(100).into());
     }
     content.insert("users".into(), users.into());
     Ok(content)

@@ -2,7 +2,7 @@
 
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 
-use super::{AccountError, Accounts, accounts::first_profile, new_user_id};
+use super::{AccountError, Accounts, SignInError, accounts::first_profile, cross_signing, new_user_id};
 use crate::homeserver::{
     appservice::Service,
     store::{self, StoreError, Tx},
@@ -106,12 +106,15 @@ impl Accounts {
     ///
     /// # Errors
     ///
-    /// [`StoreError`].
-    pub async fn put_device(&self, user: UserNid, device: OwnedDeviceId, name: Option<String>) -> Result<bool, StoreError> {
+    /// [`SignInError::DeviceIsKey`].
+    pub async fn put_device(&self, user: UserNid, device: OwnedDeviceId, name: Option<String>) -> Result<bool, SignInError> {
         let now_ms = self.now_ms();
         self.store
             .write(move |tx| {
                 let new = store::devices::get(&tx.reader(), user, &device)?.is_none();
+                if new && cross_signing::is_key(&tx.reader(), user, &device)? {
+                    return Err(SignInError::DeviceIsKey);
+                }
                 store::devices::ensure(tx, user, &device, name.as_deref(), now_ms, None)?;
                 if let (false, Some(name)) = (new, name) {
                     store::devices::rename(tx, user, &device, Some(&name))?;

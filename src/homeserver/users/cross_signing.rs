@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use ruma::{
-    CanonicalJsonObject, SigningKeyAlgorithm, UserId,
+    CanonicalJsonObject, DeviceId, SigningKeyAlgorithm, UserId,
     serde::Base64,
     signatures::{to_canonical_json_string_for_signing, verify_canonical_json_bytes},
 };
@@ -48,6 +48,9 @@ pub enum SigningError {
     /// There is no master key, neither in the upload nor from before.
     #[error("there is no master key yet")]
     MissingMaster,
+    /// One of the user's devices has that ID already.
+    #[error("a key is the same as the ID of one of the user's devices")]
+    IsDevice,
     /// As for other keys.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -89,6 +92,21 @@ pub(super) fn check_form(key: &Value, usage: &str, user_id: &UserId) -> Result<S
         return Err(wrong("is not 32 bytes of base64"));
     }
     Ok(public)
+}
+
+/// Is this one of the user's cross-signing keys? Then it is no ID for a device: signatures on the two could not be told apart
+/// (Client-Server API, "Cross-signing").
+///
+/// # Errors
+///
+/// Database errors.
+pub fn is_key(db: &store::Reader<'_>, user: UserNid, device_id: &DeviceId) -> Result<bool, StoreError> {
+    for usage in USAGES {
+        if store::keys::cross_signing(db, user, usage)?.as_ref().and_then(public_key).as_deref() == Some(device_id.as_str()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {
@@ -157,6 +175,11 @@ pub fn upload(tx: &mut Tx<'_>, who: &Requester, keys: &SigningKeys) -> Result<()
         match (old, new) {
             (Some(old), Some(new)) if old == *new => {}
             (old, Some(new)) => {
+                if let Some(public) = public_key(new)
+                    && store::devices::get(&tx.reader(), who.user, public.as_str().into())?.is_some()
+                {
+                    return Err(SigningError::IsDevice);
+                }
                 if let Some(old) = old.as_ref().filter(|old| public_key(old) != public_key(new)) {
                     forget(tx, who.user, old)?;
                 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId};
 
-use super::{Accounts, local_user_id, passwords::HashError, tokens};
+use super::{Accounts, cross_signing, local_user_id, passwords::HashError, tokens};
 use crate::homeserver::{
     store::{
         self, StoreError, Tx,
@@ -70,6 +70,9 @@ pub enum SignInError {
     /// A device ID or name that is empty or too long.
     #[error("the device's ID or name is empty or too long")]
     InvalidDevice,
+    /// A device ID that is one of the user's cross-signing keys.
+    #[error("the device's ID is one of the user's cross-signing keys")]
+    DeviceIsKey,
     /// The refresh token is unknown or was used up.
     #[error("unknown refresh token")]
     UnknownRefreshToken,
@@ -128,6 +131,9 @@ impl Accounts {
                     Some(account) if account.locked => return Err(SignInError::Locked),
                     Some(account) if !account.deactivated => {}
                     _ => return Err(SignInError::Deactivated),
+                }
+                if cross_signing::is_key(&tx.reader(), user, &device_id)? {
+                    return Err(SignInError::DeviceIsKey);
                 }
                 let ip = address.map(|ip| ip.to_string());
                 store::tokens::revoke(tx, user, &device_id)?;

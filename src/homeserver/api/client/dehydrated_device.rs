@@ -18,7 +18,10 @@ use crate::homeserver::{
     Node,
     store::{StoreError, dehydrated, devices, sync_user},
     types::{Requester, StreamPos, Token},
-    users::keys::{self, KeyError, Upload},
+    users::{
+        cross_signing,
+        keys::{self, KeyError, Upload},
+    },
 };
 
 /// Largest data of a device.
@@ -54,6 +57,7 @@ async fn get_dehydrated_device(node: Arc<Node>, call: RawCall) -> ApiResult<Json
 /// Why it was not set.
 enum Refused {
     InUse,
+    IsKey,
     Key(KeyError),
 }
 
@@ -98,6 +102,9 @@ async fn put_dehydrated_device(node: Arc<Node>, call: RawCall) -> ApiResult<Json
         if old.as_ref() != Some(&who.device_id) && devices::get(&tx.reader(), who.user, &who.device_id)?.is_some() {
             return Err(Refused::InUse);
         }
+        if cross_signing::is_key(&tx.reader(), who.user, &who.device_id)? {
+            return Err(Refused::IsKey);
+        }
         if let Some(old) = old {
             keys::delete_devices(tx, who.user, &[old])?;
         }
@@ -111,6 +118,7 @@ async fn put_dehydrated_device(node: Arc<Node>, call: RawCall) -> ApiResult<Json
     node.accounts.forget_tokens(user);
     match set {
         Ok(()) => Ok(Json(json!({ "device_id": device_id }))),
+        Err(Refused::IsKey) => Err(ApiError::invalid_param("The device's ID is one of the user's cross-signing keys")),
         Err(Refused::InUse) => Err(ApiError::invalid_param("There is a device of this ID")),
         Err(Refused::Key(error)) => Err(error.into()),
     }

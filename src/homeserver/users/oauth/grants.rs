@@ -14,7 +14,7 @@ use crate::homeserver::{
         tokens::{NewTokens, TokenHash},
     },
     types::{Requester, UserNid},
-    users::{Accounts, keys, tokens},
+    users::{Accounts, cross_signing, keys, tokens},
 };
 
 /// How long a code is good. It goes through the browser once.
@@ -89,14 +89,18 @@ struct Arrival {
     now_ms: i64,
 }
 
-/// Signs a device in for a client, in place of whoever had it.
-fn put(tx: &Tx<'_>, arrival: &Arrival, grant: &Grant, stored: &NewTokens) -> Result<(), StoreError> {
+/// Signs a device in for a client, in place of whoever had it. False when the client chose an ID that no device may have.
+fn put(tx: &Tx<'_>, arrival: &Arrival, grant: &Grant, stored: &NewTokens) -> Result<bool, StoreError> {
     let Arrival { user, device_id, name, address, now_ms } = arrival;
+    if cross_signing::is_key(&tx.reader(), *user, device_id)? {
+        return Ok(false);
+    }
     let ip = address.map(|ip| ip.to_string());
     store::tokens::revoke(tx, *user, device_id)?;
     store::devices::ensure(tx, *user, device_id, name.as_deref(), *now_ms, ip.as_deref())?;
     store::oauth::put_grant(tx, *user, device_id, grant, *now_ms)?;
-    store::tokens::issue(tx, *user, device_id, stored, *now_ms)
+    store::tokens::issue(tx, *user, device_id, stored, *now_ms)?;
+    Ok(true)
 }
 
 /// True when somebody can sign in to the account now.
@@ -172,8 +176,11 @@ impl Accounts {
                 return Ok(Outcome::Refused("the code has expired"));
             }
             let grant = Grant { client_id: code.client_id, scope: code.scope, code_hash: Some(hash.to_vec()) };
-            put(tx, &Arrival { user: code.user, device_id: code.device_id, name, address, now_ms }, &grant, &stored)?;
-            Ok::<_, StoreError>(Outcome::Issued(code.user, grant.scope))
+            let arrival = Arrival { user: code.user, device_id: code.device_id, name, address, now_ms };
+            Ok::<_, StoreError>(match put(tx, &arrival, &grant, &stored)? {
+                true => Outcome::Issued(code.user, grant.scope),
+                false => Outcome::Refused("the device's ID is one of the user's cross-signing keys"),
+            })
         });
         self.settle(client, outcome.await?, issued)
     }
@@ -182,7 +189,7 @@ impl Accounts {
     ///
     /// # Errors
     ///
-    /// [`OAuthError::AccessDenied`] when the account has been closed or locked meanwhile.
+    /// [`OAuthError::AccessDenied`] when the account has been closed or locked meanwhile, or no device may have the ID.
     pub async fn grant_device(&self, client: &Client, user: UserNid, asked: Asked, address: Option<IpAddr>) -> Result<Issued, OAuthError> {
         let (stored, issued) = self.oauth_tokens(None);
         let (now_ms, name) = (self.now_ms(), client.metadata.client_name.clone());
@@ -193,8 +200,7 @@ impl Accounts {
             if !is_open(tx, user)? {
                 return Ok::<_, StoreError>(false);
             }
-            put(tx, &arrival, &grant, &stored)?;
-            Ok(true)
+            put(tx, &arrival, &grant, &stored)
         });
         if !done.await? {
             return Err(OAuthError::AccessDenied);

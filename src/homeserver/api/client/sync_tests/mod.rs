@@ -6,6 +6,7 @@ mod aggregations;
 mod reading;
 mod sliding;
 mod sliding_v4;
+mod upgrading;
 mod v3;
 mod waiting;
 

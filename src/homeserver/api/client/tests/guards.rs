@@ -58,6 +58,27 @@ async fn an_ignored_invite_is_neither_shown_nor_pushed_and_the_inviter_does_not_
     assert_eq!(test.get(&ben, "/_matrix/client/v3/notifications").await.1, json!({ "notifications": [] }));
 }
 
+#[tokio::test]
+async fn who_wants_no_invites_any_more_is_not_shown_those_from_before() {
+    let test = TestNode::new().await;
+    let (ann, ben) = (test.client("ann", "A").await, test.client("ben", "B").await);
+    let path = format!("/_matrix/client/v3/rooms/{}/invite", room(&test, &ann).await);
+    let (_, before) = test.get(&ben, "/_matrix/client/v3/sync").await;
+    assert_eq!(test.post(&ann, &path, json!({ "user_id": ben.user_id })).await.0, 200);
+    let since = format!("/_matrix/client/v3/sync?since={}", before["next_batch"].as_str().unwrap());
+    let slide = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
+    let window = || json!({ "lists": { "all": { "ranges": [[0, 9]], "timeline_limit": 1, "required_state": [] } } });
+    for (action, shown) in [("allow", 1), ("block", 0), ("allow", 1)] {
+        account_data(&test, &ben, "m.invite_permission_config", json!({ "default_action": action })).await;
+        for path in ["/_matrix/client/v3/sync", &since] {
+            let (_, sync) = test.get(&ben, path).await;
+            assert_eq!(sync["rooms"]["invite"].as_object().map_or(0, |invites| invites.len()), shown, "{action} {path}: {sync}");
+        }
+        let (_, slid) = test.post(&ben, slide, window()).await;
+        assert_eq!(slid["lists"]["all"]["count"], shown, "{action}: {slid}");
+    }
+}
+
 fn device(id: &str, user: &str, key: &str) -> Value {
     json!({
         "device_id": id, "initial_device_display_name": "Asleep", "device_data": { "algorithm": "test", "pickle": key },

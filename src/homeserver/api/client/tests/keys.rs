@@ -196,6 +196,32 @@ async fn the_first_cross_signing_keys_need_no_password_and_new_ones_do() {
 }
 
 #[tokio::test]
+async fn no_device_and_no_cross_signing_key_have_the_same_id() {
+    let test = TestNode::new().await;
+    let ann = test.client("ann", "ONE").await;
+    let (taken, master) = (key(), key());
+    let other = test.client("ann", &taken.public).await;
+    let upload = |key: &Key| json!({ "master_key": signing_key(&ann.user_id, "master", key) });
+    assert_eq!(refused(&test.post(&ann, SIGNING, upload(&taken)).await), (403, "M_FORBIDDEN"));
+    assert_eq!(test.post(&ann, SIGNING, upload(&master)).await.0, 200);
+    let login = |device: &str, user: &str| {
+        let identifier = json!({ "type": "m.id.user", "user": user });
+        json!({ "type": "m.login.password", "identifier": identifier, "password": PASSWORD, "device_id": device })
+    };
+    let sign_in = |body: Value| test.call("POST", "/_matrix/client/v3/login", None, body);
+    assert_eq!(refused(&sign_in(login(&master.public, "ann")).await), (400, "M_INVALID_PARAM"));
+    let dehydrated = json!({ "device_id": master.public, "device_data": { "algorithm": "x" }, "device_keys": {
+        "user_id": ann.user_id, "device_id": master.public, "algorithms": [], "keys": { format!("ed25519:{}", master.public): "a2V5" },
+        "signatures": {} } });
+    let path = "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device";
+    assert_eq!(refused(&test.put(&ann, path, dehydrated).await), (400, "M_INVALID_PARAM"));
+    let (_, devices) = test.get(&ann, "/_matrix/client/v3/devices").await;
+    assert_eq!(devices["devices"].as_array().unwrap().len(), 2, "{devices}");
+    assert_eq!(test.get(&other, "/_matrix/client/v3/account/whoami").await.0, 200);
+    test.client("ben", &master.public).await;
+}
+
+#[tokio::test]
 async fn a_self_signing_key_without_the_masters_signature_is_refused() {
     let test = TestNode::new().await;
     let ann = test.client("ann", "ONE").await;

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use super::oauth::{
     ALLOW, BASE, Browser, CHALLENGE, SCOPE, TOKEN, client_id, code, exchange, node, refresh, register, request, signed_in, whoami,
 };
-use crate::homeserver::api::testing::{PASSWORD, refused};
+use crate::homeserver::{
+    api::testing::{PASSWORD, refused},
+    store,
+};
 
 const WHOAMI: &str = "/_matrix/client/v3/account/whoami";
 
@@ -43,6 +46,20 @@ async fn a_code_is_good_for_its_client_place_and_verifier_only() {
     let code = code(&test, &client).await;
     test.clock.advance(2 * 60 * 1000);
     assert_eq!(exchange(&test, &code, &client, &[]).await.error().1, "invalid_grant", "two minutes later");
+}
+
+#[tokio::test]
+async fn a_client_that_calls_its_device_like_a_cross_signing_key_gets_no_tokens() {
+    let test = node().await;
+    let client = client_id(&test).await;
+    let code = code(&test, &client).await;
+    let stored = test.node.store.write(|tx| {
+        let ann = store::users::find(&tx.reader(), ruma::user_id!("@ann:home.test"))?.unwrap();
+        let key = json!({ "user_id": "@ann:home.test", "usage": ["master"], "keys": { "ed25519:OAUTHDEV01": "OAUTHDEV01" } });
+        store::keys::put_cross_signing(tx, ann, "master", &key)
+    });
+    stored.await.unwrap();
+    assert_eq!(exchange(&test, &code, &client, &[]).await.error(), (400, "invalid_grant".into()));
 }
 
 #[tokio::test]
