@@ -2,7 +2,7 @@
 
 use ruma::{UserId, events::TimelineEventType};
 
-use super::{Ctx, Result, held};
+use super::{Ctx, Result, held, successor};
 use crate::homeserver::{
     appservice, push,
     rooms::visibility::DUMMY,
@@ -33,6 +33,7 @@ pub(super) fn after_append(tx: &mut Tx<'_>, ctx: &Ctx, event: &NewEvent<'_>) -> 
         tx.touch(*user);
     }
     held::consider(tx, ctx, event.room, event.pdu)?;
+    successor::consider(tx, ctx, event.room, event.pdu)?;
     // It says nothing, whatever somebody's rules make of events in general.
     if event.pdu.kind().to_string() != DUMMY {
         tell(tx, ctx, event)?;

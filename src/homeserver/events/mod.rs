@@ -22,6 +22,7 @@ pub mod resolution;
 pub mod rounds;
 mod sanity;
 pub mod snapshot;
+mod successor;
 pub mod summary;
 pub mod upgrade;
 pub mod view;

@@ -159,7 +159,8 @@ pub fn global_account_data(db: &Reader<'_>, user: UserNid, user_id: &UserId) -> 
 
 /// Evaluates the rules of every local member for a new event.
 ///
-/// Nobody is notified of their own events or of those of people they ignore. Invites notify but are not counted: nothing that
+/// Nobody is notified of their own events or of those of people they ignore, and their own events count as read with all that
+/// came before them in the thread. Invites notify but are not counted: nothing that
 /// the user could read would ever clear them.
 ///
 /// # Errors
@@ -178,6 +179,10 @@ pub fn on_event(tx: &mut Tx<'_>, event: &NewEvent<'_>) -> Result<()> {
     }
     if *event.pdu.kind() == TimelineEventType::RoomMember {
         forget_gone(tx, event)?;
+    } else if *event.pdu.kind() != TimelineEventType::RoomRedaction {
+        // Whoever speaks has read what was said before (Client-Server API, "Marking notifications as read"). Memberships change by
+        // themselves with a profile, and taking back something old is not reading: clients see both so.
+        push::clear(tx, event.sender, event.room.nid, Some(&thread_of(&tx.reader(), event.pdu)?), event.pos)?;
     }
     let recipients = push::recipients(&tx.reader(), event.room.nid, event.sender)?;
     let invited = invited(&tx.reader(), event)?;

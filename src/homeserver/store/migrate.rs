@@ -27,6 +27,7 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema/0016_sso.sql"),
     include_str!("schema/0017_unfinished_groups.sql"),
     include_str!("schema/0018_held_invites.sql"),
+    include_str!("schema/0019_members_by_age.sql"),
 ];
 
 /// Applies what is missing.

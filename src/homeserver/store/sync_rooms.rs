@@ -271,6 +271,9 @@ pub fn key_history(db: &Reader<'_>, room: RoomNid, kind: &str, state_key: &str) 
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// Heroes of a room.
+const HEROES: u8 = 5;
+
 /// A member after whom a room without a name can be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hero {
@@ -282,31 +285,34 @@ pub struct Hero {
     pub avatar_url: Option<String>,
 }
 
-/// Up to five members other than `me`: joined and invited ones, or, where there are none, those who have gone.
+/// The first five members other than `me`, in the order in which they came: joined and invited ones, or, where there are none, those
+/// who have gone (Client-Server API, `m.heroes` of `GET /sync`).
 ///
 /// # Errors
 ///
 /// Database errors.
 pub fn heroes(db: &Reader<'_>, room: RoomNid, me: UserNid) -> Result<Vec<Hero>> {
-    let mut found = Vec::new();
     for memberships in [["join", "invite"], ["leave", "ban"]] {
+        let mut found = Vec::new();
+        // One after the other, each along the index: large rooms have many members.
         for membership in memberships {
             let mut query = db.prepare_cached(
-                "SELECT u.user_id, m.displayname, m.avatar_url FROM members m JOIN users u USING (user_nid)
-                 WHERE m.room_nid = ?1 AND m.membership = ?2 AND m.user_nid <> ?3 ORDER BY m.user_nid LIMIT ?4",
+                "SELECT u.user_id, m.displayname, m.avatar_url, m.stream_pos FROM members m JOIN users u USING (user_nid)
+                 WHERE m.room_nid = ?1 AND m.membership = ?2 AND m.user_nid <> ?3 ORDER BY m.stream_pos, m.user_nid LIMIT ?4",
             )?;
-            let mut rows = query.query((room.0, membership, me.0, i64::try_from(5 - found.len()).unwrap_or(0)))?;
+            let mut rows = query.query((room.0, membership, me.0, HEROES))?;
             while let Some(row) = rows.next()? {
                 let user_id: String = row.get(0)?;
                 let user_id = UserId::parse(&user_id).map_err(|e| StoreError::Data(format!("user ID: {e}")))?;
-                found.push(Hero { user_id, displayname: row.get(1)?, avatar_url: row.get(2)? });
+                found.push((row.get::<_, i64>(3)?, Hero { user_id, displayname: row.get(1)?, avatar_url: row.get(2)? }));
             }
         }
         if !found.is_empty() {
-            break;
+            found.sort_by_key(|(pos, _)| *pos);
+            return Ok(found.into_iter().map(|(_, hero)| hero).take(usize::from(HEROES)).collect());
         }
     }
-    Ok(found)
+    Ok(Vec::new())
 }
 
 /// Joined members of a room.

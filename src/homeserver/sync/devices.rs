@@ -23,6 +23,9 @@ pub(super) struct DeviceLists {
     /// Users with whom no room is shared any more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<OwnedUserId>,
+    /// Users with whom a room is shared that was not before, whether or not another one was. Not told: others of their facts are.
+    #[serde(skip)]
+    pub came: BTreeSet<UserNid>,
 }
 
 impl DeviceLists {
@@ -76,10 +79,10 @@ pub(super) fn since(db: &Reader<'_>, q: &Question<'_>) -> Result<DeviceLists> {
         }
     }
     came.remove(&q.viewer.user);
-    for user in came {
-        changed.insert(users::user_id(db, user)?);
+    for user in &came {
+        changed.insert(users::user_id(db, *user)?);
     }
-    Ok(DeviceLists { changed: changed.into_iter().collect(), left })
+    Ok(DeviceLists { changed: changed.into_iter().collect(), left, came })
 }
 
 /// The user's own membership at the start.

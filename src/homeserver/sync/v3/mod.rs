@@ -15,20 +15,14 @@ use serde_json::json;
 
 pub use self::response::Response;
 use self::response::{Events, Invited, Knocked, Rooms};
-use super::{
-    Raw, SyncError, SyncToken, devices, ephemeral,
-    live::Moment,
-    raw, rooms as shared,
-    viewer::Viewer,
-    wait,
-};
+use super::{Raw, SyncError, SyncToken, devices, ephemeral, live::Moment, raw, rooms as shared, viewer::Viewer, wait};
 use crate::homeserver::{
     Node, push,
     store::{
         Reader, Result, StoreError, account_data, device_lists, one_time_keys, receipts,
         sync_rooms::{self, Membership, MembershipChange},
     },
-    types::{Requester, RoomNid, StreamPos},
+    types::{Requester, RoomNid, StreamPos, UserNid},
 };
 
 /// Messages to the device in one answer.
@@ -103,7 +97,6 @@ fn build(db: &Reader<'_>, params: &Params, moment: &Moment, now_ms: u64) -> Resu
     let news = News::load(db, params, &viewer, moment, now)?;
     let mut response = Response {
         account_data: global_account_data(db, params, &viewer, &news)?,
-        presence: presence(db, params, &viewer, moment, now_ms)?,
         rooms: rooms(db, params, &viewer, moment, now, &news)?,
         device_one_time_keys_count: devices::key_counts(db, &viewer)?,
         device_unused_fallback_key_types: one_time_keys::unused_fallbacks(db, viewer.user, &viewer.device)?,
@@ -124,6 +117,7 @@ fn build(db: &Reader<'_>, params: &Params, moment: &Moment, now_ms: u64) -> Resu
         };
         response.device_lists = devices::since(db, &question)?;
     }
+    response.presence = presence(db, params, &viewer, moment, &response.device_lists.came, now_ms)?;
     response.next_batch = SyncToken { pos: now, serial: moment.serial, to_device: more.unwrap_or(now), rooms: news.rest }.to_string();
     let any = !(response.account_data.is_empty()
         && response.presence.is_empty()
@@ -264,13 +258,14 @@ fn global_account_data(db: &Reader<'_>, params: &Params, viewer: &Viewer, news: 
     Ok(Events { events: wanted.map(ephemeral::account_data).collect::<Result<_>>()? })
 }
 
-/// Presence of those who share a room with the user, and of the user.
-fn presence(db: &Reader<'_>, params: &Params, viewer: &Viewer, moment: &Moment, now_ms: u64) -> Result<Events> {
+/// Presence of those who share a room with the user, and of the user: what is new, and how those are who `came` to share one.
+fn presence(db: &Reader<'_>, params: &Params, viewer: &Viewer, moment: &Moment, came: &BTreeSet<UserNid>, now_ms: u64) -> Result<Events> {
     let mut events: Vec<Raw> = Vec::new();
     for (user, known) in moment.presence.iter() {
+        let there = known.state != ruma::presence::PresenceState::Offline;
         let news = match params.since {
-            Some(since) => known.serial > since.serial,
-            None => known.state != ruma::presence::PresenceState::Offline,
+            Some(since) => known.serial > since.serial || (there && came.contains(user)),
+            None => there,
         };
         if !news
             || !filter::outside(&params.filter.presence, "m.presence", known.user_id.as_str())

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use ruma::{api::client::filter::FilterDefinition, events::room::member::MembershipState};
+use ruma::{OwnedUserId, api::client::filter::FilterDefinition, events::room::member::MembershipState};
 
 use super::{
     StateForm, filter,
@@ -65,9 +65,11 @@ pub(super) fn joined(db: &Reader<'_>, ctx: &Ctx<'_>, member: &Membership) -> Res
     let slice = read_timeline(db, ctx, member, &history, after, ctx.now)?;
     let handle = store_rooms::by_nid(db, room)?;
     let view = View::new(db, &handle, &ctx.viewer.view).map_err(format::internal)?.for_sync();
-    let state = state_of(db, ctx, member, &slice, if full { None } else { known }, ctx.now)?;
+    let summary = if full || touches_members(db, room, known, ctx.now)? { Some(summary(db, ctx, room)?) } else { None };
+    let heroes = summary.iter().flat_map(|summary| summary.heroes.iter().flatten());
+    let state = state_of(db, ctx, member, &slice, heroes, if full { None } else { known }, ctx.now)?;
     let mut out = Room { timeline: to_timeline(ctx, &view, &slice)?, ..Room::default() };
-    let (state_events, members_changed) = (write_state(ctx, &view, &state, &mut out)?, touches_members(db, room, known, ctx.now)?);
+    let state_events = write_state(ctx, &view, &state, &mut out)?;
     out.account_data.events = room_account_data(db, ctx, member, full)?;
     out.ephemeral.events = room_ephemeral(db, ctx, member, known)?;
     let news = full
@@ -80,9 +82,7 @@ pub(super) fn joined(db: &Reader<'_>, ctx: &Ctx<'_>, member: &Membership) -> Res
     if !news {
         return Ok(None);
     }
-    if full || members_changed {
-        out.summary = Some(summary(db, ctx, room)?);
-    }
+    out.summary = summary;
     unread(db, ctx, room, &mut out)?;
     Ok(Some(out))
 }
@@ -114,12 +114,14 @@ fn to_timeline(ctx: &Ctx<'_>, view: &View<'_, '_>, slice: &Slice) -> Result<Time
     Ok(Timeline { events, limited: slice.limited, prev_batch: Some(slice.prev_batch()) })
 }
 
-/// The state that goes with a stretch of the timeline: all of it, or what changed since `known`.
-fn state_of(
+/// The state that goes with a stretch of the timeline: all of it, or what changed since `known`. Members that load lazily are there as
+/// far as the timeline or the summary, with its `heroes`, cannot be shown without them.
+fn state_of<'a>(
     db: &Reader<'_>,
     ctx: &Ctx<'_>,
     member: &Membership,
     slice: &Slice,
+    heroes: impl Iterator<Item = &'a OwnedUserId>,
     known: Option<StreamPos>,
     end: StreamPos,
 ) -> Result<Vec<StateEntry>> {
@@ -134,6 +136,7 @@ fn state_of(
         for event in &slice.events {
             people.insert(format::sender(event)?);
         }
+        people.extend(heroes.map(ToString::to_string));
     }
     let mut entries = match known {
         None => {
@@ -313,7 +316,7 @@ pub(super) fn left(db: &Reader<'_>, ctx: &Ctx<'_>, member: &Membership) -> Resul
             let history = History::load(db, room, ctx.viewer, after)?;
             let slice = read_timeline(db, ctx, member, &history, after, end)?;
             shown = slice.events.iter().map(|event| event.nid).collect();
-            let mut state = state_of(db, ctx, member, &slice, known, end)?;
+            let mut state = state_of(db, ctx, member, &slice, std::iter::empty(), known, end)?;
             if let Some(own) = own {
                 state.retain(|entry| entry.key != own.key);
                 state.push(own);

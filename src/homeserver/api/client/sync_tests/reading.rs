@@ -48,6 +48,32 @@ async fn a_redacted_message_is_no_longer_counted() {
 }
 
 #[tokio::test]
+async fn whoever_speaks_has_read_what_was_said_before_in_the_thread() {
+    let (_home, ann, bob, room) = together().await;
+    let own = ann.say(&room, "mine").await;
+    let root = bob.say(&room, "root").await;
+    let in_thread = |body: &str| json!({ "msgtype": "m.text", "body": body, "m.relates_to": { "rel_type": "m.thread", "event_id": root } });
+    bob.send(&room, "m.room.message", in_thread("reply")).await;
+    let thread = |count: Value| json!({ root.clone(): count });
+    assert_eq!(counts(&ann, &room).await, (count(1, 0), thread(count(1, 0))));
+    // Neither a new name nor taking back something old says that anything was read.
+    ann.put(&format!("profile/{}/displayname", ann.id), json!({ "displayname": "Annie" })).await;
+    ann.put(&format!("rooms/{room}/redact/{own}/r1"), json!({})).await;
+    assert_eq!(counts(&ann, &room).await, (count(1, 0), thread(count(1, 0))));
+    ann.say(&room, "answer").await;
+    assert_eq!(counts(&ann, &room).await, (count(0, 0), thread(count(1, 0))));
+    bob.say(&room, "more").await;
+    ann.send(&room, "m.room.message", in_thread("answer")).await;
+    assert_eq!(counts(&ann, &room).await, (count(1, 0), json!({})));
+    let read = |answer: &Value| -> Vec<Value> {
+        answer["notifications"].as_array().unwrap().iter().map(|notification| notification["read"].clone()).collect()
+    };
+    assert_eq!(read(&ann.get("notifications").await), [false, true, true], "newest first");
+    ann.send(&room, "m.reaction", json!({ "m.relates_to": { "rel_type": "m.annotation", "event_id": root, "key": "+" } })).await;
+    assert_eq!(counts(&ann, &room).await.0, count(0, 0));
+}
+
+#[tokio::test]
 async fn threads_are_counted_and_read_by_themselves() {
     let (_home, ann, bob, room) = together().await;
     let root = bob.say(&room, "root").await;

@@ -91,7 +91,7 @@ async fn filtered_timelines_still_tell_changed_state() {
 async fn lazy_loading_sends_the_members_that_the_timeline_needs() {
     let home = Home::new().await;
     let (ann, bob, cat) = (home.user("ann").await, home.user("bob").await, home.user("cat").await);
-    let room = ann.create_room(json!({ "invite": [bob.id, cat.id] })).await;
+    let room = ann.create_room(json!({ "name": "Named after nobody", "invite": [bob.id, cat.id] })).await;
     bob.join(&room).await;
     cat.join(&room).await;
     for _ in 0..3 {
@@ -106,6 +106,61 @@ async fn lazy_loading_sends_the_members_that_the_timeline_needs() {
         .collect();
     members.sort();
     assert_eq!(members, [ann.id.clone(), bob.id.clone()]);
+}
+
+fn members(state: &Value) -> Vec<String> {
+    let mut members: Vec<String> = keys(state).into_iter().filter(|(kind, _)| kind == "m.room.member").map(|(_, key)| key).collect();
+    members.sort();
+    members
+}
+
+#[tokio::test]
+async fn lazy_loading_sends_those_whom_a_room_without_a_name_is_called_after() {
+    let home = Home::new().await;
+    let (ann, bob, cat) = (home.user("ann").await, home.user("bob").await, home.user("cat").await);
+    let (dan, eve) = (home.user("dan").await, home.user("eve").await);
+    let room = ann.create_room(json!({ "invite": [bob.id, cat.id, dan.id] })).await;
+    cat.join(&room).await;
+    bob.join(&room).await;
+    ann.say(&room, "one").await;
+    let lazy = filter(&json!({ "room": { "state": { "lazy_load_members": true }, "timeline": { "limit": 1 } } }));
+    let first = ann.sync(None, &lazy).await;
+    let joined = &first["rooms"]["join"][&room];
+    assert_eq!(joined["summary"]["m.heroes"], json!([dan.id, cat.id, bob.id]), "in the order in which they came to be what they are");
+    assert_eq!(members(&joined["state"]["events"]), [ann.id.clone(), bob.id.clone(), cat.id.clone(), dan.id.clone()]);
+    ann.say(&room, "two").await;
+    let second = ann.sync(Some(&first["next_batch"]), &lazy).await;
+    let joined = &second["rooms"]["join"][&room];
+    assert!(joined.get("summary").is_none(), "{joined}");
+    assert!(!members(&joined["state"]["events"]).contains(&dan.id), "nobody else is called for: {joined}");
+    ann.post(&format!("rooms/{room}/invite"), json!({ "user_id": eve.id })).await;
+    ann.say(&room, "three").await;
+    let third = ann.sync(Some(&second["next_batch"]), &lazy).await;
+    let joined = &third["rooms"]["join"][&room];
+    assert_eq!(joined["summary"]["m.heroes"], json!([dan.id, cat.id, bob.id, eve.id]));
+    assert!(members(&joined["state"]["events"]).contains(&eve.id), "{joined}");
+}
+
+#[tokio::test]
+async fn how_people_are_is_told_to_whom_they_come_to_share_a_room_with() {
+    let home = Home::new().await;
+    let (ann, bob) = (home.user("ann").await, home.user("bob").await);
+    let room = ann.create_room(json!({ "preset": "public_chat" })).await;
+    bob.put(&format!("presence/{}/status", bob.id), json!({ "presence": "unavailable", "status_msg": "Out" })).await;
+    let known = |answer: &Value, who: &Client| -> Vec<Value> {
+        let events = answer["presence"]["events"].as_array().cloned().unwrap_or_default();
+        events.into_iter().filter(|event| event["sender"] == who.id.as_str()).map(|event| event["content"]["presence"].clone()).collect()
+    };
+    let (ann_first, bob_first) = (ann.sync(None, "").await, bob.sync(None, "set_presence=unavailable").await);
+    assert!(known(&ann_first, &bob).is_empty() && known(&bob_first, &ann).is_empty(), "strangers");
+    bob.join(&room).await;
+    let ann_second = ann.sync(Some(&ann_first["next_batch"]), "").await;
+    assert_eq!(known(&ann_second, &bob), ["unavailable"], "{ann_second}");
+    let bob_second = bob.sync(Some(&bob_first["next_batch"]), "set_presence=unavailable").await;
+    assert_eq!(known(&bob_second, &ann), ["online"], "{bob_second}");
+    ann.say(&room, "news").await;
+    let ann_third = ann.sync(Some(&ann_second["next_batch"]), "").await;
+    assert!(known(&ann_third, &bob).is_empty(), "told already: {ann_third}");
 }
 
 #[tokio::test]
