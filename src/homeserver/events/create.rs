@@ -76,6 +76,7 @@ fn state(
         Ok(_) => Ok(()),
         // The creator may do anything to begin with: what fails is a contradiction in what was asked.
         Err(EventError::Forbidden(why)) => Err(EventError::InvalidRoomState(format!("{kind}: {why}"))),
+        Err(EventError::BadJson(why)) if kind == "m.room.power_levels" => Err(EventError::InvalidRoomState(format!("{kind}: {why}"))),
         Err(error) => Err(error),
     }
 }

@@ -18,6 +18,7 @@ pub(super) fn check(db: &Reader<'_>, ctx: &Ctx, room: &RoomHandle, sender: UserN
         ("m.room.redaction", None) => redaction(db, room, draft),
         ("m.room.canonical_alias", Some(key)) if key.is_empty() => canonical_alias(db, ctx, room, draft, known),
         ("m.room.member", Some(target)) => invitee(db, ctx, draft, target),
+        ("m.room.power_levels", Some(key)) if key.is_empty() => levels(db, room, draft),
         (_, None) => related(db, sender, draft),
         _ => Ok(()),
     }
@@ -81,6 +82,20 @@ fn redaction(db: &Reader<'_>, room: &RoomHandle, draft: &Draft) -> Result<()> {
         Ok(())
     } else {
         Err(EventError::Forbidden("You may not redact other people's messages in this room".into()))
+    }
+}
+
+/// Where creators stand above everybody they have no level: whoever may set levels cannot set that one, so it is not a matter of
+/// permission.
+fn levels(db: &Reader<'_>, room: &RoomHandle, draft: &Draft) -> Result<()> {
+    if !room.rules.authorization.explicitly_privilege_room_creators {
+        return Ok(());
+    }
+    let users = draft.content.get("users").and_then(|users| users.as_object());
+    let levels = power_levels(db, room)?;
+    match levels.creators().iter().find(|creator| users.is_some_and(|users| users.contains_key(creator.as_str()))) {
+        Some(creator) => Err(EventError::BadJson(format!("{creator} made the room and stands above all levels"))),
+        None => Ok(()),
     }
 }
 

@@ -68,6 +68,18 @@ pub fn of(db: &Reader<'_>, room: &RoomHandle) -> Result<Map<String, Value>> {
     Ok(summary)
 }
 
+/// Is the room open to everybody, to join or to look in? Then so is who is in it (Client-Server API, "User directory").
+///
+/// # Errors
+///
+/// Store errors.
+pub fn is_open(db: &Reader<'_>, room: &RoomHandle) -> Result<bool> {
+    let says = |kind: &str, field: &str, value: &str| {
+        Ok::<_, EventError>(text(content(db, room, kind)?.as_ref(), field).as_deref() == Some(value))
+    };
+    Ok(says("m.room.join_rules", "join_rule", "public")? || says("m.room.history_visibility", "history_visibility", "world_readable")?)
+}
+
 /// May this user (or anybody, without one) be told what the room is? Members and the invited may, and whoever could join,
 /// knock or look in.
 ///

@@ -64,6 +64,8 @@ pub struct View<'a, 'db> {
     viewer: &'a Viewer,
     changes: Vec<Change>,
     room_id: Option<&'a RoomId>,
+    /// As servers have events, rather than as clients do.
+    federated: bool,
     /// Senders that were looked up: where in the stream they asked for erasure.
     erased: RefCell<HashMap<UserNid, Option<StreamPos>>>,
     /// Looked up for the first event that others relate to.
@@ -105,6 +107,7 @@ impl<'a, 'db> View<'a, 'db> {
             viewer,
             changes: members::changes(db, room.nid, viewer.user)?,
             room_id: Some(&room.room_id),
+            federated: false,
             erased: RefCell::default(),
             sight: OnceCell::new(),
         })
@@ -114,6 +117,13 @@ impl<'a, 'db> View<'a, 'db> {
     #[must_use]
     pub fn for_sync(mut self) -> Self {
         self.room_id = None;
+        self
+    }
+
+    /// Events as servers have them, if so wished.
+    #[must_use]
+    pub fn federated(mut self, wished: bool) -> Self {
+        self.federated = wished;
         self
     }
 
@@ -184,10 +194,18 @@ impl<'a, 'db> View<'a, 'db> {
             // What remains of it: no edits, no content, and no trace of what it replaced.
             (unsigned.prev_content, unsigned.relations) = (None, None);
             let json = self.pruned(event)?;
-            return format::client_event(&event.event_id, self.room_id, &json, &unsigned).map_err(|e| bad(event, &e));
+            return self.formed(event, &json, &unsigned);
         }
         unsigned.relations = self.relations(event, bundle)?;
-        format::client_event(&event.event_id, self.room_id, &event.json, &unsigned).map_err(|e| bad(event, &e))
+        self.formed(event, &event.json, &unsigned)
+    }
+
+    fn formed(&self, event: &StoredEvent, json: &str, unsigned: &Unsigned) -> Result<Box<RawValue>> {
+        let formed = match self.federated {
+            true => format::federation_event(&event.event_id, json, unsigned),
+            false => format::client_event(&event.event_id, self.room_id, json, unsigned),
+        };
+        formed.map_err(|e| bad(event, &e))
     }
 
     /// Has the sender asked for erasure, and was the viewer in the room at no time before (Client-Server API, `erase` of

@@ -1,6 +1,6 @@
 //! From stored events to what clients are given (Client-Server API, "Room event format" and "Stripped state").
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use ruma::{EventId, RoomId};
 use serde::{Deserialize, Serialize};
@@ -147,6 +147,18 @@ pub fn client_event(event_id: &EventId, room_id: Option<&RoomId>, json: &str, un
         kind: stored.kind,
         unsigned,
     })
+}
+
+/// An event as servers have it, with its ID and what this server adds (Client-Server API, `event_format` of filters).
+///
+/// # Errors
+///
+/// When the JSON is not an object.
+pub fn federation_event(event_id: &EventId, json: &str, unsigned: &Unsigned) -> serde_json::Result<Box<RawValue>> {
+    let mut event: BTreeMap<Cow<'_, str>, Box<RawValue>> = serde_json::from_str(json)?;
+    event.insert("event_id".into(), to_raw_value(event_id)?);
+    event.insert("unsigned".into(), to_raw_value(unsigned)?);
+    to_raw_value(&event)
 }
 
 /// The content of a stored event.

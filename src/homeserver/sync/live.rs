@@ -3,6 +3,8 @@
 //! Every change takes a serial number, which is part of sync tokens. Serials start at the node's start time in milliseconds, so
 //! that a token from an earlier run is older than everything of this one.
 
+mod idle;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
@@ -46,6 +48,12 @@ pub struct Presence {
     watched: bool,
     /// Another server's user: what their server says holds until it has been silent for too long.
     remote: bool,
+    /// When the user last did something.
+    active: Instant,
+    /// Unavailable because they have done nothing for a while, not because a client says so.
+    idle: bool,
+    /// A task waits for the user to have done nothing for a while.
+    idle_watched: bool,
 }
 
 #[derive(Debug, Default)]
@@ -224,6 +232,10 @@ impl Live {
         self.with(|inner| {
             let presence = inner.presence_of(user, user_id, now_ms);
             let other_message = std::mem::replace(&mut presence.status_msg, status_msg.clone()) != status_msg;
+            if state == PresenceState::Online {
+                (presence.active, presence.last_active_ms) = (Instant::now(), now_ms);
+            }
+            presence.idle = false;
             inner.turn(user, state, now_ms, other_message)
         })
     }
@@ -231,9 +243,11 @@ impl Live {
     /// A client of the user begins to sync. True when others have to be told.
     pub fn arrive(&self, user: UserNid, user_id: &OwnedUserId, state: PresenceState, now_ms: u64) -> bool {
         self.with(|inner| {
-            inner.presence_of(user, user_id, now_ms).here += 1;
-            // Whoever syncs as offline does not want to change what others see.
-            state != PresenceState::Offline && inner.turn(user, state, now_ms, false)
+            let presence = inner.presence_of(user, user_id, now_ms);
+            presence.here += 1;
+            // Whoever syncs as offline does not want to change what others see. Whoever is idle has to do more than sync.
+            let stays = state == PresenceState::Offline || (state == PresenceState::Online && presence.idle);
+            !stays && inner.turn(user, state, now_ms, false)
         })
     }
 
@@ -338,15 +352,23 @@ impl Inner {
             gone: Instant::now(),
             watched: false,
             remote: false,
+            active: Instant::now(),
+            idle: false,
+            idle_watched: false,
         })
     }
 
     fn turn(&mut self, user: UserNid, state: PresenceState, now_ms: u64, more: bool) -> bool {
         let Some(presence) = Arc::make_mut(&mut self.presence).get_mut(&user) else { return false };
-        if state == PresenceState::Online {
-            presence.last_active_ms = now_ms;
+        let turned = std::mem::replace(&mut presence.state, state.clone()) != state;
+        if turned {
+            presence.idle = false;
+            // Coming is doing something; staying is not.
+            if state == PresenceState::Online {
+                (presence.active, presence.last_active_ms) = (Instant::now(), now_ms);
+            }
         }
-        let changed = std::mem::replace(&mut presence.state, state.clone()) != state || more;
+        let changed = turned || more;
         if changed {
             self.serial += 1;
             presence.serial = self.serial;

@@ -39,7 +39,30 @@ pub async fn arrive(node: &Arc<Node>, who: &Requester, state: PresenceState) -> 
     if changed {
         tell(node, who.user).await?;
     }
+    watch_for_idleness(node, who.user);
     Ok(here)
+}
+
+/// The user does something that others notice.
+///
+/// # Errors
+///
+/// Store errors.
+pub async fn act(node: &Arc<Node>, user: UserNid) -> Result<(), StoreError> {
+    if node.sync.live.act(user, node.clock.now_ms(), Instant::now()) {
+        tell(node, user).await?;
+        watch_for_idleness(node, user);
+    }
+    Ok(())
+}
+
+/// The user has another name or picture, which presence carries too (Client-Server API, "Events on Change of Profile Information").
+///
+/// # Errors
+///
+/// Store errors.
+pub async fn renamed(node: &Node, user: UserNid) -> Result<(), StoreError> {
+    if node.sync.live.renamed(user) { tell(node, user).await } else { Ok(()) }
 }
 
 /// The user says how they are.
@@ -51,6 +74,7 @@ pub async fn set(node: &Arc<Node>, who: &Requester, state: PresenceState, status
     if node.sync.live.set_presence(who.user, &who.user_id, state, status_msg, node.clock.now_ms()) {
         tell(node, who.user).await?;
     }
+    watch_for_idleness(node, who.user);
     Ok(())
 }
 
@@ -91,6 +115,30 @@ async fn tell(node: &Node, user: UserNid) -> Result<(), StoreError> {
     }
     node.notifier.nudge(user);
     Ok(())
+}
+
+fn watch_for_idleness(node: &Arc<Node>, user: UserNid) {
+    if node.sync.live.watch_idle(user) {
+        node.tasks.spawn("idleness", watch_idleness(Arc::clone(node), user));
+    }
+}
+
+/// Waits until the user has done nothing for a while.
+async fn watch_idleness(node: Arc<Node>, user: UserNid) {
+    loop {
+        match node.sync.live.check_idle(user, Instant::now()) {
+            Ok(due) => tokio::select! {
+                () = tokio::time::sleep_until(due) => {}
+                () = node.tasks.shutdown().wait() => return,
+            },
+            Err(changed) => {
+                if changed && let Err(error) = tell(&node, user).await {
+                    tracing::warn!(%error, "could not tell that a user is idle");
+                }
+                return;
+            }
+        }
+    }
 }
 
 /// Waits until no client of the user has been here for a while.

@@ -182,7 +182,7 @@ fn state_that_is_the_same_already_makes_no_event() {
     assert_eq!(event["unsigned"]["prev_content"]["topic"], "tea");
     assert_eq!(event["unsigned"]["replaces_state"], first["event_id"]);
     refused(&get(&mut ann, &room, "state/m.room.avatar"), 404, "M_NOT_FOUND");
-    refused(&put(&mut ann, &room, "state/m.room.create", &json!({})), 403, "M_FORBIDDEN");
+    refused(&put(&mut ann, &room, "state/m.room.create", &json!({})), 400, "M_BAD_JSON");
     refused(&put(&mut ann, &room, "state/org.example/@other:home.test", &json!({})), 403, "M_FORBIDDEN");
 }
 

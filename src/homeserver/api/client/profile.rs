@@ -23,6 +23,7 @@ use crate::homeserver::{
     events::{Ctx, rounds},
     federation::lookup,
     store::{self, StoreError},
+    sync::presence,
     types::UserNid,
     users::limits::{Key, Kind},
 };
@@ -172,6 +173,7 @@ async fn change_of(node: &Node, user: UserNid, user_id: &UserId, field: String, 
         .await?;
     if shown_in_rooms {
         rounds::show_profile(&node.store, &Ctx::of(node), user, user_id.to_owned()).await?;
+        presence::renamed(node, user).await?;
     }
     Ok(())
 }

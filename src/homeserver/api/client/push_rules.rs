@@ -101,7 +101,9 @@ async fn set_pushrule(node: Arc<Node>, call: Call<set_pushrule::v3::Request>) ->
     }
     change(&node, call.who, move |rules| {
         rules.insert(request.rule, request.after.as_deref(), request.before.as_deref()).map_err(|error| match error {
-            InsertPushRuleError::UnknownRuleId => ApiError::not_found("The rule named by `before` or `after` does not exist"),
+            InsertPushRuleError::UnknownRuleId => {
+                ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "The rule named by `before` or `after` does not exist")
+            }
             other => ApiError::invalid_param(other.to_string()),
         })
     })

@@ -121,9 +121,12 @@ async fn check(
             let credentials =
                 login::credentials(auth).map_err(|error| if error.errcode() == Some("M_FORBIDDEN") { refused() } else { error })?;
             match login::check_password(node, &credentials).await {
-                // Somebody else's password, however good, does not stand for this user.
-                Ok((_, user)) if who.is_some_and(|who| who.user == user) => Ok(None),
-                Ok(_) => Err(refused()),
+                // Somebody else's password, however good, does not stand for this user, and never will: there is nothing to try again.
+                Ok((_, user)) => match who {
+                    Some(who) if who.user == user => Ok(None),
+                    Some(_) => Err(ApiError::forbidden("This is the password of another user")),
+                    None => Err(refused()),
+                },
                 Err(error) if error.status() == StatusCode::FORBIDDEN => Err(refused()),
                 Err(error) => Err(error),
             }

@@ -12,7 +12,8 @@ use super::super::{
 };
 use crate::homeserver::{
     Node, Registration,
-    store::{self, StoreError, directory::Person},
+    events::{EventError, summary},
+    store::{self, directory::Person},
 };
 
 /// Results when the client does not say how many, and at most.
@@ -66,14 +67,19 @@ async fn search_users(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> 
     let mut found = node
         .store
         .read(move |db| {
-            let mut found = Vec::new();
-            store::directory::visit(db, call.who.user, everybody, |person| {
+            let (mut open, mut found) = (Vec::new(), Vec::new());
+            for room in store::directory::other_rooms(db, call.who.user)? {
+                if summary::is_open(db, &store::rooms::by_nid(db, room)?)? {
+                    open.push(room);
+                }
+            }
+            store::directory::visit(db, call.who.user, &open, everybody, |person| {
                 if let Some(rank) = rank(&person, &words) {
                     found.push((rank, person));
                 }
                 found.len() < RANKED
             })?;
-            Ok::<_, StoreError>(found)
+            Ok::<_, EventError>(found)
         })
         .await?;
     found.sort_by(|(a, one), (b, two)| a.cmp(b).then_with(|| one.user_id.cmp(&two.user_id)));

@@ -21,6 +21,7 @@ use crate::homeserver::{
     store::{
         Reader, Result, StoreError, account_data, device_lists, one_time_keys, receipts,
         sync_rooms::{self, Membership, MembershipChange},
+        users,
     },
     types::{Requester, RoomNid, StreamPos, UserNid},
 };
@@ -278,8 +279,13 @@ fn presence(db: &Reader<'_>, params: &Params, viewer: &Viewer, moment: &Moment, 
             "last_active_ago": now_ms.saturating_sub(known.last_active_ms),
             "currently_active": known.state == ruma::presence::PresenceState::Online,
         });
-        if let (Some(message), Some(content)) = (&known.status_msg, content.as_object_mut()) {
-            content.insert("status_msg".into(), message.as_str().into());
+        let profile = users::member_profile(db, *user)?;
+        for (field, value) in
+            [("status_msg", known.status_msg.clone()), ("displayname", profile.displayname), ("avatar_url", profile.avatar_url)]
+        {
+            if let (Some(value), Some(content)) = (value, content.as_object_mut()) {
+                content.insert(field.into(), value.into());
+            }
         }
         events.push(raw(&json!({ "type": "m.presence", "sender": known.user_id, "content": content }))?);
     }

@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use ruma::{OwnedUserId, api::client::filter::FilterDefinition, events::room::member::MembershipState};
+use ruma::{
+    OwnedUserId,
+    api::client::filter::{EventFormat, FilterDefinition},
+    events::room::member::MembershipState,
+};
 
 use super::{
     StateForm, filter,
@@ -23,7 +27,7 @@ use crate::homeserver::{
         viewer::Viewer,
         visibility::History,
     },
-    types::{RoomNid, StreamPos, Token},
+    types::{RoomHandle, RoomNid, StreamPos, Token},
 };
 
 /// What holds for all rooms of one answer.
@@ -49,6 +53,11 @@ impl Ctx<'_> {
     fn since_pos(&self) -> Option<StreamPos> {
         self.since.map(|since| since.pos)
     }
+
+    fn view<'a, 'db>(&'a self, db: &'a Reader<'db>, room: &'a RoomHandle) -> Result<View<'a, 'db>> {
+        let view = View::new(db, room, &self.viewer.view).map_err(format::internal)?;
+        Ok(view.for_sync().federated(self.filter.event_format == EventFormat::Federation))
+    }
 }
 
 /// News of a room that the user is in; `None` when there is none.
@@ -64,7 +73,7 @@ pub(super) fn joined(db: &Reader<'_>, ctx: &Ctx<'_>, member: &Membership) -> Res
     let history = History::load(db, room, ctx.viewer, after)?;
     let slice = read_timeline(db, ctx, member, &history, after, ctx.now)?;
     let handle = store_rooms::by_nid(db, room)?;
-    let view = View::new(db, &handle, &ctx.viewer.view).map_err(format::internal)?.for_sync();
+    let view = ctx.view(db, &handle)?;
     let summary = if full || touches_members(db, room, known, ctx.now)? { Some(summary(db, ctx, room)?) } else { None };
     let heroes = summary.iter().flat_map(|summary| summary.heroes.iter().flatten());
     let state = state_of(db, ctx, member, &slice, heroes, if full { None } else { known }, ctx.now)?;
@@ -290,7 +299,7 @@ fn room_ephemeral(db: &Reader<'_>, ctx: &Ctx<'_>, member: &Membership, known: Op
 pub(super) fn left(db: &Reader<'_>, ctx: &Ctx<'_>, member: &Membership) -> Result<Room> {
     let room = member.room;
     let handle = store_rooms::by_nid(db, room)?;
-    let view = View::new(db, &handle, &ctx.viewer.view).map_err(format::internal)?.for_sync();
+    let view = ctx.view(db, &handle)?;
     let since = ctx.since_pos();
     let changes = members::changes(db, room, ctx.viewer.user)?;
     let end = changes

@@ -20,7 +20,8 @@ struct Sent {
     redacted: bool,
 }
 
-/// What is unread, by the specification's words: everything that notifies and lies after the receipts that apply to it.
+/// What is unread, by the specification's words: everything that notifies and lies after the receipts that apply to it, and after
+/// what the reader has said in the thread.
 #[derive(Default)]
 struct Model {
     sent: Vec<Sent>,
@@ -134,6 +135,15 @@ fn unread_counts_are_what_rules_receipts_and_redactions_make_them() {
                 let target = model.sent[place].id.clone();
                 let relation = json!({ "m.relates_to": { "rel_type": "m.annotation", "event_id": target, "key": format!("{step}") } });
                 ann.send_event(&room, "m.reaction", &relation);
+            }
+            (7, Some(place)) if random.random_bool(0.3) => {
+                let thread = model.sent[place].thread.clone();
+                let mut content = json!({ "msgtype": "m.text", "body": format!("Bob's line {step}") });
+                if thread != "main" {
+                    content["m.relates_to"] = json!({ "rel_type": "m.thread", "event_id": thread });
+                }
+                bob.send_event(&room, "m.room.message", &content);
+                model.threads.insert(thread, model.sent.len());
             }
             _ => {
                 let (kind, content, notify, highlight) = something(&mut random, &bob.user_id, step, true);

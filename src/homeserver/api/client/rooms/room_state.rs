@@ -1,14 +1,12 @@
 //! Reading a room's state and members.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
+use axum::Json;
 use ruma::{
-    OwnedUserId,
+    RoomId,
     api::client::{
-        membership::{
-            get_member_events::v3 as get_member_events,
-            joined_members::v3::{self as joined_members, RoomMember},
-        },
+        membership::{get_member_events::v3 as get_member_events, joined_members::v3 as joined_members},
         state::{
             get_state_event_for_key::v3::{self as get_state_event_for_key, StateEventFormat},
             get_state_events::v3 as get_state_events,
@@ -16,10 +14,11 @@ use ruma::{
     },
     serde::Raw,
 };
+use serde_json::{Map, Value, json};
 
 use super::{
     super::super::{
-        call::{Call, Routes},
+        call::{Call, RawCall, Routes},
         error::{ApiError, ApiResult},
     },
     look,
@@ -31,7 +30,11 @@ use crate::homeserver::{
         view::{View, Viewer},
         visibility::{Access, enter},
     },
-    store::{events as stored, members, state},
+    store::{
+        events as stored,
+        members::{self, Member},
+        state,
+    },
     types::Token,
 };
 
@@ -49,7 +52,7 @@ pub(super) fn add(routes: Routes) -> Routes {
         .add::<get_state_event_for_key::Request, _, _>(get_state_event_for_key)
         .add_at::<get_state_event_for_key::Request, _, _>(&WITHOUT_STATE_KEY, get_state_event_for_key)
         .add::<get_member_events::Request, _, _>(get_member_events)
-        .add::<joined_members::Request, _, _>(joined_members)
+        .add_raw::<joined_members::Request, _, _, _>(joined_members)
 }
 
 /// `GET /_matrix/client/v3/rooms/{roomId}/state`
@@ -98,9 +101,14 @@ async fn get_member_events(node: Arc<Node>, call: Call<get_member_events::Reques
         let view = View::new(db, &room, &viewer)?;
         let mut chunk = Vec::new();
         for (membership, nid) in snapshot::members(db, &room, access, at.map(|token| token.0))? {
-            let wanted = request.membership.as_ref().is_none_or(|wanted| wanted.as_str() == membership);
-            let unwanted = request.not_membership.as_ref().is_some_and(|unwanted| unwanted.as_str() == membership);
-            if wanted && !unwanted {
+            let wanted = request.membership.as_ref().map(|wanted| wanted.as_str() == membership);
+            let others = request.not_membership.as_ref().map(|unwanted| unwanted.as_str() != membership);
+            // With both, either is enough.
+            let fits = match (wanted, others) {
+                (Some(wanted), Some(others)) => wanted || others,
+                (wanted, others) => wanted.or(others).unwrap_or(true),
+            };
+            if fits {
                 chunk.push(Raw::from_json(view.state(nid)?));
             }
         }
@@ -109,22 +117,18 @@ async fn get_member_events(node: Arc<Node>, call: Call<get_member_events::Reques
     Ok(get_member_events::Response::new(chunk.await?))
 }
 
-/// `GET /_matrix/client/v3/rooms/{roomId}/joined_members`: for those who are in the room.
-async fn joined_members(node: Arc<Node>, call: Call<joined_members::Request>) -> ApiResult<joined_members::Response> {
-    let (user, room_id) = (call.who.user, call.request.room_id);
+/// `GET /_matrix/client/v3/rooms/{roomId}/joined_members`: for those who are in the room. What a member has not set is there as
+/// `null`: some clients ask for the fields without asking whether they are there.
+async fn joined_members(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Value>> {
+    let user = call.who.user;
+    let room_id = RoomId::parse(call.segment(0)?).map_err(|_| ApiError::invalid_param("This is not a room ID"))?;
     let joined = look(&node, move |db| {
         let room = events::room(db, &room_id)?;
         if enter(db, &room, user)? != Access::Member {
             return Err(EventError::Forbidden("You are not in this room".into()));
         }
-        let mut joined: BTreeMap<OwnedUserId, RoomMember> = BTreeMap::new();
-        for (user_id, member) in members::joined(db, room.nid)? {
-            let mut shown = RoomMember::new();
-            shown.display_name = member.displayname;
-            shown.avatar_url = member.avatar_url.map(Into::into);
-            joined.insert(user_id, shown);
-        }
-        Ok(joined)
+        let shown = |member: Member| json!({ "display_name": member.displayname, "avatar_url": member.avatar_url });
+        Ok(members::joined(db, room.nid)?.into_iter().map(|(id, member)| (id.to_string(), shown(member))).collect::<Map<_, _>>())
     });
-    Ok(joined_members::Response::new(joined.await?))
+    Ok(Json(json!({ "joined": joined.await? })))
 }

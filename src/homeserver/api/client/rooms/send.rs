@@ -27,6 +27,7 @@ use crate::homeserver::{
     Node,
     events::{self, Draft, EventError, Txn},
     federation::membership::{self, Invite},
+    sync::presence,
     types::Requester,
     users::limits::{Key, Kind},
 };
@@ -77,11 +78,14 @@ async fn send_message_event(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Va
     let mut draft = Draft::from_client(call.who.user_id.clone(), &kind, events::content_from_map(call.object()?)?);
     draft.timestamp_ms = timestamp(&call)?;
     draft.txn = Some(Txn { device_id: call.who.device_id.to_string(), scope, txn_id });
+    let user = call.who.user;
     let sent = change(&node, move |tx, ctx| {
         let room = events::room(&tx.reader(), &room_id)?;
         events::append(tx, ctx, &room, draft)
     });
-    Ok(Json(json!({ "event_id": sent.await?.event_id })))
+    let sent = sent.await?;
+    presence::act(&node, user).await?;
+    Ok(Json(json!({ "event_id": sent.event_id })))
 }
 
 /// `PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}`
@@ -91,7 +95,7 @@ async fn send_state_event(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Valu
     let kind = call.segment(1)?.to_owned();
     let state_key = call.segment(2).unwrap_or_default().to_owned();
     if kind == "m.room.create" {
-        return Err(EventError::Forbidden("A room has one create event".into()).into());
+        return Err(EventError::BadJson("A room has one create event".into()).into());
     }
     if let Some(delay_ms) = delayed_events::asked(&node, &call)? {
         return delayed_events::schedule(&node, call, &room_id, (&kind, Some(&state_key)), delay_ms, None).await;
@@ -104,11 +108,14 @@ async fn send_state_event(node: Arc<Node>, call: RawCall) -> ApiResult<Json<Valu
     }
     let mut draft = Draft::state(call.who.user_id.clone(), &kind, &state_key, events::content_from_map(call.object()?)?);
     draft.timestamp_ms = timestamp(&call)?;
+    let user = call.who.user;
     let sent = change(&node, move |tx, ctx| {
         let room = events::room(&tx.reader(), &room_id)?;
         events::append(tx, ctx, &room, draft)
     });
-    Ok(Json(json!({ "event_id": sent.await?.event_id })))
+    let sent = sent.await?;
+    presence::act(&node, user).await?;
+    Ok(Json(json!({ "event_id": sent.event_id })))
 }
 
 /// The invite of a user of another server, which their server has to be asked about.

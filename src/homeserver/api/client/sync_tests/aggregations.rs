@@ -39,6 +39,7 @@ async fn what_relates_to_an_event_is_told_up_to_where_one_left_and_no_further() 
     bob.post(&format!("rooms/{room}/leave"), json!({})).await;
     let hidden = [
         ann.relate(&room, MESSAGE, "m.replace", &root, "secret edit").await,
+        ann.relate(&room, MESSAGE, "m.replace", &late, "secret edit").await,
         ann.relate(&room, MESSAGE, "m.replace", &reply, "secret edit of a reply").await,
         ann.relate(&room, MESSAGE, "m.thread", &root, "secret reply").await,
         ann.relate(&room, MESSAGE, "m.thread", &late, "secret thread").await,
@@ -73,9 +74,9 @@ async fn what_relates_to_an_event_is_told_up_to_where_one_left_and_no_further() 
     bob.join(&room).await;
     for who in [&ann, &bob] {
         let bundled = who.bundled(&room, &root).await;
-        assert_eq!(bundled["m.replace"]["content"]["body"], "secret edit");
-        assert_eq!((&bundled["m.thread"]["count"], &bundled["m.thread"]["latest_event"]["event_id"]), (&json!(2), &json!(hidden[2])));
+        assert_eq!((&bundled["m.thread"]["count"], &bundled["m.thread"]["latest_event"]["event_id"]), (&json!(2), &json!(hidden[3])));
         assert_eq!(bundled["m.reference"]["chunk"].as_array().unwrap().len(), 2);
+        assert_eq!(who.bundled(&room, &late).await["m.replace"]["content"]["body"], "secret edit");
     }
 }
 

@@ -3,7 +3,9 @@
 #![expect(clippy::disallowed_methods, reason = "the test owns its tasks and waits for them")]
 
 mod aggregations;
+mod presence;
 mod reading;
+mod rooms;
 mod sliding;
 mod sliding_v4;
 mod upgrading;

@@ -156,7 +156,7 @@ async fn rules_of_the_user_decide_what_counts() {
         (Method::GET, "content/cake", "M_NOT_FOUND"),
         (Method::DELETE, "override/.m.rule.master", "M_INVALID_PARAM"),
         (Method::PUT, "content/.mine", "M_INVALID_PARAM"),
-        (Method::PUT, "content/x?before=missing", "M_NOT_FOUND"),
+        (Method::PUT, "content/x?before=missing", "M_UNKNOWN"),
     ] {
         let (_, answer) =
             ann.call(method, &format!("/_matrix/client/v3/{rules}/{path}"), Some(json!({ "pattern": "x", "actions": [] }))).await;

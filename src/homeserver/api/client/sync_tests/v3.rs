@@ -3,7 +3,7 @@
 use super::*;
 
 impl Client {
-    async fn sync(&self, since: Option<&Value>, query: &str) -> Value {
+    pub(super) async fn sync(&self, since: Option<&Value>, query: &str) -> Value {
         let since = since.map_or_else(String::new, |token| format!("since={}&", token.as_str().unwrap()));
         self.get(&format!("sync?{since}{query}")).await
     }
@@ -138,29 +138,28 @@ async fn lazy_loading_sends_those_whom_a_room_without_a_name_is_called_after() {
     let third = ann.sync(Some(&second["next_batch"]), &lazy).await;
     let joined = &third["rooms"]["join"][&room];
     assert_eq!(joined["summary"]["m.heroes"], json!([dan.id, cat.id, bob.id, eve.id]));
-    assert!(members(&joined["state"]["events"]).contains(&eve.id), "{joined}");
+    let people = [&ann, &bob, &cat, &dan, &eve].map(|client| client.id.clone());
+    assert_eq!(members(&joined["state"]["events"]), people, "whoever is new and whom it is called after");
 }
 
 #[tokio::test]
-async fn how_people_are_is_told_to_whom_they_come_to_share_a_room_with() {
+async fn events_come_as_servers_have_them_where_the_filter_says_so() {
     let home = Home::new().await;
-    let (ann, bob) = (home.user("ann").await, home.user("bob").await);
-    let room = ann.create_room(json!({ "preset": "public_chat" })).await;
-    bob.put(&format!("presence/{}/status", bob.id), json!({ "presence": "unavailable", "status_msg": "Out" })).await;
-    let known = |answer: &Value, who: &Client| -> Vec<Value> {
-        let events = answer["presence"]["events"].as_array().cloned().unwrap_or_default();
-        events.into_iter().filter(|event| event["sender"] == who.id.as_str()).map(|event| event["content"]["presence"].clone()).collect()
-    };
-    let (ann_first, bob_first) = (ann.sync(None, "").await, bob.sync(None, "set_presence=unavailable").await);
-    assert!(known(&ann_first, &bob).is_empty() && known(&bob_first, &ann).is_empty(), "strangers");
-    bob.join(&room).await;
-    let ann_second = ann.sync(Some(&ann_first["next_batch"]), "").await;
-    assert_eq!(known(&ann_second, &bob), ["unavailable"], "{ann_second}");
-    let bob_second = bob.sync(Some(&bob_first["next_batch"]), "set_presence=unavailable").await;
-    assert_eq!(known(&bob_second, &ann), ["online"], "{bob_second}");
-    ann.say(&room, "news").await;
-    let ann_third = ann.sync(Some(&ann_second["next_batch"]), "").await;
-    assert!(known(&ann_third, &bob).is_empty(), "told already: {ann_third}");
+    let ann = home.user("ann").await;
+    let room = ann.create_room(json!({ "room_version": "11" })).await;
+    let event = ann.say(&room, "one").await;
+    let federated = filter(&json!({ "event_format": "federation", "room": { "timeline": { "limit": 1 } } }));
+    let answer = ann.sync(None, &federated).await;
+    let joined = &answer["rooms"]["join"][&room];
+    let shown = &joined["timeline"]["events"][0];
+    assert_eq!((&shown["event_id"], &shown["room_id"], &shown["content"]["body"]), (&json!(event), &json!(room), &json!("one")));
+    for event in joined["state"]["events"].as_array().unwrap().iter().chain([shown]) {
+        for field in ["auth_events", "prev_events", "depth", "hashes", "signatures", "event_id", "unsigned"] {
+            assert!(event.get(field).is_some(), "{field}: {event}");
+        }
+    }
+    let plain = ann.sync(None, &filter(&json!({ "event_format": "client" }))).await;
+    assert!(plain["rooms"]["join"][&room]["timeline"]["events"][0].get("hashes").is_none());
 }
 
 #[tokio::test]

@@ -79,9 +79,12 @@ async fn a_new_password_needs_the_old_one_and_signs_other_devices_out() {
     let mut body = json!({ "new_password": "new" });
     let (status, challenge) = test.post(&one, path, body.clone()).await;
     assert_eq!(status, 401);
+    body["auth"] = password_stage(&challenge["session"], "ben", "wrong");
+    assert_eq!(refused(&test.post(&one, path, body.clone()).await), (401, "M_FORBIDDEN"));
     // Ben's password is good, but it is not Ann's; and Ben cannot go on with Ann's session.
     body["auth"] = password_stage(&challenge["session"], "ben", PASSWORD);
-    assert_eq!(refused(&test.post(&one, path, body.clone()).await), (401, "M_FORBIDDEN"));
+    let others = test.post(&one, path, body.clone()).await;
+    assert_eq!((refused(&others), others.1.get("flows")), ((403, "M_FORBIDDEN"), None), "nothing to try again");
     assert_eq!(refused(&test.post(&ben, path, body.clone()).await), (403, "M_FORBIDDEN"));
     body["auth"] = password_stage(&challenge["session"], "@ann:home.test", PASSWORD);
     assert_eq!(test.post(&one, path, body.clone()).await, (http::StatusCode::OK, json!({})));
@@ -132,6 +135,9 @@ async fn devices_are_listed_renamed_and_deleted_with_a_password() {
 
     let (status, challenge) = test.delete(&one, "/_matrix/client/v3/devices/TWO", Value::Null).await;
     assert_eq!(status, 401);
+    let others = json!({ "auth": password_stage(&challenge["session"], "ben", PASSWORD) });
+    assert_eq!(refused(&test.delete(&one, "/_matrix/client/v3/devices/TWO", others).await), (403, "M_FORBIDDEN"));
+    assert_eq!(test.get(&two, WHOAMI).await.0, 200);
     let auth = json!({ "auth": password_stage(&challenge["session"], "ann", PASSWORD) });
     assert_eq!(refused(&test.delete(&one, "/_matrix/client/v3/devices/THREE", auth.clone()).await), (403, "M_FORBIDDEN"));
     assert_eq!(test.delete(&one, "/_matrix/client/v3/devices/TWO", auth).await.0, 200);
@@ -191,6 +197,33 @@ async fn the_directory_finds_people_one_shares_a_room_with_and_where_nobody_regi
         assert_eq!(search("zed").await["results"], json!([]));
         assert_eq!(search("ann").await["results"], json!([]), "one does not look for oneself");
     }
+}
+
+#[tokio::test]
+async fn strangers_are_found_who_are_in_rooms_that_anybody_can_enter_or_look_into() {
+    let test = TestNode::with(|config| config.registration = Registration::Open).await;
+    let (ann, eve) = (test.client("ann", "A").await, test.client("eve", "E").await);
+    let found = async || -> bool {
+        let (_, answer) = test.post(&ann, "/_matrix/client/v3/user_directory/search", json!({ "search_term": "eve" })).await;
+        answer["results"].as_array().unwrap().iter().any(|person| person["user_id"] == "@eve:home.test")
+    };
+    let room = test.room(&eve, json!({ "preset": "private_chat" })).await;
+    let set = async |kind: &str, content: Value| {
+        let path = format!("/_matrix/client/v3/rooms/{room}/state/{kind}");
+        assert_eq!(test.put(&eve, &path, content).await.0, 200);
+    };
+    let publish = format!("/_matrix/client/v3/directory/list/room/{room}");
+    assert_eq!(test.put(&eve, &publish, json!({ "visibility": "public" })).await.0, 200);
+    assert!(!found().await, "that a room is listed opens it to nobody");
+    assert_eq!(test.put(&eve, &publish, json!({ "visibility": "private" })).await.0, 200);
+    set("m.room.join_rules", json!({ "join_rule": "public" })).await;
+    assert!(found().await);
+    set("m.room.join_rules", json!({ "join_rule": "knock" })).await;
+    assert!(!found().await);
+    set("m.room.history_visibility", json!({ "history_visibility": "world_readable" })).await;
+    assert!(found().await);
+    assert_eq!(test.post(&eve, &format!("/_matrix/client/v3/rooms/{room}/leave"), json!({})).await.0, 200);
+    assert!(!found().await, "who has left is not in it");
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ GET    /_matrix/client/v3/presence/{userId}/status | ann presence/@none:home.tes
 PUT    /_matrix/client/v3/presence/{userId}/status | bob presence/{ann}/status | {"presence":"online"} | 403 M_FORBIDDEN
 POST   /_matrix/client/v3/pushers/set | ann pushers/set | {"app_id":"x"} | 400 M_MISSING_PARAM
 GET    /_matrix/client/v3/pushrules/global/{kind}/{ruleId} | ann pushrules/global/room/none | - | 404 M_NOT_FOUND
-PUT    /_matrix/client/v3/pushrules/global/{kind}/{ruleId} | ann pushrules/global/override/x?after=none | {"actions":[],"conditions":[]} | 404 M_NOT_FOUND
+PUT    /_matrix/client/v3/pushrules/global/{kind}/{ruleId} | ann pushrules/global/override/x?after=none | {"actions":[],"conditions":[]} | 400 M_UNKNOWN
 PUT    /_matrix/client/v3/pushrules/global/{kind}/{ruleId} | ann pushrules/global/override/.x | {"actions":[],"conditions":[]} | 400 M_INVALID_PARAM
 DELETE /_matrix/client/v3/pushrules/global/{kind}/{ruleId} | ann pushrules/global/room/none | - | 404 M_NOT_FOUND
 GET    /_matrix/client/v3/pushrules/global/{kind}/{ruleId}/enabled | ann pushrules/global/room/none/enabled | - | 404 M_NOT_FOUND
