@@ -7,7 +7,7 @@ use super::{
     context::{Context, Process},
     control::{Request, client},
     exit::{Exit, Failure},
-    node::{NodeEvent, Plan},
+    node::Plan,
     output,
     password::PasswordArgs,
     profile::{Home, Profile},
@@ -228,20 +228,14 @@ async fn ask(context: &Context, request: &Request) -> Result<Value, Failure> {
     }
     let ended = || Failure::new(Exit::Busy, "the process that ran the node has just ended; try again");
     let connection = client::connect(&plan.admin_socket()).await.ok_or_else(ended);
-    let answer = match (connection, &mut own) {
+    let answer = match (connection, &own) {
         (Ok(connection), None) => connection.ask(request).await,
         // Our own node answers through the same socket: one way, tried every time.
         (Ok(connection), Some(node)) => {
             let asking = connection.ask(request);
-            tokio::pin!(asking);
-            loop {
-                tokio::select! {
-                    answer = &mut asking => break answer,
-                    event = node.next() => match event {
-                        NodeEvent::Wish(wish) => node.fulfil(wish).await,
-                        NodeEvent::Failed => break Err(Failure::new(Exit::Failure, "a part of the node failed; the log file says more")),
-                    },
-                }
+            tokio::select! {
+                answer = asking => answer,
+                () = node.failed() => Err(Failure::new(Exit::Failure, "a part of the node failed; the log file says more")),
             }
         }
         (Err(failure), _) => Err(failure),

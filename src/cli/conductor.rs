@@ -197,11 +197,6 @@ impl Conductor {
 
     async fn on_role(&mut self, event: RoleEvent) {
         match event {
-            RoleEvent::Wish(wish) => {
-                if let Role::Here(node) = &self.role {
-                    node.fulfil(wish).await;
-                }
-            }
             RoleEvent::OtherEnded => {
                 tracing::info!("the process that ran the node has ended; taking it over");
                 self.role = Role::None;
@@ -261,6 +256,11 @@ impl Conductor {
     }
 
     async fn start_client(&mut self, account: &Account) -> Result<(), Failure> {
+        // With settings that are no good the account can still be read; what is wrong with them is said about the node.
+        let account = match Plan::new(&self.context, &self.profile) {
+            Ok(plan) => account.clone().at(&plan),
+            Err(_) => account.clone(),
+        };
         let feed = match std::mem::replace(&mut self.client, Client::Changing) {
             Client::Idle(feed) => feed,
             running => {

@@ -229,10 +229,12 @@ impl Desk {
 impl OwnDesk {
     async fn open(context: &Context, lock: ClientLock) -> Result<Self, Failure> {
         let profile = Profile::load(context)?;
-        let account = Account::need(&profile).await?;
+        let mut account = Account::need(&profile).await?;
         let mut role = Role::None;
         if matches!(account.session.endpoint, Endpoint::Socket { .. }) {
-            role = Role::take(&Plan::new(context, &profile)?).await;
+            let plan = Plan::new(context, &profile)?;
+            account = account.at(&plan);
+            role = Role::take(&plan).await;
             if let Role::Down(failure) = role {
                 return Err(failure);
             }
@@ -267,7 +269,7 @@ impl OwnDesk {
                     Some(event) => show(&event)?,
                     None => return Ok(()),
                 },
-                event = self.role.next() => self.role.serve(event).await?,
+                event = self.role.next() => return Err(event.failure()),
             }
         }
     }

@@ -18,6 +18,7 @@ pub mod manual;
 mod manual_keys;
 mod node;
 mod output;
+mod owner;
 mod password;
 mod profile;
 mod recovery_key;
@@ -167,7 +168,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let _watch = context.watch(Process::Screen)?;
             block_on(async {
                 // Whoever has looked around is back at the welcome afterwards.
-                while screen::run(&context).await? == conductor::Ending::LookAround {
+                let mut forms = None;
+                while screen::run(&context, &mut forms).await? == conductor::Ending::LookAround {
                     demo::run(&context, &demo::DemoArgs::default(), demo::Log::Running).await?;
                 }
                 Ok(())

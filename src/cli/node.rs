@@ -8,36 +8,28 @@ use std::{
 };
 
 use ruma::OwnedServerName;
-use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use serde_json::json;
 
 use super::{
     context::Context,
-    control::{
-        self, Request,
-        server::{Handler, Replies},
-    },
+    control::{self, Request},
     exit::{Exit, Failure},
+    owner::Owner,
     profile::Profile,
 };
 use crate::{
-    base::{Clock as _, Secret, Shutdown, SystemClock, SystemRandomness, Tasks, sockets},
+    base::{Secret, Shutdown, SystemClock, SystemRandomness, Tasks, sockets},
     config::{
         Origin,
         types::{Challenge, Days, Registration},
     },
-    homeserver::{
-        self, AccountError, CertificateSource, Homeserver, Listeners, StartError, TlsListeners, acme,
-        store::{held_invites, rooms, users},
-    },
+    homeserver::{self, AccountError, CertificateSource, Homeserver, Listeners, StartError, TlsListeners, acme},
 };
 
 /// The name of a node that nobody but its owner talks to. The top-level domain is reserved for private use: no server on
 /// the network can ever have it.
 pub const LOCAL_SERVER_NAME: &str = "home.internal";
 
-/// Requests that may wait for the node's owner.
-const WAITING: usize = 8;
 /// How long credentials for a TURN server are good: longer than most calls; clients ask again in time.
 const TURN_TTL_S: u64 = 24 * 60 * 60;
 const STOP_CONTROL: Duration = Duration::from_secs(2);
@@ -288,39 +280,10 @@ pub fn parse_name(name: &str) -> Result<OwnedServerName, Failure> {
     ruma::ServerName::parse(name).map_err(|error| Failure::usage(format!("`{name}` is not a server name: {error}")))
 }
 
-/// What the owner can wish for.
-#[derive(Debug)]
-enum WishFor {
-    Account { name: String, password: Secret, admin: bool },
-    Token { uses: Option<u32>, valid_ms: Option<u64> },
-    Reports { limit: u32 },
-    NewKey,
-    Troubles,
-    HeldInvites { limit: u32 },
-    JudgeInvite { user_id: String, room_id: String, release: bool },
-}
-
-/// A wish of the owner that came through the admin socket.
-#[derive(Debug)]
-pub struct Wish {
-    what: WishFor,
-    answer: oneshot::Sender<Result<Value, Failure>>,
-}
-
-/// What happens with a running node.
-#[derive(Debug)]
-pub enum NodeEvent {
-    /// The owner wishes something; see [`OwnNode::fulfil`].
-    Wish(Wish),
-    /// A part of it failed, so that all of it stops.
-    Failed,
-}
-
 /// The node, running in this process.
 #[derive(Debug)]
 pub struct OwnNode {
     homeserver: Homeserver,
-    wishes: mpsc::Receiver<Wish>,
     control: Tasks,
 }
 
@@ -346,16 +309,15 @@ impl OwnNode {
                 other => other?,
             },
         };
-        let (sender, wishes) = mpsc::channel(WAITING);
         let control = Tasks::new(shutdown.child());
         let about = json!({ "server_name": homeserver.server_name().as_str(), "process": std::process::id() });
-        let handler = Arc::new(Admin { about, wishes: sender });
+        let handler = Arc::new(Owner::new(about, Arc::clone(homeserver.node())));
         if let Err(error) = control::server::serve(&plan.admin_socket(), handler, &control) {
             homeserver.stop().await;
             return Err(StartError::Listen { address: plan.admin_socket().display().to_string(), error });
         }
         tracing::info!(server_name = %homeserver.server_name(), "the node runs");
-        Ok(Self { homeserver, wishes, control })
+        Ok(Self { homeserver, control })
     }
 
     /// Its services, for what runs in the same process.
@@ -379,35 +341,9 @@ impl OwnNode {
         open.chain(encrypted).chain(socket).collect()
     }
 
-    /// What happens next with the node. Cancel-safe.
-    pub async fn next(&mut self) -> NodeEvent {
-        let Self { homeserver, wishes, .. } = self;
-        tokio::select! {
-            () = homeserver.stopped() => NodeEvent::Failed,
-            Some(wish) = wishes.recv() => NodeEvent::Wish(wish),
-        }
-    }
-
-    /// Fulfils a wish.
-    pub async fn fulfil(&self, wish: Wish) {
-        let result = match wish.what {
-            WishFor::Account { name, password, admin } => {
-                let created = self.create_account(&name, &password, admin).await;
-                created.map(|user_id| json!({ "user_id": user_id })).map_err(|error| account_failure(&error))
-            }
-            WishFor::Token { uses, valid_ms } => self.create_token(uses, valid_ms).await.map(|token| json!({ "token": token })),
-            WishFor::NewKey => self.new_key().await.map(|key_id| json!({ "key_id": key_id })),
-            WishFor::Troubles => self.troubles().await.map(|troubles| json!({ "troubles": troubles })),
-            WishFor::HeldInvites { limit } => self.held_invites(limit).await.map(|invites| json!({ "invites": invites })),
-            WishFor::JudgeInvite { user_id, room_id, release: true } => {
-                self.release(&user_id, &room_id).await.map(|()| json!({ "released": room_id }))
-            }
-            // Another server is asked: that takes as long as it takes, and the node has other things to do.
-            WishFor::JudgeInvite { user_id, room_id, release: false } => return self.reject(user_id, room_id, wish.answer),
-            WishFor::Reports { limit } => self.reports(limit).await.map(|reports| json!({ "reports": reports })),
-        };
-        // Who hangs up does not want to know.
-        let _ = wish.answer.send(result);
+    /// Resolves when a part of it has failed, so that all of it stops. Cancel-safe.
+    pub async fn failed(&self) {
+        self.homeserver.stopped().await;
     }
 
     /// Makes an account.
@@ -416,75 +352,6 @@ impl OwnNode {
     /// When the name is taken or is no name, or the store fails.
     pub async fn create_account(&self, name: &str, password: &Secret, admin: bool) -> Result<String, AccountError> {
         self.homeserver.create_account(name, password.expose(), admin).await.map(|user_id| user_id.to_string())
-    }
-
-    /// Makes a registration token, good for so many accounts and so long.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn create_token(&self, uses: Option<u32>, valid_ms: Option<u64>) -> Result<String, Failure> {
-        let expires_ms = valid_ms.map(|valid_ms| SystemClock.now_ms().saturating_add(valid_ms));
-        let made = self.homeserver.node().accounts.create_registration_token(uses, expires_ms).await;
-        made.map_err(|error| Failure::new(Exit::Failure, error.to_string()))
-    }
-
-    /// Makes a new signing key. Its ID.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub async fn new_key(&self) -> Result<String, Failure> {
-        let made = self.homeserver.node().federation.keys.rotate().await;
-        made.map_err(|error| Failure::new(Exit::Failure, error.to_string()))
-    }
-
-    /// The newest reports of users, newest first.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn reports(&self, limit: u32) -> Result<Vec<homeserver::store::reports::Report>, Failure> {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let found = self.homeserver.node().store.read(move |db| homeserver::store::reports::newest(db, limit)).await;
-        found.map_err(|error| Failure::new(Exit::Failure, error.to_string()))
-    }
-
-    /// The invites that are held, the newest first.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn held_invites(&self, limit: u32) -> Result<Vec<held_invites::Held>, Failure> {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let found = self.homeserver.node().store.read(move |db| held_invites::all(db, limit)).await;
-        found.map_err(|error| Failure::new(Exit::Failure, error.to_string()))
-    }
-
-    /// Lets a held invite through.
-    ///
-    /// # Errors
-    /// When there is none, or the store fails.
-    pub async fn release(&self, user_id: &str, room_id: &str) -> Result<(), Failure> {
-        let (user, room) = parse_invite(user_id, room_id)?;
-        let released = self.homeserver.node().store.write(move |tx| held_invites::release(tx, &room, &user)).await;
-        match released.map_err(|error| Failure::new(Exit::Failure, error.to_string()))? {
-            true => Ok(()),
-            false => Err(no_such_invite(user_id, room_id)),
-        }
-    }
-
-    /// Turns a held invite down in the user's name.
-    fn reject(&self, user_id: String, room_id: String, answer: oneshot::Sender<Result<Value, Failure>>) {
-        let node = Arc::clone(self.homeserver.node());
-        node.tasks.clone().spawn("node-reject-invite", async move {
-            // Who hangs up does not want to know.
-            let _ = answer.send(reject(&node, &user_id, &room_id).await.map(|()| json!({ "rejected": room_id })));
-        });
-    }
-
-    /// What does not work at the moment: push gateways and application services that take nothing.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn troubles(&self) -> Result<Vec<Value>, Failure> {
-        homeserver::troubles(self.homeserver.node()).await.map_err(|error| Failure::new(Exit::Failure, error.to_string()))
     }
 
     /// Stops it: requests in flight end, the store is closed last.
@@ -498,69 +365,8 @@ impl OwnNode {
     }
 }
 
-fn parse_invite(user_id: &str, room_id: &str) -> Result<(ruma::OwnedUserId, ruma::OwnedRoomId), Failure> {
-    let user = ruma::UserId::parse(user_id).map_err(|error| Failure::usage(format!("`{user_id}` is not a user ID: {error}")))?;
-    let room = ruma::RoomId::parse(room_id).map_err(|error| Failure::usage(format!("`{room_id}` is not a room ID: {error}")))?;
-    Ok((user, room))
-}
-
-fn no_such_invite(user_id: &str, room_id: &str) -> Failure {
-    Failure::new(Exit::NotFound, format!("no invite of {user_id} to {room_id} is held"))
-}
-
-async fn reject(node: &Arc<homeserver::Node>, user_id: &str, room_id: &str) -> Result<(), Failure> {
-    let (user, room) = parse_invite(user_id, room_id)?;
-    let failed = |error: String| Failure::new(Exit::Failure, error);
-    let (wanted_user, wanted_room) = (user.clone(), room.clone());
-    let held = node.store.read(move |db| {
-        let (user, room) = (users::find(db, &wanted_user)?, rooms::by_id(db, &wanted_room)?);
-        let (Some(user), Some(room)) = (user, room) else { return Ok(false) };
-        held_invites::is_held(db, room.nid, user)
-    });
-    if !held.await.map_err(|error: homeserver::store::StoreError| failed(error.to_string()))? {
-        return Err(no_such_invite(user_id, room_id));
-    }
-    homeserver::federation::membership::leave(node, user, room, None).await.map_err(|error| failed(error.to_string()))
-}
-
 fn local_name() -> OwnedServerName {
     ruma::ServerName::parse(LOCAL_SERVER_NAME).expect("the constant is a server name")
-}
-
-/// Serves `admin.sock`.
-#[derive(Debug)]
-struct Admin {
-    about: Value,
-    wishes: mpsc::Sender<Wish>,
-}
-
-impl Admin {
-    async fn wish(&self, what: WishFor) -> Result<Value, Failure> {
-        let (answer, answered) = oneshot::channel();
-        let stopping = || Failure::new(Exit::Busy, "the node is stopping");
-        self.wishes.send(Wish { what, answer }).await.map_err(|_| stopping())?;
-        answered.await.map_err(|_| stopping())?
-    }
-}
-
-impl Handler for Admin {
-    async fn handle(&self, request: Request, replies: &mut Replies) -> Result<Value, Failure> {
-        match request {
-            Request::Watch => {
-                replies.item(self.about.clone()).await?;
-                // The connection itself is the message: it ends when this process does.
-                std::future::pending().await
-            }
-            Request::CreateAccount { name, password, admin } => self.wish(WishFor::Account { name, password, admin }).await,
-            Request::CreateToken { uses, valid_ms } => self.wish(WishFor::Token { uses, valid_ms }).await,
-            Request::NewKey => self.wish(WishFor::NewKey).await,
-            Request::Reports { limit } => self.wish(WishFor::Reports { limit }).await,
-            Request::HeldInvites { limit } => self.wish(WishFor::HeldInvites { limit }).await,
-            Request::JudgeInvite { user_id, room_id, release } => self.wish(WishFor::JudgeInvite { user_id, room_id, release }).await,
-            Request::Troubles => self.wish(WishFor::Troubles).await,
-            _ => Err(Failure::usage("this socket is for the node's owner; messages go through the profile's control socket")),
-        }
-    }
 }
 
 /// A node that another process runs.

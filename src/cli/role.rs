@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     exit::{Exit, Failure},
-    node::{self, Attached, NodeEvent, OwnNode, Plan, Wish},
+    node::{self, Attached, OwnNode, Plan},
 };
 use crate::{base::Shutdown, client::view::NodeState, homeserver::StartError};
 
@@ -27,14 +27,23 @@ pub enum Role {
 }
 
 /// What happens with the node.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum RoleEvent {
-    /// The owner wishes something.
-    Wish(Wish),
     /// The process that runs it has ended.
     OtherEnded,
     /// A part of our node failed.
     Failed,
+}
+
+impl RoleEvent {
+    /// What it means where no screen has to hear of it.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::OtherEnded => Failure::new(Exit::Unreachable, "the process that ran the node has ended"),
+            Self::Failed => Failure::new(Exit::Failure, "a part of the node failed; the log file says more"),
+        }
+    }
 }
 
 impl Role {
@@ -63,31 +72,15 @@ impl Role {
     /// What happens next. Cancel-safe.
     pub async fn next(&mut self) -> RoleEvent {
         match self {
-            Self::Here(node) => match node.next().await {
-                NodeEvent::Wish(wish) => RoleEvent::Wish(wish),
-                NodeEvent::Failed => RoleEvent::Failed,
-            },
+            Self::Here(node) => {
+                node.failed().await;
+                RoleEvent::Failed
+            }
             Self::Attached(attached) => {
                 attached.ended().await;
                 RoleEvent::OtherEnded
             }
             Self::None | Self::Down(_) => std::future::pending().await,
-        }
-    }
-
-    /// Does what an event asks for, where no screen has to hear of it.
-    ///
-    /// # Errors
-    /// When the node is lost.
-    pub async fn serve(&mut self, event: RoleEvent) -> Result<(), Failure> {
-        match (event, &self) {
-            (RoleEvent::Wish(wish), Self::Here(node)) => {
-                node.fulfil(wish).await;
-                Ok(())
-            }
-            (RoleEvent::Wish(_), _) => Ok(()),
-            (RoleEvent::OtherEnded, _) => Err(Failure::new(Exit::Unreachable, "the process that ran the node has ended")),
-            (RoleEvent::Failed, _) => Err(Failure::new(Exit::Failure, "a part of the node failed; the log file says more")),
         }
     }
 

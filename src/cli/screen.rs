@@ -28,7 +28,7 @@ use crate::{
     },
     config::{self, types::Colour},
     tui::{
-        self, Options, Start,
+        self, Forms, Options, Start,
         keymap::Keymap,
         theme::{ColourDepth, Theme},
     },
@@ -50,26 +50,27 @@ pub struct Opening {
     pub notices: oneshot::Sender<mpsc::Sender<Update>>,
 }
 
-/// Runs the screen until it is left. The log is running already.
+/// Runs the screen until it is left. The log is running already. The forms of the welcome screen begin with what is given, and
+/// what stood in them at the end is left there.
 ///
 /// # Errors
 /// When the profile is open elsewhere, the terminal or the settings are no good, or a part of the program failed.
-pub async fn run(context: &Context) -> Result<Ending, Failure> {
-    run_with(context, None).await
+pub async fn run(context: &Context, forms: &mut Option<Forms>) -> Result<Ending, Failure> {
+    run_with(context, None, forms).await
 }
 
 /// The same, with something done at the start; the main screen then opens at once.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_with(context: &Context, opening: Option<Opening>) -> Result<Ending, Failure> {
+pub async fn run_with(context: &Context, opening: Option<Opening>, forms: &mut Option<Forms>) -> Result<Ending, Failure> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         return Err(Failure::usage("the screen needs a terminal; `homeroom --help` lists what works without one"));
     }
     let _lock = ClientLock::take(&context.dirs, "a screen")?;
     let profile = Profile::load(context)?;
     let start = if profile.user_id().is_some() || opening.is_some() { Start::Main } else { Start::Welcome };
-    let options = options(context, start)?;
+    let options = Options { forms: forms.take(), ..options(context, start)? };
     let (link, port) = link();
     let throwaway = opening.is_some();
     if let Some(opening) = opening {
@@ -103,6 +104,7 @@ pub async fn run_with(context: &Context, opening: Option<Opening>) -> Result<End
         return Err(Failure::new(Exit::Failure, "a part of homeroom failed; the log file says more"));
     }
     remember_room(&context.dirs.state, finished.open_room.as_ref());
+    *forms = finished.forms;
     match ending {
         Ok(Ok(ending)) => ending,
         Ok(Err(_)) => Err(Failure::new(Exit::Failure, "a part of homeroom failed; the log file says more")),
@@ -144,6 +146,7 @@ fn options(context: &Context, start: Start) -> Result<Options, Failure> {
     private::create_dir(&paste_dir).map_err(|error| Failure::file(&paste_dir, &error))?;
     Ok(Options {
         start,
+        forms: None,
         keymap,
         theme,
         colour: match ui.colour {

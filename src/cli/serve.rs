@@ -7,7 +7,7 @@ use clap::{Args, ValueHint};
 use super::{
     context::{Context, Flag, Process},
     exit::{Exit, Failure},
-    node::{self, NodeEvent, OwnNode, Plan},
+    node::{self, OwnNode, Plan},
     output,
     profile::{Home, Profile},
 };
@@ -131,27 +131,20 @@ pub async fn run(context: &Context) -> Result<(), Failure> {
     let mut profile = Profile::load(context)?;
     let plan = Plan::new(context, &profile)?;
     let node_shutdown = Shutdown::new();
-    let mut node = OwnNode::start(&plan, &node_shutdown).await.map_err(|error| node::failure(&error))?;
-    let result = serve(&mut node, &plan, &mut profile, &tasks).await;
+    let node = OwnNode::start(&plan, &node_shutdown).await.map_err(|error| node::failure(&error))?;
+    let result = serve(&node, &plan, &mut profile, &tasks).await;
     node.stop().await;
     result
 }
 
-async fn serve(node: &mut OwnNode, plan: &Plan, profile: &mut Profile, tasks: &Tasks) -> Result<(), Failure> {
+async fn serve(node: &OwnNode, plan: &Plan, profile: &mut Profile, tasks: &Tasks) -> Result<(), Failure> {
     if plan.of_profile {
         // The screen of this profile shall find the node.
         profile.set_home(Home { server_name: node.server_name() }).await?;
     }
     output::line(&format!("ready: {} on {}", node.server_name(), node.places().join(" ")))?;
-    loop {
-        tokio::select! {
-            () = tasks.shutdown().wait() => return Ok(()),
-            event = node.next() => match event {
-                NodeEvent::Wish(wish) => node.fulfil(wish).await,
-                NodeEvent::Failed => {
-                    return Err(Failure::new(Exit::Failure, "a part of the node failed, so it was stopped; the log file says more"));
-                }
-            },
-        }
+    tokio::select! {
+        () = tasks.shutdown().wait() => Ok(()),
+        () = node.failed() => Err(Failure::new(Exit::Failure, "a part of the node failed, so it was stopped; the log file says more")),
     }
 }

@@ -83,6 +83,16 @@ impl Account {
         Self::load(profile).await?.ok_or_else(none)
     }
 
+    /// The own node is where this profile has it now: its directories may have been moved since the account was saved, to
+    /// another machine for instance.
+    #[must_use]
+    pub fn at(mut self, plan: &Plan) -> Self {
+        if let Endpoint::Socket { path, .. } = &mut self.session.endpoint {
+            *path = plan.socket();
+        }
+        self
+    }
+
     /// Where the client keeps what it knows.
     #[must_use]
     pub fn store(&self, profile: &Profile) -> Store {

@@ -2,7 +2,11 @@
 //!
 //! All drafts live in one value of the SDK's encrypted state store, so that they load with a single read.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use matrix_sdk::Client;
 use ruma::OwnedRoomId;
@@ -11,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::context::Context;
+use super::{context::Context, update::Update};
 
 /// Key of the value in the store.
 const KEY: &[u8] = b"homeroom.drafts";
@@ -30,6 +34,16 @@ pub(super) enum Change {
 }
 
 impl Change {
+    fn room_id(&self) -> &OwnedRoomId {
+        let (Self::Typed(room_id, _) | Self::Unsent(room_id, _)) = self;
+        room_id
+    }
+
+    fn text(&self) -> &str {
+        let (Self::Typed(_, text) | Self::Unsent(_, text)) = self;
+        text
+    }
+
     fn forgets(&self) -> bool {
         matches!(self, Self::Typed(_, text) if text.is_empty())
     }
@@ -56,9 +70,11 @@ pub(super) async fn run(context: Context, mut changes: mpsc::Receiver<Change>, r
     drop(ready);
     if let Some(error) = unreadable {
         tracing::warn!(error, "saved drafts could not be read");
-        context.tell(crate::client::update::Update::Notice { text: "What you were typing last time could not be read.".to_owned() }).await;
+        context.tell(Update::Notice { text: "What you were typing last time could not be read.".to_owned() }).await;
     }
     let mut due: Option<Instant> = None;
+    // Rooms whose drafts are cut, and whose owner has been told.
+    let mut too_long = HashSet::new();
     loop {
         tokio::select! {
             biased;
@@ -66,6 +82,14 @@ pub(super) async fn run(context: Context, mut changes: mpsc::Receiver<Change>, r
                 let Some(change) = change else { break };
                 // What was sent must not come back as a draft after a kill: that is not put off.
                 let pace = if change.forgets() { Duration::ZERO } else { PACE };
+                let room_id = change.room_id().clone();
+                let cut = change.text().len() > MAX_DRAFT_BYTES;
+                if !cut {
+                    too_long.remove(&room_id);
+                } else if too_long.insert(room_id) {
+                    let text = "What stands in the composer is longer than 4 MiB: only its beginning outlives the end of homeroom.";
+                    context.tell(Update::Notice { text: text.to_owned() }).await;
+                }
                 if apply(&mut drafts, change) {
                     let at = Instant::now() + pace;
                     due = Some(due.map_or(at, |due| due.min(at)));
@@ -122,7 +146,7 @@ async fn write(context: &Context, drafts: &HashMap<OwnedRoomId, String>) {
         let full = super::words::is_disk_full(&error);
         tracing::warn!(%error, "drafts could not be saved");
         let reason = if full { "the disk is full" } else { "the local store cannot be written" };
-        context.tell(crate::client::update::Update::Notice { text: format!("What you are typing could not be saved: {reason}.") }).await;
+        context.tell(Update::Notice { text: format!("What you are typing could not be saved: {reason}.") }).await;
     }
 }
 

@@ -66,6 +66,8 @@ pub enum Start {
 pub struct Options {
     /// What it begins with.
     pub start: Start,
+    /// What stands in the forms of the welcome screen.
+    pub forms: Option<Forms>,
     /// Keys.
     pub keymap: Keymap,
     /// Colours, as loaded; made fit for `colour` here.
@@ -96,6 +98,7 @@ impl Options {
     pub fn new(keymap: Keymap, theme: Theme, paste_dir: PathBuf) -> Self {
         Self {
             start: Start::Main,
+            forms: None,
             keymap,
             theme,
             colour: ColourDepth::detect(|name| std::env::var(name).ok()),
@@ -112,11 +115,17 @@ impl Options {
 }
 
 /// How the screen was left.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Finished {
     /// The room that was open.
     pub open_room: Option<OwnedRoomId>,
+    /// What stood in the forms of the welcome screen, if that was left.
+    pub forms: Option<Forms>,
 }
+
+/// What was typed on the welcome screen, for the next one: whoever looks around in between has lost nothing.
+#[derive(Debug, Clone)]
+pub struct Forms(model::Welcome);
 
 /// Why the screen could not run.
 #[derive(Debug, thiserror::Error)]

@@ -18,7 +18,7 @@ use tokio::sync::{
 };
 
 use super::{
-    Finished, Options, Start, TuiError,
+    Finished, Forms, Options, Start, TuiError,
     canvas::{Canvas, Wants},
     effect::Effect,
     input::{Input, Keyboard},
@@ -29,7 +29,7 @@ use super::{
     screens,
     terminal::{Guard, stop_and_continue},
     theme::Theme,
-    update::update,
+    update::{self, update},
 };
 use crate::{
     base::{Shutdown, Tasks},
@@ -91,6 +91,10 @@ pub(super) async fn run(link: Link, options: Options, shutdown: Shutdown) -> Res
     let mut model = Model::new(options.keymap.clone(), options.theme.clone().for_depth(options.colour), options.utc_offset);
     model.notifications = options.notifications;
     model.wanted.clone_from(&options.open_room);
+    if let Some(Forms(welcome)) = options.forms.clone() {
+        model.welcome = welcome;
+        update::welcome_again(&mut model);
+    }
     model.screen = if options.start == Start::Welcome { Screen::Welcome } else { Screen::Main };
     let (reporter, reports) = mpsc::channel(64);
     let alive = Alive { session: true, rooms: true, timeline: true, thread: true, details: true, drafts: true };
@@ -119,7 +123,9 @@ pub(super) async fn run(link: Link, options: Options, shutdown: Shutdown) -> Res
         remove(file);
     }
     outcome.map_err(TuiError::Terminal)?;
-    Ok(Finished { open_room: this.model.open.filter(|_| this.model.screen == Screen::Main) })
+    let at_welcome = this.model.screen == Screen::Welcome;
+    let forms = at_welcome.then_some(Forms(this.model.welcome));
+    Ok(Finished { open_room: this.model.open.filter(|_| !at_welcome), forms })
 }
 
 /// Waits for a change of a snapshot; for ever when its sender is gone.

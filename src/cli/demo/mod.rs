@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::{
     context::{Context, Process},
     exit::Failure,
-    node::{self, NodeEvent, OwnNode, Plan},
+    node::{self, OwnNode, Plan},
     profile::{Home, Profile},
     screen,
 };
@@ -93,7 +93,7 @@ pub async fn run(context: &Context, args: &DemoArgs, log: Log) -> Result<(), Fai
             let keeper = Keeper::of(node, &tasks);
             let (notices, outlet) = oneshot::channel();
             tasks.spawn("demo", theatre.play(outlet, tasks.shutdown().clone()));
-            let result = screen::run_with(&context, Some(screen::Opening { setup, notices })).await.map(drop);
+            let result = screen::run_with(&context, Some(screen::Opening { setup, notices }), &mut None).await.map(drop);
             keeper.stop().await;
             result
         }
@@ -125,29 +125,21 @@ async fn open(
     Ok((theatre, setup))
 }
 
-/// Fulfils what the node is asked for while the screen is up, and stops it afterwards.
+/// Ends the screen when the node fails, and stops the node after the screen.
 struct Keeper {
     stop: Shutdown,
     done: tokio::sync::oneshot::Receiver<()>,
 }
 
 impl Keeper {
-    fn of(mut node: OwnNode, tasks: &Tasks) -> Self {
+    fn of(node: OwnNode, tasks: &Tasks) -> Self {
         let stop = Shutdown::new();
         let (report, done) = tokio::sync::oneshot::channel();
         let (until, all) = (stop.clone(), tasks.shutdown().clone());
         tasks.spawn("demo-node", async move {
-            loop {
-                tokio::select! {
-                    () = until.wait() => break,
-                    event = node.next() => match event {
-                        NodeEvent::Wish(wish) => node.fulfil(wish).await,
-                        NodeEvent::Failed => {
-                            all.trigger();
-                            break;
-                        }
-                    },
-                }
+            tokio::select! {
+                () = until.wait() => {}
+                () = node.failed() => all.trigger(),
             }
             node.stop().await;
             // Nobody waits any more when the program ends for another reason.

@@ -30,6 +30,8 @@ const NOTICE_MS: u64 = 8_000;
 /// Notices that are kept; older ones go first.
 const NOTICES: usize = 20;
 
+pub use welcome::again as welcome_again;
+
 /// What a message leads to.
 pub type Effects = Vec<Effect>;
 

@@ -217,6 +217,15 @@ pub(super) fn given_up(model: &mut Model) {
     }
 }
 
+/// The screen is back after another one: what was typed is there, what was under way is not.
+pub fn again(model: &mut Model) {
+    given_up(model);
+    model.welcome.page = WelcomePage::Menu;
+    for error in [&mut model.welcome.create.error, &mut model.welcome.sign_in.error, &mut model.welcome.error] {
+        *error = None;
+    }
+}
+
 /// A profile is ready.
 pub(super) fn signed_in(model: &mut Model) {
     // The forms go, and the passwords in them.
