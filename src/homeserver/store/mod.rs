@@ -60,7 +60,7 @@ mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 pub use self::{
     readers::Reader,
@@ -184,6 +184,8 @@ fn connect(path: &Path, read_only: bool) -> Result<Connection> {
     // Negative: KiB. The operating system caches the file as well; this is per connection.
     connection.pragma_update(None, "cache_size", if read_only { -2048 } else { -4096 })?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    // Otherwise a statement with `LIMIT ?` is planned anew whenever the number is bound.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     if read_only {
         connection.pragma_update(None, "query_only", true)?;
     }

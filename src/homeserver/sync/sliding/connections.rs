@@ -87,6 +87,13 @@ pub(super) struct Told {
     pub members: Arc<BTreeSet<String>>,
 }
 
+impl Told {
+    /// True when nothing but its state may have changed since it was told.
+    pub fn is_still(&self, entry: &Entry, is_dm: bool) -> bool {
+        self.membership == entry.membership && self.is_dm == is_dm && !self.behind
+    }
+}
+
 /// Everything that a connection was told by the time of one answer.
 #[derive(Debug, Clone)]
 pub(super) struct State {

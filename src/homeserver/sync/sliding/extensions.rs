@@ -126,23 +126,6 @@ fn joined(index: &Index) -> BTreeSet<RoomNid> {
     index.changed.iter().copied().filter(is_in).collect()
 }
 
-impl Scope {
-    /// True for a room that the extension is asked for.
-    fn covers(&self, ctx: &Ctx<'_>, room: RoomNid, room_id: &RoomId) -> bool {
-        if self.lists.is_none() && self.rooms.is_none() {
-            return true;
-        }
-        let Some(wanted) = ctx.selection.rooms.get(&room) else { return false };
-        let by_list = match &self.lists {
-            None => !wanted.lists.is_empty(),
-            Some(lists) => lists.iter().any(|list| list == "*" || wanted.lists.contains(&list.as_str())),
-        };
-        let by_name =
-            wanted.subscribed && self.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|id| id == "*" || id == room_id.as_str()));
-        by_list || by_name
-    }
-}
-
 /// Rooms that the connection knows and that may have news, with whether they are new to it (or to this extension): those in
 /// this answer and, once the extension has begun, those with changes, before that all.
 fn told_rooms<'a>(
@@ -161,7 +144,7 @@ fn told_rooms<'a>(
         let Some(entry) = ctx.index.entries.get(&room) else { continue };
         let answer = ctx.rooms.get(&entry.room_id);
         let known = ctx.base.is_some_and(|base| base.rooms.contains_key(&room));
-        if (known || answer.is_some()) && scope.covers(ctx, room, &entry.room_id) {
+        if (known || answer.is_some()) && ctx.selection.covers(scope, entry) {
             let new = first || !known || answer.is_some_and(|r| r.initial || r.unstable_expanded_timeline);
             found.insert(room, (&*entry.room_id, new));
         }

@@ -14,7 +14,6 @@ pub mod unstable;
 pub mod v4;
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
@@ -29,7 +28,7 @@ pub use self::{
 };
 use self::{
     connections::{Key, State, Told},
-    select::{Asked, Index},
+    select::{Asked, Index, Within},
 };
 use super::{SyncError, live::Moment, viewer, viewer::Viewer, wait};
 use crate::homeserver::{
@@ -114,12 +113,13 @@ fn build(db: &Reader<'_>, checked: &Checked, moment: &Moment, now_ms: u64) -> Re
     let direct = viewer::direct_rooms(db, viewer.user)?;
     let index = Index::load(db, &viewer, base, now, &ignored)?;
     let (form, lists, subscriptions) = (checked.request.form, &checked.request.lists, &checked.request.subscriptions);
-    let asked = Asked { form, viewer: &viewer, lists, subscriptions, direct: &direct, base };
-    let selection = select::select(db, &index, &asked)?;
     let read: BTreeSet<_> = match base {
         Some(base) => receipts::own_rooms_since(db, viewer.user, base.pos)?.into_iter().collect(),
         None => BTreeSet::new(),
     };
+    let within = Within::default();
+    let asked = Asked { form, viewer: &viewer, lists, subscriptions, direct: &direct, base, read: &read, within: &within };
+    let mut selection = select::select(db, &index, &asked)?;
     let ctx = room::Ctx {
         form,
         viewer: &viewer,
@@ -129,7 +129,7 @@ fn build(db: &Reader<'_>, checked: &Checked, moment: &Moment, now_ms: u64) -> Re
         read: &read,
         direct: &direct,
         ignored: &ignored,
-        within: RefCell::default(),
+        within: &within,
     };
     let mut told: HashMap<_, Arc<Told>> = base.map(|base| base.rooms.clone()).unwrap_or_default();
     let mut rooms = BTreeMap::new();
@@ -166,7 +166,7 @@ fn build(db: &Reader<'_>, checked: &Checked, moment: &Moment, now_ms: u64) -> Re
     };
     let (extensions, more) = extensions::build(db, &ctx, &mut next)?;
     let news = more || !rooms.is_empty();
-    let lists = selection.lists.into_iter().map(|(name, count)| (name, response::List { count })).collect();
+    let lists = std::mem::take(&mut selection.lists).into_iter().map(|(name, count)| (name, response::List { count })).collect();
     let response = Response { txn_id: checked.request.txn_id.clone(), pos: String::new(), lists, rooms, extensions };
     Ok(((response, next), news))
 }

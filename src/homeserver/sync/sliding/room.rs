@@ -1,10 +1,6 @@
 //! What is told of one room.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use ruma::events::room::member::MembershipState;
 
@@ -13,7 +9,7 @@ use super::{
     connections::{State, Told},
     required::Required,
     response::{Hero, Room},
-    select::Wanted,
+    select::{Wanted, Within},
 };
 use crate::homeserver::{
     events::view::View,
@@ -48,16 +44,7 @@ pub(super) struct Ctx<'a> {
     pub read: &'a BTreeSet<RoomNid>,
     pub direct: &'a BTreeSet<String>,
     pub ignored: &'a BTreeSet<String>,
-    /// Which sets of required state lie within which: rooms share them, so few pairs are ever compared.
-    pub within: RefCell<HashMap<(usize, usize), bool>>,
-}
-
-impl Ctx<'_> {
-    fn is_within(&self, wanted: &Arc<Required>, told: &Arc<Required>) -> bool {
-        // The addresses are those of sets that outlive this answer.
-        let pair = (Arc::as_ptr(wanted).addr(), Arc::as_ptr(told).addr());
-        *self.within.borrow_mut().entry(pair).or_insert_with(|| wanted.is_within(told))
-    }
+    pub within: &'a Within,
 }
 
 /// The news of a wanted room and the record of having told it; `None` when there is none.
@@ -66,9 +53,8 @@ pub(super) fn build(db: &Reader<'_>, ctx: &Ctx<'_>, wanted: &Wanted<'_>) -> Resu
     let told = ctx.base.and_then(|base| base.rooms.get(&room)).map(Arc::as_ref);
     let is_dm = ctx.direct.contains(wanted.entry.room_id.as_str());
     if let Some(told) = told {
-        let same = told.membership == wanted.entry.membership && told.is_dm == is_dm;
-        let grown = wanted.timeline_limit > told.timeline_limit || !ctx.is_within(&wanted.required, &told.required);
-        if same && !grown && !told.behind && !ctx.changed.contains(&room) && !ctx.read.contains(&room) {
+        let grown = wanted.timeline_limit > told.timeline_limit || !ctx.within.check(&wanted.required, &told.required);
+        if told.is_still(&wanted.entry, is_dm) && !grown && !ctx.changed.contains(&room) && !ctx.read.contains(&room) {
             return Ok(None);
         }
     }

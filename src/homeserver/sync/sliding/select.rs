@@ -1,7 +1,8 @@
 //! Which rooms an answer is about.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -10,7 +11,7 @@ use ruma::{RoomId, events::room::member::MembershipState};
 use super::{
     Form,
     connections::{Entry, State},
-    request::{Details, Filters, List},
+    request::{Details, Filters, List, Scope},
     required::Required,
 };
 use crate::homeserver::{
@@ -128,15 +129,92 @@ pub(super) struct Wanted<'a> {
     pub required: Arc<Required>,
     /// Lists that the room is in the window of.
     pub lists: Vec<&'a str>,
-    /// The room is subscribed to by name.
-    pub subscribed: bool,
 }
 
-/// The rooms asked for, and how long each list is.
-#[derive(Debug, Default)]
+/// The rooms to look at for news, and how long each list is.
+///
+/// Of a list with hundreds of rooms, nearly all have nothing to tell. Those are not in `rooms`; [`Self::covers`] knows of them.
+#[derive(Debug)]
 pub(super) struct Selection<'a> {
     pub rooms: BTreeMap<RoomNid, Wanted<'a>>,
     pub lists: BTreeMap<String, usize>,
+    asked: &'a Asked<'a>,
+    facts: Facts,
+    windows: Vec<Window<'a>>,
+}
+
+/// The part of a list that is asked for.
+#[derive(Debug)]
+struct Window<'a> {
+    name: &'a str,
+    list: &'a List,
+    /// `None` for all of the list.
+    part: Option<HashSet<RoomNid>>,
+}
+
+impl<'a> Window<'a> {
+    /// Finds the rooms of the window, in no order, and the length of the list.
+    fn open<'e>(
+        name: &'a str,
+        list: &'a List,
+        asked: &Asked<'_>,
+        facts: &Facts,
+        current: &[&'e Arc<Entry>],
+    ) -> (Self, Vec<&'e Arc<Entry>>, usize) {
+        let mut matching: Vec<&Arc<Entry>> = current.iter().copied().filter(|e| passes(&list.filters, e, asked.direct, facts)).collect();
+        let count = matching.len();
+        let whole = |ranges: &[(usize, usize)]| ranges.iter().any(|(from, to)| *from == 0 && to.saturating_add(1) >= count);
+        let ranges = match list.ranges.as_deref() {
+            Some(ranges) if !whole(ranges) => ranges,
+            _ => return (Self { name, list, part: None }, matching, count),
+        };
+        matching.sort_by(|a, b| b.active.cmp(&a.active).then(b.room.cmp(&a.room)));
+        let places = ranges.iter().flat_map(|(from, to)| matching.iter().skip(*from).take(to.saturating_add(1).saturating_sub(*from)));
+        let part: HashSet<RoomNid> = places.map(|entry| entry.room).collect();
+        // Ranges may overlap.
+        matching.retain(|entry| part.contains(&entry.room));
+        (Self { name, list, part: Some(part) }, matching, count)
+    }
+
+    fn has(&self, entry: &Entry, asked: &Asked<'_>, facts: &Facts) -> bool {
+        match &self.part {
+            Some(part) => part.contains(&entry.room),
+            None => is_current(entry) && passes(&self.list.filters, entry, asked.direct, facts),
+        }
+    }
+}
+
+impl<'a> Selection<'a> {
+    /// The lists whose windows a room is in.
+    fn lists_of<'s>(&'s self, entry: &'s Entry) -> impl Iterator<Item = &'s Window<'a>> {
+        self.windows.iter().filter(move |window| window.has(entry, self.asked, &self.facts))
+    }
+
+    /// True for a room that an extension is asked for.
+    pub fn covers(&self, scope: &Scope, entry: &Entry) -> bool {
+        if scope.lists.is_none() && scope.rooms.is_none() {
+            return true;
+        }
+        let by_list = match &scope.lists {
+            None => self.lists_of(entry).next().is_some(),
+            Some(lists) => self.lists_of(entry).any(|window| lists.iter().any(|list| list == "*" || list == window.name)),
+        };
+        let subscribed = || is_current(entry) && self.asked.subscriptions.contains_key(&entry.room_id);
+        let named = || scope.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|id| id == "*" || *id == entry.room_id));
+        by_list || (subscribed() && named())
+    }
+
+    /// Wants all that is asked for of a room.
+    fn want(&mut self, entry: &Arc<Entry>) {
+        let (asked, mut rooms) = (self.asked, std::mem::take(&mut self.rooms));
+        for window in self.lists_of(entry) {
+            want(&mut rooms, entry, &window.list.details).lists.push(window.name);
+        }
+        if let Some(details) = asked.subscriptions.get(&entry.room_id) {
+            want(&mut rooms, entry, details);
+        }
+        self.rooms = rooms;
+    }
 }
 
 /// What [`select`] looks at.
@@ -148,6 +226,34 @@ pub(super) struct Asked<'a> {
     pub subscriptions: &'a BTreeMap<ruma::OwnedRoomId, Details>,
     pub direct: &'a BTreeSet<String>,
     pub base: Option<&'a State>,
+    /// Rooms in which the user's own receipts moved since the connection's last answer.
+    pub read: &'a BTreeSet<RoomNid>,
+    pub within: &'a Within,
+}
+
+impl Asked<'_> {
+    /// True for a room of which the connection knows all that these details ask for.
+    fn is_quiet(&self, index: &Index, entry: &Entry, details: &Details) -> bool {
+        let Some(told) = self.base.and_then(|base| base.rooms.get(&entry.room)) else { return false };
+        told.is_still(entry, self.direct.contains(entry.room_id.as_str()))
+            && details.timeline_limit <= told.timeline_limit
+            && self.within.check(&details.required, &told.required)
+            && !index.changed.contains(&entry.room)
+            && !self.read.contains(&entry.room)
+    }
+}
+
+/// Which sets of required state lie within which: rooms share them, so few pairs are ever compared.
+#[derive(Debug, Default)]
+pub(super) struct Within(RefCell<HashMap<(usize, usize), bool>>);
+
+impl Within {
+    /// True when `told` has all of `wanted`. Both outlive the answer.
+    pub fn check(&self, wanted: &Arc<Required>, told: &Arc<Required>) -> bool {
+        // The addresses are those of sets that outlive this answer.
+        let pair = (Arc::as_ptr(wanted).addr(), Arc::as_ptr(told).addr());
+        pair.0 == pair.1 || *self.0.borrow_mut().entry(pair).or_insert_with(|| wanted.is_within(told))
+    }
 }
 
 /// What filters look at beside the list of rooms, read as far as a filter asks for it.
@@ -197,28 +303,26 @@ fn children(db: &Reader<'_>, index: &Index, space: &str) -> Result<BTreeSet<Stri
 }
 
 /// Works out the rooms.
-pub(super) fn select<'a>(db: &Reader<'_>, index: &Index, asked: &Asked<'a>) -> Result<Selection<'a>> {
-    let mut selection = Selection::default();
+pub(super) fn select<'a>(db: &Reader<'_>, index: &Index, asked: &'a Asked<'a>) -> Result<Selection<'a>> {
     let facts = Facts::load(db, index, asked)?;
-    let mut current: Vec<&Arc<Entry>> = index.entries.values().filter(|e| is_current(e)).collect();
-    current.sort_by(|a, b| b.active.cmp(&a.active).then(b.room.cmp(&a.room)));
+    let mut selection = Selection { rooms: BTreeMap::new(), lists: BTreeMap::new(), asked, facts, windows: Vec::new() };
+    let current: Vec<&Arc<Entry>> = index.entries.values().filter(|e| is_current(e)).collect();
+    let mut loud: BTreeMap<RoomNid, &Arc<Entry>> = BTreeMap::new();
     for (name, list) in asked.lists {
-        let matching: Vec<&Arc<Entry>> = current.iter().copied().filter(|e| passes(&list.filters, e, asked.direct, &facts)).collect();
-        selection.lists.insert(name.clone(), matching.len());
-        let all = [(0, usize::MAX)];
-        for (from, to) in list.ranges.as_deref().unwrap_or(&all) {
-            for entry in matching.iter().skip(*from).take(to.saturating_add(1).saturating_sub(*from)) {
-                let lists = &mut want(&mut selection.rooms, entry, &list.details).lists;
-                // Ranges may overlap.
-                if lists.last() != Some(&name.as_str()) {
-                    lists.push(name);
-                }
+        let (window, rooms, count) = Window::open(name, list, asked, &selection.facts, &current);
+        loud.extend(rooms.into_iter().filter(|e| !asked.is_quiet(index, e, &list.details)).map(|e| (e.room, e)));
+        selection.windows.push(window);
+        selection.lists.insert(name.clone(), count);
+    }
+    if !asked.subscriptions.is_empty() {
+        for entry in current {
+            if asked.subscriptions.get(&entry.room_id).is_some_and(|details| !asked.is_quiet(index, entry, details)) {
+                loud.insert(entry.room, entry);
             }
         }
     }
-    for (room_id, details) in asked.subscriptions {
-        let Some(entry) = current.iter().find(|e| e.room_id == *room_id) else { continue };
-        want(&mut selection.rooms, entry, details).subscribed = true;
+    for entry in loud.into_values() {
+        selection.want(entry);
     }
     left_rooms(index, asked, &mut selection);
     Ok(selection)
@@ -259,7 +363,6 @@ fn want<'w, 'a>(rooms: &'w mut BTreeMap<RoomNid, Wanted<'a>>, entry: &Arc<Entry>
         timeline_limit: 0,
         required: Arc::clone(&details.required),
         lists: Vec::new(),
-        subscribed: false,
     });
     wanted.timeline_limit = wanted.timeline_limit.max(details.timeline_limit);
     if !Arc::ptr_eq(&wanted.required, &details.required) {
