@@ -13,7 +13,7 @@ use super::{account, runtime};
 use crate::support::{
     LocalNode,
     client::{PASSWORD, Running, draft, has_text, private_room, secret, store_in, text_of, until},
-    proxy::Proxy,
+    proxy::{Mood, Proxy},
 };
 
 /// All of a room is there, then the connection goes while a message is on its way, and comes back to much that was said: what
@@ -37,14 +37,14 @@ fn history_goes_on_after_an_absence_during_which_a_message_waited() -> Result<()
         ann.room_ready(Command::AcceptInvite { ticket: Ticket(1), room_id: room_id.clone() }).await?;
         ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
         ann.shows(|timeline| timeline.back == Pagination::AtStart && has_text(timeline, "the first words")).await?;
-        proxy.set_away(true);
+        proxy.set(Mood::Away);
         until(&mut ann.link.session, |view| matches!(view.connection, Connection::Offline { .. })).await?;
         ann.ask(Command::Send { room_id: room_id.clone(), draft: draft("on its way") })?;
         until(&mut ann.link.session, |view| view.queued == 1).await?;
         for number in 0..60 {
             bob.send(&room_id, &format!("missed {number}")).await?;
         }
-        proxy.set_away(false);
+        proxy.set(Mood::Through);
         ann.ask(Command::Reconnect)?;
         ann.shows(|timeline| has_text(timeline, "missed 59")).await?;
         let expected: Vec<String> = std::iter::once("the first words".to_owned()).chain((0..60).map(|n| format!("missed {n}"))).collect();

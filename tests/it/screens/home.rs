@@ -75,6 +75,29 @@ fn the_open_room_is_open_again_after_a_kill() {
 }
 
 #[test]
+fn a_home_that_was_moved_elsewhere_goes_on() {
+    let (before, after) = (Home::new(), Home::new());
+    let terminal = Terminal::start(&before, &[]);
+    create_home(&terminal, "ann");
+    create_room(&terminal, "Kitchen", "");
+    send(&terminal, "packing now");
+    quit(terminal);
+    for dir in ["data", "config", "state"] {
+        if before.path().join(dir).exists() {
+            std::fs::rename(before.path().join(dir), after.path().join(dir)).unwrap();
+        }
+    }
+    let done = after.run(&["send", "Kitchen", "unpacked"]);
+    assert_eq!(done.code(), 0, "{}", done.err());
+    let terminal = Terminal::start(&after, &[]);
+    terminal.wait_text("online");
+    open(&terminal, "Kitchen");
+    terminal.wait_text("packing now");
+    terminal.wait_text("unpacked");
+    quit(terminal);
+}
+
+#[test]
 fn any_size_will_do() {
     let home = Home::new();
     let terminal = Terminal::start(&home, &[]);

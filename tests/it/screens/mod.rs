@@ -4,3 +4,4 @@ mod harness;
 mod home;
 mod server;
 mod steps;
+mod trouble;

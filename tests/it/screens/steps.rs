@@ -50,9 +50,14 @@ pub fn quit(mut terminal: Terminal) {
 
 /// Signs a home in to a node, without a screen.
 pub fn login(home: &Home, node: &ServedNode, person: &Person) {
+    login_at(home, &node.url(), person);
+}
+
+/// The same at a URL.
+pub fn login_at(home: &Home, url: &str, person: &Person) {
     let file = home.path().join("password");
     std::fs::write(&file, &person.password).unwrap();
-    let done = home.run(&["login", &person.user_id, "--server", &node.url(), "--password-file", file.to_str().unwrap()]);
+    let done = home.run(&["login", &person.user_id, "--server", url, "--password-file", file.to_str().unwrap()]);
     assert_eq!(done.code(), 0, "{}", done.err());
 }
 

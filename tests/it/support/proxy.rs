@@ -27,7 +27,22 @@ struct Between {
     sliding_sync: bool,
     seen: Mutex<HashSet<String>>,
     ended: Mutex<HashSet<String>>,
-    away: watch::Sender<bool>,
+    mood: watch::Sender<Mood>,
+}
+
+/// What becomes of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    /// They reach the node.
+    Through,
+    /// Nobody is there; waiting requests hear so, too.
+    Away,
+    /// Each is answered with a page for browsers, as a hotel's network does; waiting ones, too.
+    WebPage,
+    /// Each is answered with JSON that has nothing to do with Matrix; waiting ones, too.
+    OtherJson,
+    /// Those whose paths have one of these in them wait.
+    Holding(&'static [&'static str]),
 }
 
 /// Stands between a client and a node until it is dropped.
@@ -52,7 +67,7 @@ impl Proxy {
             sliding_sync,
             seen: Mutex::default(),
             ended: Mutex::default(),
-            away: watch::Sender::new(false),
+            mood: watch::Sender::new(Mood::Through),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -66,9 +81,9 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// From now on nobody is reached through it, waiting requests included; or everybody is again.
-    pub fn set_away(&self, away: bool) {
-        self.between.away.send_replace(away);
+    /// From now on requests fare like this.
+    pub fn set(&self, mood: Mood) {
+        self.between.mood.send_replace(mood);
     }
 
     /// Ends every session that has been seen, each to be renewed by signing in again (`soft_logout`).
@@ -83,11 +98,26 @@ fn refused(status: StatusCode, body: &Value) -> Response {
 }
 
 async fn forward(State(between): State<Arc<Between>>, request: Request) -> Response {
-    let mut away = between.away.subscribe();
+    let (mut broken, mut held) = (between.mood.subscribe(), between.mood.subscribe());
+    let path = request.uri().path().to_owned();
+    let broken = async {
+        let mood = broken.wait_for(|mood| !matches!(mood, Mood::Through | Mood::Holding(_))).await;
+        *mood.unwrap()
+    };
+    let passed = async {
+        let waits = |mood: &Mood| matches!(mood, Mood::Holding(parts) if parts.iter().any(|part| path.contains(part)));
+        // The sender is as old as the proxy.
+        let _ = held.wait_for(|mood| !waits(mood)).await;
+        pass_on(between.clone(), request).await
+    };
     tokio::select! {
         biased;
-        _ = away.wait_for(|away| *away) => refused(StatusCode::BAD_GATEWAY, &json!({})),
-        response = pass_on(between, request) => response,
+        mood = broken => match mood {
+            Mood::WebPage => (StatusCode::OK, [(header::CONTENT_TYPE, "text/html")], "<html>Welcome to our hotel</html>").into_response(),
+            Mood::OtherJson => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], "[{\"hotel\": true}]").into_response(),
+            _ => refused(StatusCode::BAD_GATEWAY, &json!({})),
+        },
+        response = passed => response,
     }
 }
 
