@@ -62,7 +62,7 @@ pub(super) fn build(db: &Reader<'_>, source: &Source<'_>, at: &Waiting) -> Resul
     let mut moves = Vec::new();
     for (_, event) in &queued {
         let (room, json) = event_json(db, source, &viewer, *event)?;
-        moves.extend(Move::read(room, &json));
+        moves.extend(Move::read(room, *event, &json));
         list.push(json);
     }
     let mut any = !list.is_empty();
@@ -198,13 +198,14 @@ fn put(object: &mut Value, path: &[&str], value: Value) {
 #[derive(Debug)]
 struct Move {
     room: RoomNid,
+    event: EventNid,
     user_id: OwnedUserId,
     came: bool,
 }
 
 impl Move {
     /// Reads an event as the service sees it: only who joined, or was joined before, counts.
-    fn read(room: RoomNid, event: &Value) -> Option<Self> {
+    fn read(room: RoomNid, nid: EventNid, event: &Value) -> Option<Self> {
         if event.get("type")?.as_str()? != "m.room.member" {
             return None;
         }
@@ -212,8 +213,25 @@ impl Move {
         let joined = |content: Option<&Value>| content.and_then(|content| content.get("membership")).is_some_and(|is| is == "join");
         let was = joined(event.get("unsigned").and_then(|unsigned| unsigned.get("prev_content")));
         let is = joined(event.get("content"));
-        (was != is).then_some(Self { room, user_id, came: is })
+        (was != is).then_some(Self { room, event: nid, user_id, came: is })
     }
+}
+
+/// Was another of the service's users in the room when one of them came or went? Two who come one after the other are both there
+/// when this is asked, and yet it was the first who brought the service there.
+fn was_there_without(db: &Reader<'_>, source: &Source<'_>, of: &Move) -> Result<bool> {
+    let Some(user) = users::find(db, &of.user_id)? else { return Ok(false) };
+    let Some(when) = members::changes(db, of.room, user)?.into_iter().find(|change| change.event == of.event) else { return Ok(false) };
+    for other in members::local_joined(db, of.room)? {
+        if other == user || !source.service.may_act_as(&users::user_id(db, other)?) {
+            continue;
+        }
+        let before = members::changes(db, of.room, other)?.into_iter().take_while(|change| change.pos < when.pos).last();
+        if before.is_some_and(|change| change.membership == "join") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whose devices the service is to ask for anew, because they came to share a room with it, and whose it need not follow any more
@@ -226,13 +244,8 @@ fn moved(db: &Reader<'_>, source: &Source<'_>, moves: &[Move]) -> Result<(BTreeS
             to.insert(of.user_id.clone());
             continue;
         }
-        // One of its own: with them come, or go, all who are there, if the service has nobody else there.
-        let handle = rooms::by_nid(db, of.room)?;
-        let others = source.service.has_room(&handle.room_id)
-            || members::local_joined(db, of.room)?.into_iter().try_fold(false, |found, user| {
-                let user_id = users::user_id(db, user)?;
-                Ok::<_, StoreError>(found || (user_id != of.user_id && source.service.may_act_as(&user_id)))
-            })?;
+        // One of its own: with them come, or go, all who are there, unless the service was there, or stays, without them.
+        let others = source.service.has_room(&rooms::by_nid(db, of.room)?.room_id) || was_there_without(db, source, of)?;
         if !others {
             for user in sync_rooms::joined_members(db, of.room)? {
                 let user_id = users::user_id(db, user)?;

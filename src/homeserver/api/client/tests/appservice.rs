@@ -428,6 +428,35 @@ async fn who_keeps_keys_is_told_whom_it_shares_rooms_with_and_no_more() {
 }
 
 #[tokio::test]
+async fn two_of_a_services_users_who_come_or_go_together_bring_everybody_along() {
+    let mut bridge = Bridge::start().await;
+    let (test, service) = with(&bridge, "org.matrix.msc3202: true,").await;
+    let (ann, ben) = (test.client("ann", "A").await, test.client("ben", "B").await);
+    let portal = room(&test, &ann, json!({ "preset": "public_chat" })).await;
+    assert_eq!(test.post(&ben, &format!("/_matrix/client/v3/rooms/{portal}/join"), json!({})).await.0, 200);
+    let ghosts = [ghost(&test, "_b_one").await, ghost(&test, "_b_two").await];
+    let both = async |what: &str| {
+        for ghost in &ghosts {
+            let path = format!("/_matrix/client/v3/rooms/{portal}/{what}?user_id={ghost}");
+            assert_eq!(test.post(&service, &path, json!({})).await.0, 200);
+        }
+    };
+    // Nothing is carried yet: what has happened by then goes in one transaction.
+    both("join").await;
+    sender::start(&test.node);
+    let came = bridge.next().await;
+    let all = json!([ann.user_id, ben.user_id]);
+    assert_eq!(came.body["events"].as_array().unwrap().iter().filter(|event| event["type"] == "m.room.member").count(), 2);
+    assert_eq!(came.body["org.matrix.msc3202.device_lists"], json!({ "changed": all, "left": [] }));
+    // While the service thinks about it, both go.
+    both("leave").await;
+    came.answer(200, json!({}));
+    let went = bridge.next().await;
+    assert_eq!(went.body["org.matrix.msc3202.device_lists"], json!({ "changed": [], "left": all }));
+    went.answer(200, json!({}));
+}
+
+#[tokio::test]
 async fn a_ping_says_what_is_wrong() {
     let mut bridge = Bridge::start().await;
     let (test, service) = with(&bridge, "").await;
