@@ -55,5 +55,10 @@ pub(super) fn thumbnail_of<'a>(parameter: impl Fn(&str) -> Option<&'a str>) -> A
         Some("crop") => Method::Crop,
         Some(_) => return Err(ApiError::invalid_param("`method` is neither `scale` nor `crop`")),
     };
-    Ok(Thumbnail { width: side("width")?, height: side("height")?, method })
+    let animated = match parameter("animated") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(ApiError::invalid_param("`animated` is neither `true` nor `false`")),
+    };
+    Ok(Thumbnail { width: side("width")?, height: side("height")?, method, animated })
 }

@@ -120,7 +120,9 @@ async fn fetch(
     let limits = Limits::ORDINARY.within(TIME).bytes(limit.saturating_add(AROUND_BYTES)).insisting();
     let (kind, query) = match thumbnail.map(Thumbnail::standard) {
         None => ("download", String::new()),
-        Some(wanted) => ("thumbnail", format!("&width={}&height={}&method={}", wanted.width, wanted.height, wanted.method.as_str())),
+        Some(Thumbnail { width, height, method, animated }) => {
+            ("thumbnail", format!("&width={width}&height={height}&method={}&animated={animated}", method.as_str()))
+        }
     };
     let wait_ms = wait.as_millis();
     let path = format!("/_matrix/federation/v1/media/{kind}/{}?timeout_ms={wait_ms}{query}", escape(media_id));

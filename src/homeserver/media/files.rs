@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 
-use super::{MediaError, Thumbnail, Upload, thumbnails};
+use super::{MediaError, Thumbnail, Upload};
 
 /// How long an upload may stand still.
 const STALLED: std::time::Duration = std::time::Duration::from_secs(60);
@@ -65,8 +65,7 @@ impl Files {
 
     /// Removes a file of another server, and the thumbnails that were made of it.
     pub(super) async fn remove_remote(&self, name: &str) {
-        let thumbnails = Thumbnail::all().flat_map(|wanted| thumbnails::FORMATS.map(|format| wanted.suffix(format)));
-        let paths = thumbnails.filter_map(|suffix| self.thumbnail(name, &suffix)).chain(self.remote(name));
+        let paths = Thumbnail::suffixes().filter_map(|suffix| self.thumbnail(name, &suffix)).chain(self.remote(name));
         for path in paths {
             match tokio::fs::remove_file(path).await {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -3,11 +3,14 @@
 //! Files are streamed in and out, never held in memory. A file is on disk under its name before its row is committed, so
 //! whatever was acknowledged is there. Knows nothing of HTTP.
 
+mod animation;
 mod files;
 pub mod places;
 pub mod preview;
 mod remote;
 mod removal;
+#[cfg(test)]
+pub(super) mod samples;
 mod thumbnails;
 
 use std::{
@@ -22,7 +25,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::{Semaphore, watch};
 
-use self::files::Files;
+use self::{files::Files, thumbnails::Made};
 pub use self::{
     remote::{Claim as RemoteClaim, Remote},
     thumbnails::{Method, Thumbnail},
@@ -421,28 +424,46 @@ impl Media {
     /// A thumbnail of the image at `original`, from before or made now; `None` where the image is small enough as it is. `name`
     /// tells the thumbnails of different images apart.
     async fn smaller(&self, name: &str, original: PathBuf, wanted: Thumbnail) -> Result<Option<Download>, MediaError> {
-        if let Some(found) = self.cached(name, wanted).await? {
-            return Ok(Some(found));
+        let mut wanted = wanted;
+        loop {
+            wanted.animated = wanted.animated && !self.stands_still(name, wanted).await?;
+            if let Some(found) = self.cached(name, wanted).await? {
+                return Ok(Some(found));
+            }
+            let place = Arc::clone(&self.decoding).acquire_owned().await.map_err(|_| MediaError::NoThumbnail)?;
+            // Somebody who waited before us may have made it.
+            if let Some(found) = self.cached(name, wanted).await? {
+                return Ok(Some(found));
+            }
+            let path = original.clone();
+            let made = tokio::task::spawn_blocking(move || {
+                let _place = place;
+                thumbnails::make(&path, wanted)
+            });
+            // A decoder that panics on a malicious file has found no image in it.
+            let made = made.await.unwrap_or_else(|error| {
+                tracing::warn!(media_id = %name, %error, "an image could not be opened");
+                Err(MediaError::NoThumbnail)
+            })?;
+            let (suffix, bytes, format) = match made {
+                Made::Small => return Ok(None),
+                Made::Still => (wanted.still_suffix(), Vec::new(), None),
+                Made::Thumbnail(bytes, format) => (wanted.suffix(format), bytes, Some(format)),
+            };
+            let path = self.files.thumbnail(name, &suffix).ok_or(MediaError::NotFound)?;
+            self.files.write(&self.randomness.alphanumeric(ID_CHARS), bytes, path.clone()).await?;
+            if let Some(format) = format {
+                let (file, size_bytes) = files::open(path).await?;
+                return Ok(Some(thumbnail(file, size_bytes, format)));
+            }
+            wanted.animated = false;
         }
-        let place = Arc::clone(&self.decoding).acquire_owned().await.map_err(|_| MediaError::NoThumbnail)?;
-        // Somebody who waited before us may have made it.
-        if let Some(found) = self.cached(name, wanted).await? {
-            return Ok(Some(found));
-        }
-        let made = tokio::task::spawn_blocking(move || {
-            let _place = place;
-            thumbnails::make(&original, wanted)
-        });
-        // A decoder that panics on a malicious file has found no image in it.
-        let made = made.await.unwrap_or_else(|error| {
-            tracing::warn!(media_id = %name, %error, "an image could not be opened");
-            Err(MediaError::NoThumbnail)
-        })?;
-        let Some((bytes, format)) = made else { return Ok(None) };
-        let path = self.files.thumbnail(name, &wanted.suffix(format)).ok_or(MediaError::NotFound)?;
-        self.files.write(&self.randomness.alphanumeric(ID_CHARS), bytes, path.clone()).await?;
-        let (file, size_bytes) = files::open(path).await?;
-        Ok(Some(thumbnail(file, size_bytes, format)))
+    }
+
+    /// Is it known that this image has no thumbnail that moves?
+    async fn stands_still(&self, name: &str, wanted: Thumbnail) -> Result<bool, MediaError> {
+        let path = self.files.thumbnail(name, &wanted.still_suffix()).ok_or(MediaError::NotFound)?;
+        Ok(tokio::fs::try_exists(path).await?)
     }
 }
 

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    Media, MediaError,
-    thumbnails::{FORMATS, STANDARD},
-};
+use super::{Media, MediaError, Thumbnail};
 use crate::homeserver::store;
 
 /// Files that are looked up at one time.
@@ -26,8 +23,7 @@ impl Media {
 
     /// The original last: as long as it is there the others can be found by it.
     async fn remove_files(&self, media_id: &str) -> Result<(), MediaError> {
-        let sizes = STANDARD.iter().flat_map(|size| FORMATS.map(|format| size.suffix(format)));
-        let paths = sizes.filter_map(|suffix| self.files.thumbnail(media_id, &suffix)).chain(self.files.original(media_id));
+        let paths = Thumbnail::suffixes().filter_map(|suffix| self.files.thumbnail(media_id, &suffix)).chain(self.files.original(media_id));
         for path in paths {
             match tokio::fs::remove_file(path).await {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),

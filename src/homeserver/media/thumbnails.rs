@@ -4,7 +4,10 @@ use std::{fs::File, io::BufReader, path::Path};
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, codecs::jpeg::JpegEncoder, imageops::FilterType};
 
-use super::MediaError;
+use super::{
+    MediaError,
+    animation::{self, Moving},
+};
 
 /// Pixels of an image that is opened: larger than any camera's.
 const PIXELS: u64 = 64 * 1024 * 1024;
@@ -44,15 +47,17 @@ pub struct Thumbnail {
     pub height: u32,
     /// How to fit.
     pub method: Method,
+    /// It may move.
+    pub animated: bool,
 }
 
 /// The sizes that are made (Client-Server API, "Thumbnails"): whatever is asked for, there are no more files than these.
 pub(super) const STANDARD: [Thumbnail; 5] = [
-    Thumbnail { width: 32, height: 32, method: Method::Crop },
-    Thumbnail { width: 96, height: 96, method: Method::Crop },
-    Thumbnail { width: 320, height: 240, method: Method::Scale },
-    Thumbnail { width: 640, height: 480, method: Method::Scale },
-    Thumbnail { width: 800, height: 600, method: Method::Scale },
+    Thumbnail { width: 32, height: 32, method: Method::Crop, animated: false },
+    Thumbnail { width: 96, height: 96, method: Method::Crop, animated: false },
+    Thumbnail { width: 320, height: 240, method: Method::Scale, animated: false },
+    Thumbnail { width: 640, height: 480, method: Method::Scale, animated: false },
+    Thumbnail { width: 800, height: 600, method: Method::Scale, animated: false },
 ];
 
 /// What thumbnails are written as.
@@ -62,16 +67,30 @@ pub(super) enum Format {
     Jpeg,
     /// Images with transparency.
     Png,
+    /// Images that move.
+    Webp,
 }
 
 /// The formats, in the order in which files are looked for.
-pub(super) const FORMATS: [Format; 2] = [Format::Jpeg, Format::Png];
+pub(super) const FORMATS: [Format; 3] = [Format::Jpeg, Format::Png, Format::Webp];
+
+/// What was made.
+#[derive(Debug)]
+pub(super) enum Made {
+    /// A thumbnail.
+    Thumbnail(Vec<u8>, Format),
+    /// Nothing: the original is no larger and may be shown as it is.
+    Small,
+    /// Nothing that moves: a still thumbnail is to be given instead.
+    Still,
+}
 
 impl Format {
     pub(super) const fn content_type(self) -> &'static str {
         match self {
             Self::Jpeg => "image/jpeg",
             Self::Png => "image/png",
+            Self::Webp => "image/webp",
         }
     }
 
@@ -79,6 +98,7 @@ impl Format {
         match self {
             Self::Jpeg => "jpg",
             Self::Png => "png",
+            Self::Webp => "webp",
         }
     }
 }
@@ -90,12 +110,27 @@ impl Thumbnail {
         let fits = |size: &&Self| size.method == self.method && size.width >= self.width && size.height >= self.height;
         let any = |size: &&Self| size.width >= self.width && size.height >= self.height;
         let [.., largest] = STANDARD;
-        STANDARD.iter().find(fits).or_else(|| STANDARD.iter().find(any)).copied().unwrap_or(largest)
+        let size = STANDARD.iter().find(fits).or_else(|| STANDARD.iter().find(any)).copied().unwrap_or(largest);
+        Self { animated: self.animated, ..size }
     }
 
-    /// Every size that is made.
-    pub(super) fn all() -> impl Iterator<Item = Self> {
-        STANDARD.into_iter()
+    /// What tells apart all the files that there may be of one image.
+    pub(super) fn suffixes() -> impl Iterator<Item = String> {
+        let all = STANDARD.into_iter().flat_map(|size| [size, Self { animated: true, ..size }]);
+        all.flat_map(|size| FORMATS.map(|format| size.suffix(format)).into_iter().chain([size.still_suffix()]))
+    }
+
+    /// The file that says that this one cannot move.
+    pub(super) fn still_suffix(self) -> String {
+        format!("{}.still", self.variant())
+    }
+
+    /// True where an image of this size has not to be made smaller.
+    pub(super) const fn is_large_enough_for(self, width: u32, height: u32) -> bool {
+        match self.method {
+            Method::Scale => width <= self.width && height <= self.height,
+            Method::Crop => width <= self.width || height <= self.height,
+        }
     }
 
     /// What tells the files of one image apart.
@@ -106,44 +141,59 @@ impl Thumbnail {
     /// Which of the thumbnails of one image this is.
     #[must_use]
     pub fn variant(self) -> String {
-        format!("{}x{}-{}", self.width, self.height, self.method.as_str())
+        let animated = if self.animated { "-animated" } else { "" };
+        format!("{}x{}-{}{animated}", self.width, self.height, self.method.as_str())
     }
 }
 
-/// Makes a thumbnail. `None` when the original is no larger and may be shown as it is. Blocks.
-pub(super) fn make(path: &Path, wanted: Thumbnail) -> Result<Option<(Vec<u8>, Format)>, MediaError> {
-    let image = decode(path)?;
-    let smaller = match wanted.method {
-        Method::Scale => image.width() <= wanted.width && image.height() <= wanted.height,
-        Method::Crop => image.width() <= wanted.width || image.height() <= wanted.height,
-    };
-    if smaller {
-        return Ok(None);
+/// Makes a thumbnail. Blocks.
+pub(super) fn make(path: &Path, wanted: Thumbnail) -> Result<Made, MediaError> {
+    if wanted.animated {
+        return Ok(match animation::make(path, wanted)? {
+            Moving::Made(bytes) => Made::Thumbnail(bytes, Format::Webp),
+            Moving::Small => Made::Small,
+            Moving::Still => Made::Still,
+        });
     }
-    let made = match wanted.method {
+    let image = decode(path)?;
+    if !wanted.is_large_enough_for(image.width(), image.height()) {
+        return encode(fit(&image, wanted));
+    }
+    // Small enough, but not to move.
+    if animation::moves(path)? { encode(image) } else { Ok(Made::Small) }
+}
+
+/// An image in the size that is wanted.
+pub(super) fn fit(image: &DynamicImage, wanted: Thumbnail) -> DynamicImage {
+    match wanted.method {
         // `thumbnail` reads each pixel once; a better filter only pays on what is left after it.
         Method::Scale if image.width() / 4 > wanted.width => {
             image.thumbnail(wanted.width * 2, wanted.height * 2).resize(wanted.width, wanted.height, FilterType::Triangle)
         }
         Method::Scale => image.resize(wanted.width, wanted.height, FilterType::Triangle),
         Method::Crop => image.resize_to_fill(wanted.width, wanted.height, FilterType::Triangle),
-    };
-    drop(image);
-    encode(made).map(Some)
+    }
 }
 
-fn decode(path: &Path) -> Result<DynamicImage, MediaError> {
+/// Opens a file, unless it is too large.
+pub(super) fn open(path: &Path) -> Result<File, MediaError> {
     let file = File::open(path)?;
-    if file.metadata()?.len() > FILE_BYTES {
-        return Err(MediaError::ImageTooLarge);
-    }
-    // What the bytes are decides, not what the uploader says.
-    let mut reader = ImageReader::new(BufReader::new(file)).with_guessed_format()?;
+    if file.metadata()?.len() > FILE_BYTES { Err(MediaError::ImageTooLarge) } else { Ok(file) }
+}
+
+/// What a decoder may take.
+pub(super) fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE);
     limits.max_image_height = Some(SIDE);
     limits.max_alloc = Some(DECODER_BYTES);
-    reader.limits(limits);
+    limits
+}
+
+fn decode(path: &Path) -> Result<DynamicImage, MediaError> {
+    // What the bytes are decides, not what the uploader says.
+    let mut reader = ImageReader::new(BufReader::new(open(path)?)).with_guessed_format()?;
+    reader.limits(limits());
     let mut decoder = reader.into_decoder().map_err(refused)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > PIXELS || decoder.total_bytes() > DECODER_BYTES {
@@ -155,7 +205,7 @@ fn decode(path: &Path) -> Result<DynamicImage, MediaError> {
     Ok(image)
 }
 
-fn refused(error: ImageError) -> MediaError {
+pub(super) fn refused(error: ImageError) -> MediaError {
     match error {
         ImageError::Limits(_) => MediaError::ImageTooLarge,
         ImageError::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => error.into(),
@@ -163,23 +213,26 @@ fn refused(error: ImageError) -> MediaError {
     }
 }
 
-fn encode(image: DynamicImage) -> Result<(Vec<u8>, Format), MediaError> {
+fn encode(image: DynamicImage) -> Result<Made, MediaError> {
     let mut bytes = Vec::new();
     let format = if image.color().has_alpha() { Format::Png } else { Format::Jpeg };
     let written = match format {
-        Format::Png => image.into_rgba8().write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Png),
+        Format::Png | Format::Webp => image.into_rgba8().write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Png),
         Format::Jpeg => image.into_rgb8().write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, 82)),
     };
     written.map_err(refused)?;
-    Ok((bytes, format))
+    Ok(Made::Thumbnail(bytes, format))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub(super) mod tests {
+    use super::{
+        super::samples::{bomb, file, png},
+        *,
+    };
 
-    const fn of(width: u32, height: u32, method: Method) -> Thumbnail {
-        Thumbnail { width, height, method }
+    pub(in super::super) const fn of(width: u32, height: u32, method: Method) -> Thumbnail {
+        Thumbnail { width, height, method, animated: false }
     }
 
     #[test]
@@ -191,29 +244,16 @@ mod tests {
         assert_eq!(of(u32::MAX, 1, Method::Scale).standard(), of(800, 600, Method::Scale));
     }
 
-    fn png(width: u32, height: u32) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let image = DynamicImage::new_rgb8(width, height);
-        image.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Png).expect("an image can be written");
-        bytes
-    }
-
-    fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().expect("a file can be made");
-        std::fs::write(file.path(), bytes).expect("a file can be written");
-        file
-    }
-
     #[test]
     fn an_image_is_scaled_or_cropped_and_never_enlarged() {
         let original = file(&png(1000, 500));
         for (wanted, size) in [(of(320, 240, Method::Scale), (320, 160)), (of(96, 96, Method::Crop), (96, 96))] {
-            let (bytes, format) = make(original.path(), wanted).expect("it is an image").expect("it is larger");
+            let Ok(Made::Thumbnail(bytes, format)) = make(original.path(), wanted) else { panic!("it is a larger image") };
             let made = image::load_from_memory(&bytes).expect("it is an image");
             assert_eq!((format, made.width(), made.height()), (Format::Jpeg, size.0, size.1));
         }
         let small = file(&png(20, 10));
-        assert!(matches!(make(small.path(), of(96, 96, Method::Crop)), Ok(None)));
+        assert!(matches!(make(small.path(), of(96, 96, Method::Crop)), Ok(Made::Small)));
     }
 
     #[test]
@@ -226,18 +266,7 @@ mod tests {
 
     #[test]
     fn a_decompression_bomb_is_refused_before_it_unfolds() {
-        // A PNG header that promises 30000 x 30000 pixels: 2.7 GB once decoded.
-        let mut bomb = png(1, 1);
-        bomb.splice(16..24, [30_000_u32.to_be_bytes(), 30_000_u32.to_be_bytes()].concat());
-        let crc = crc32(bomb.get(12..29).unwrap_or_default());
-        bomb.splice(29..33, crc.to_be_bytes());
-        let made = make(file(&bomb).path(), of(96, 96, Method::Crop));
+        let made = make(file(&bomb()).path(), of(96, 96, Method::Crop));
         assert!(matches!(made, Err(MediaError::ImageTooLarge)), "{made:?}");
-    }
-
-    fn crc32(bytes: &[u8]) -> u32 {
-        !bytes.iter().fold(!0_u32, |crc, byte| {
-            (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 })
-        })
     }
 }

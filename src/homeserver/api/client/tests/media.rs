@@ -4,7 +4,10 @@ use axum::body::Body;
 use http::{Request, Response, header};
 use serde_json::{Value, json};
 
-use crate::homeserver::api::testing::{Client, TestNode, refused};
+use crate::homeserver::{
+    api::testing::{Client, TestNode, refused},
+    media::samples::{frames, gif, png},
+};
 
 fn request(method: &str, path: &str, who: Option<&Client>, body: Vec<u8>, content_type: Option<&str>) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(path);
@@ -21,7 +24,7 @@ async fn bytes(response: Response<Body>) -> Vec<u8> {
     axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec()
 }
 
-async fn upload(test: &TestNode, who: &Client, body: &[u8], content_type: &str, filename: &str) -> String {
+pub(super) async fn upload(test: &TestNode, who: &Client, body: &[u8], content_type: &str, filename: &str) -> String {
     let path = format!("/_matrix/media/v3/upload?filename={filename}");
     let response = test.send(request("POST", &path, Some(who), body.to_vec(), Some(content_type))).await;
     assert_eq!(response.status(), 200);
@@ -35,13 +38,6 @@ async fn download(test: &TestNode, who: Option<&Client>, path: &str) -> Response
 
 fn head<'a>(response: &'a Response<Body>, name: &str) -> &'a str {
     response.headers().get(name).map_or("", |value| value.to_str().unwrap())
-}
-
-fn png(width: u32, height: u32) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let image = image::DynamicImage::new_rgb8(width, height);
-    image.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Png).unwrap();
-    bytes
 }
 
 #[tokio::test]
@@ -89,7 +85,10 @@ async fn a_file_over_the_limit_leaves_nothing_behind() {
     let chunks = futures_util::stream::iter((0..20).map(|_| Ok::<_, std::io::Error>(bytes::Bytes::from_static(&[7; 100]))));
     let mut streamed = request("POST", "/_matrix/media/v3/upload", Some(&ann), Vec::new(), None);
     *streamed.body_mut() = Body::from_stream(chunks);
-    for request in [request("POST", "/_matrix/media/v3/upload", Some(&ann), vec![7; 1001], None), streamed] {
+    let (_, made) = test.post(&ann, "/_matrix/media/v1/create", Value::Null).await;
+    let place = made["content_uri"].as_str().unwrap().replace("mxc:/", "/_matrix/media/v3/upload");
+    let filled = request("PUT", &place, Some(&ann), vec![7; 1001], None);
+    for request in [request("POST", "/_matrix/media/v3/upload", Some(&ann), vec![7; 1001], None), streamed, filled] {
         let response = test.send(request).await;
         assert_eq!(response.status(), 413);
         let answer: Value = serde_json::from_slice(&bytes(response).await).unwrap();
@@ -155,6 +154,48 @@ async fn thumbnails_are_made_once_and_refused_for_what_is_no_image() {
     assert_eq!(refused(&test.get(&ann, &thumbnail(&id, "width=32")).await), (400, "M_MISSING_PARAM"));
     assert_eq!(refused(&test.get(&ann, &thumbnail(&id, "width=0&height=1")).await), (400, "M_INVALID_PARAM"));
     assert_eq!(refused(&test.get(&ann, &thumbnail(&id, "width=32&height=32&method=melt")).await), (400, "M_INVALID_PARAM"));
+}
+
+#[tokio::test]
+async fn an_animation_moves_for_those_who_want_that_and_for_nobody_else() {
+    let test = TestNode::new().await;
+    let ann = test.client("ann", "ONE").await;
+    let large = upload(&test, &ann, &gif(640, 320, 3), "image/gif", "large.gif").await;
+    let small = upload(&test, &ann, &gif(64, 32, 3), "image/gif", "small.gif").await;
+    let still = upload(&test, &ann, &png(1000, 500), "image/png", "still.png").await;
+    let get = async |id: &str, more: &str| {
+        let path = format!("/_matrix/client/v1/media/thumbnail/home.test/{id}?width=320&height=240{more}");
+        let response = download(&test, Some(&ann), &path).await;
+        let kind = head(&response, "content-type").to_owned();
+        (response.status().as_u16(), kind, bytes(response).await)
+    };
+    // Twice: the second time it is there already.
+    for _ in 0..2 {
+        let (status, kind, made) = get(&large, "&animated=true").await;
+        assert_eq!((status, kind.as_str(), frames(&made).len()), (200, "image/webp", 3));
+        let (_, kind, made) = get(&small, "&animated=true").await;
+        assert_eq!((kind.as_str(), made), ("image/gif", gif(64, 32, 3)), "small enough as it is");
+        assert_eq!(get(&still, "&animated=true").await.1, "image/jpeg", "what cannot move does not");
+        for more in ["", "&animated=false"] {
+            for id in [&large, &small] {
+                let (status, kind, made) = get(id, more).await;
+                assert_eq!((status, kind.as_str()), (200, "image/png"));
+                assert!(image::load_from_memory(&made).is_ok());
+            }
+        }
+    }
+    assert_eq!(get(&large, "&animated=perhaps").await.0, 400);
+    assert!(test.node.media.delete(&large).await.unwrap() && test.node.media.delete(&still).await.unwrap());
+    let left = walk(&test.node.config.data_dir.join("media/thumbnails"));
+    assert!(left.iter().all(|name| name.starts_with(&small)), "{left:?}");
+}
+
+/// The names of the files below a directory.
+fn walk(dir: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let names =
+        |entry: std::fs::DirEntry| if entry.path().is_dir() { walk(&entry.path()) } else { vec![entry.file_name().into_string().unwrap()] };
+    entries.flat_map(names).collect()
 }
 
 #[tokio::test]
