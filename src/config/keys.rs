@@ -207,8 +207,11 @@ settings! {
         /// (how a user name is made from claims: "{preferred_username}"), `choose_localpart` (new users may change it),
         /// `registration` (people without an account get one: false), `link_existing` (the account that has the name already is
         /// theirs, unless it is an administrator's: false; only for a provider whose users cannot choose names), `icon` (mxc:) and
-        /// `brand`. At the provider, register `/_homeroom/sso/callback` of node.public_base_url as redirect URI. A provider that is
-        /// not at a public address needs node.allow_networks.
+        /// `brand`. What needs a password otherwise is confirmed by a provider that asks anew who somebody is (`prompt=login`,
+        /// `max_age=0`, `auth_time`); `reauthenticates` = false takes a visit there instead, for a provider that cannot do that. At
+        /// each provider, register `/_homeroom/sso/callback/ID` of node.public_base_url as redirect URI, with the `id` of its file;
+        /// the node logs it when it starts. That URL should be https: with plain http, whoever is on the way, or has another site of
+        /// the same domain, can get in between. A provider that is not at a public address needs node.allow_networks.
         sso: Vec<PathBuf> = Vec::new();
     }
     /// Certificates that the node gets and renews by itself, for node.listen_tls without node.tls_cert: by ACME (RFC 8555), from

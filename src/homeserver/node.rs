@@ -121,6 +121,12 @@ impl Node {
             .map_err(|error| StartError::Io { path: config.data_dir.clone(), error: std::io::Error::other(error) })?;
         let accounts =
             Accounts::new(store.clone(), Arc::clone(&clock), Arc::clone(&randomness), config.server_name.clone(), Arc::clone(&appservices));
+        if let Some(base) = config.public_base_url.as_deref().map(|base| base.trim_end_matches('/')) {
+            for provider in &config.sso {
+                let redirect_uri = format!("{base}/_homeroom/sso/callback/{}", provider.id);
+                tracing::info!(provider = provider.id, redirect_uri, "people sign in at a provider, which has to know this redirect URI");
+            }
+        }
         accounts.register_services().await.map_err(|error| StartError::AppServices(error.to_string()))?;
         Ok(Self {
             accounts,

@@ -224,7 +224,8 @@ async fn asserted(node: &Node, service: &Service, parts: &Parts) -> ApiResult<Re
     Ok(who)
 }
 
-/// The access token: `Authorization: Bearer`, or the deprecated query parameter that older clients and media links use.
+/// The access token: `Authorization: Bearer`, or the query parameter that older clients and application services use. MSC4126
+/// deprecates it and MSC4127 takes it out of the version after 1.19; those that `/versions` lists all have it.
 #[must_use]
 pub fn bearer(parts: &Parts) -> Option<&str> {
     if let Some(header) = parts.headers.get(http::header::AUTHORIZATION) {

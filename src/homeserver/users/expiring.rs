@@ -36,15 +36,28 @@ impl<K: Eq + Hash + Clone, V> Expiring<K, V> {
     /// Adds an entry; when there is no place, the one that expires first makes room. For entries that only somebody who has
     /// proven who they are can add.
     pub(super) fn put(&self, key: K, value: V) {
+        self.with(|entries, now_ms| self.put_in(entries, now_ms, key, value));
+    }
+
+    fn put_in(&self, entries: &mut HashMap<K, Entry<V>>, now_ms: u64, key: K, value: V) {
+        Self::sweep(entries, self.capacity, now_ms);
+        if entries.len() >= self.capacity
+            && let Some(oldest) = entries.iter().min_by_key(|(_, entry)| entry.expires_ms).map(|(key, _)| key.clone())
+        {
+            entries.remove(&oldest);
+        }
+        entries.insert(key, Entry { value, expires_ms: now_ms + self.lifetime_ms });
+    }
+
+    /// Adds an entry like [`Self::put`], unless it is there already: true of the first who comes with it.
+    pub(super) fn put_new(&self, key: K, value: V) -> bool {
         self.with(|entries, now_ms| {
-            Self::sweep(entries, self.capacity, now_ms);
-            if entries.len() >= self.capacity
-                && let Some(oldest) = entries.iter().min_by_key(|(_, entry)| entry.expires_ms).map(|(key, _)| key.clone())
-            {
-                entries.remove(&oldest);
+            let new = entries.get(&key).is_none_or(|entry| entry.expires_ms <= now_ms);
+            if new {
+                self.put_in(entries, now_ms, key, value);
             }
-            entries.insert(key, Entry { value, expires_ms: now_ms + self.lifetime_ms });
-        });
+            new
+        })
     }
 
     /// Adds an entry if there is a place: strangers must not be able to push out each other's.
@@ -105,5 +118,8 @@ mod tests {
         clock.advance(10);
         assert_eq!(map.look(&"d", |v, _| *v), None);
         assert!(map.try_put("e", 5), "expired entries take no place");
+        assert_eq!((map.put_new("e", 6), map.put_new("f", 6)), (false, true));
+        clock.advance(10);
+        assert!(map.put_new("e", 7));
     }
 }

@@ -39,6 +39,8 @@ pub struct Proof {
     pub user_id: OwnedUserId,
     /// The provider's name for people.
     pub provider: String,
+    /// It has asked anew who they are: good enough to confirm something.
+    pub fresh: bool,
 }
 
 /// The browsers of a node.
@@ -107,6 +109,13 @@ impl Browsers {
         cookie
     }
 
+    /// Gives a browser another cookie, and what it had under the old one: a word that is given from now on is not for whoever may
+    /// have planted that.
+    #[must_use]
+    pub fn renew(&self, cookie: &str) -> String {
+        self.signed_in.take(&tokens::hash(cookie)).map_or_else(|| self.new_cookie(), |user| self.sign_in(user))
+    }
+
     /// Who has signed in with this browser.
     #[must_use]
     pub fn user(&self, cookie: &str) -> Option<UserNid> {
@@ -171,7 +180,7 @@ mod tests {
     fn a_providers_word_is_good_for_one_page_in_one_browser_and_for_minutes() {
         let clock = ManualClock::at(1);
         let browsers = Browsers::new(Arc::new(clock.clone()), Arc::new(SeededRandomness::new(1)));
-        let proof = Proof { user: UserNid(1), user_id: ruma::owned_user_id!("@ann:home.test"), provider: "Work".into() };
+        let proof = Proof { user: UserNid(1), user_id: ruma::owned_user_id!("@ann:home.test"), provider: "Work".into(), fresh: true };
         browsers.prove("cookie", "/here?a=b", proof.clone());
         assert_eq!(browsers.proof("cookie", "/here?a=b"), Some(proof.clone()));
         assert_eq!((browsers.proof("cookie", "/here?a=c"), browsers.proof("other", "/here?a=b")), (None, None));
@@ -194,7 +203,9 @@ mod tests {
         assert_eq!((browsers.user(&planted), browsers.user(&cookie)), (None, Some(UserNid(1))));
         clock.advance(LIFETIME_MS);
         assert_eq!(browsers.user(&cookie), None);
-        let cookie = browsers.sign_in(UserNid(1));
+        let cookie = browsers.renew(&browsers.sign_in(UserNid(1)));
+        assert_eq!(browsers.user(&cookie), Some(UserNid(1)));
+        assert_ne!(browsers.renew("planted"), "planted");
         browsers.forget(UserNid(1));
         assert_eq!(browsers.user(&cookie), None);
     }

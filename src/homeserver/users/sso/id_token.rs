@@ -29,6 +29,9 @@ pub enum IdTokenError {
     /// The signature is not the key's.
     #[error("the signature of the ID token is wrong")]
     Signature,
+    /// The person has not shown anew who they are.
+    #[error("the provider has not asked anew who is there")]
+    NotFresh,
     /// A claim is not what it has to be.
     #[error("the claim `{0}` of the ID token is missing or wrong")]
     Claim(&'static str),
@@ -40,6 +43,8 @@ pub(super) struct Expected<'a> {
     pub(super) issuer: &'a str,
     pub(super) client_id: &'a str,
     pub(super) nonce: &'a str,
+    /// The person has to have shown who they are since then.
+    pub(super) since_ms: Option<u64>,
     pub(super) now_ms: u64,
 }
 
@@ -202,6 +207,13 @@ fn check_claims(claims: &Map<String, Value>, expected: Expected<'_>) -> Result<S
     if text("nonce") != Some(expected.nonce) {
         return Err(IdTokenError::Claim("nonce"));
     }
+    // Step 13: after a request with `max_age`, the claim has to be there (OpenID Connect Core 1.0, 2).
+    if let Some(since_ms) = expected.since_ms {
+        let since_s = i64::try_from(since_ms / 1000).unwrap_or(i64::MAX).saturating_sub(SLACK_S);
+        if time("auth_time").is_none_or(|at| at < since_s || at > now_s.saturating_add(SLACK_S)) {
+            return Err(IdTokenError::NotFresh);
+        }
+    }
     text("sub").filter(|sub| !sub.is_empty() && sub.len() <= SUBJECT_BYTES).map(ToOwned::to_owned).ok_or(IdTokenError::Claim("sub"))
 }
 
@@ -249,7 +261,8 @@ pub(in crate::homeserver) mod tests {
     }
 
     const NOW_S: u64 = 1_790_000_000;
-    const EXPECTED: Expected<'_> = Expected { issuer: "https://id.test", client_id: "us", nonce: "n", now_ms: NOW_S * 1000 };
+    const EXPECTED: Expected<'_> =
+        Expected { issuer: "https://id.test", client_id: "us", nonce: "n", since_ms: None, now_ms: NOW_S * 1000 };
 
     fn good() -> Value {
         json!({ "iss": "https://id.test", "aud": "us", "nonce": "n", "sub": "42", "exp": NOW_S + 60, "iat": NOW_S })
@@ -297,6 +310,24 @@ pub(in crate::homeserver) mod tests {
         let mut claims = good();
         claims.as_object_mut().unwrap().insert("aud".into(), json!(["us", "them"]));
         assert_eq!(keys(&signer).check(&signer.sign(&claims), EXPECTED), Err(IdTokenError::Claim("azp")));
+    }
+
+    #[test]
+    fn a_confirmation_needs_somebody_who_has_just_been_asked() {
+        let signer = Signer::new("k");
+        let check = |at: Value, expected: Expected<'_>| {
+            let mut claims = good();
+            claims.as_object_mut().unwrap().insert("auth_time".into(), at);
+            keys(&signer).check(&signer.sign(&claims), expected).map(|_| ())
+        };
+        let since = Expected { since_ms: Some((NOW_S - 30) * 1000), ..EXPECTED };
+        for good in [json!(NOW_S), json!(NOW_S - 30), json!(NOW_S as f64 - 0.5), json!(NOW_S - 150), json!(NOW_S + 120)] {
+            assert_eq!(check(good.clone(), since), Ok(()), "{good}");
+        }
+        for bad in [json!(NOW_S - 151), json!(NOW_S + 121), json!(0), json!(NOW_S.to_string()), Value::Null] {
+            assert_eq!(check(bad.clone(), since), Err(IdTokenError::NotFresh), "{bad}");
+            assert_eq!(check(bad, EXPECTED), Ok(()), "to sign in, it does not matter");
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Signing in at an OpenID Connect provider of the owner's choice (Client-Server API, "Client login via SSO").
 //!
-//! The code flow with PKCE. What is under way is in memory, bound to the browser that began it, good once and for minutes.
+//! The code flow with PKCE. What is under way is bound to the browser that began it, good once and for minutes, and takes no place
+//! here: strangers cannot use up what others need.
 //! Knows providers, tokens and accounts, and nothing of pages and requests.
 
 mod accounts;
 pub(in crate::homeserver) mod id_token;
 pub mod provider;
+mod trip;
 mod upstream;
 
 use std::sync::Arc;
@@ -13,11 +15,18 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
 use url::Url;
 
-use self::upstream::{Redeem, Upstream};
-pub use self::{accounts::Known, id_token::IdTokenError, provider::Provider};
+pub use self::{
+    accounts::Known,
+    id_token::IdTokenError,
+    provider::Provider,
+    trip::{HERE_BYTES, Ticket, ticket_expires_ms, ticket_name},
+};
+use self::{
+    trip::{NoTrip, Stub, Trip, Trips},
+    upstream::{Redeem, Upstream},
+};
 use super::{expiring::Expiring, tokens};
 use crate::{
     base::{Clock, Randomness, Secret},
@@ -26,12 +35,8 @@ use crate::{
 
 /// How long somebody may take at the provider, and then over the new account.
 pub const LIFETIME_MS: u64 = 10 * 60 * 1000;
-/// Sign-ins that are under way at one time.
-const UNDER_WAY: usize = 1024;
-/// People who are about to make an account.
+/// People who are about to make an account: each has one place, whom a provider knows.
 const NEWCOMERS: usize = 256;
-/// Sign-ins that ask providers something at one time.
-const ASKING: usize = 16;
 /// Longest display name that is taken over.
 const NAME_BYTES: usize = 255;
 
@@ -41,6 +46,9 @@ pub enum SsoError {
     /// There is no such provider.
     #[error("there is no such provider")]
     UnknownProvider,
+    /// The page that somebody came from has too long an address.
+    #[error("the app that sent you here asks for too much at once")]
+    TooLong,
     /// The state is unknown, used or too old.
     #[error("this sign-in has been used, or has taken too long")]
     Expired,
@@ -84,6 +92,8 @@ pub struct Arrived {
     pub identity: Identity,
     /// The page of ours that they came from: path and query.
     pub here: String,
+    /// The provider has asked anew who they are, if it does that at all.
+    pub fresh: bool,
 }
 
 /// Somebody who may make an account.
@@ -98,19 +108,30 @@ pub struct Newcomer {
     cookie: TokenHash,
 }
 
-#[derive(Debug)]
-struct UnderWay {
-    provider: String,
-    cookie: TokenHash,
-    nonce: String,
-    verifier: Secret,
-    redirect_uri: String,
-    here: String,
+/// Somebody who wants to go to a provider.
+#[derive(Debug, Clone, Copy)]
+pub struct Start<'a> {
+    /// The provider's ID.
+    pub provider: &'a str,
+    /// The browser's cookie.
+    pub cookie: &'a str,
+    /// The page of ours that they come from: path and query.
+    pub here: &'a str,
+    /// Where the provider sends the browser back to: a place for this provider alone (RFC 9700, 4.4.2.2).
+    pub redirect_uri: &'a str,
+    /// To confirm something: the provider has to ask anew who they are.
+    pub fresh: bool,
 }
 
 /// What came back to the redirect URI.
 #[derive(Debug, Clone, Copy)]
 pub struct Callback<'a> {
+    /// The provider that the redirect URI is for.
+    pub provider: &'a str,
+    /// The redirect URI.
+    pub redirect_uri: &'a str,
+    /// The value of the ticket that the browser has for this state.
+    pub ticket: Option<&'a str>,
     /// `state`
     pub state: &'a str,
     /// `code`
@@ -128,9 +149,8 @@ pub struct Sso {
     randomness: Arc<dyn Randomness>,
     outbound: Outbound,
     upstreams: Vec<Upstream>,
-    under_way: Expiring<TokenHash, UnderWay>,
+    trips: Trips,
     newcomers: Expiring<TokenHash, Newcomer>,
-    asking: Semaphore,
 }
 
 impl Sso {
@@ -140,9 +160,8 @@ impl Sso {
         Self {
             upstreams: providers.into_iter().map(Upstream::new).collect(),
             outbound,
-            under_way: Expiring::new(Arc::clone(&clock), UNDER_WAY, LIFETIME_MS),
+            trips: Trips::new(Arc::clone(&clock), Arc::clone(&randomness)),
             newcomers: Expiring::new(Arc::clone(&clock), NEWCOMERS, LIFETIME_MS),
-            asking: Semaphore::new(ASKING),
             clock,
             randomness,
         }
@@ -163,20 +182,20 @@ impl Sso {
         self.upstreams.iter().find(|upstream| upstream.provider.id == id).ok_or(SsoError::UnknownProvider)
     }
 
-    /// Sends a browser on its way: where it goes.
+    /// Sends a browser on its way: where it goes, and what it keeps meanwhile.
     ///
     /// # Errors
     ///
     /// [`SsoError`].
-    pub async fn start(&self, id: &str, cookie: &str, here: &str, redirect_uri: &str) -> Result<Url, SsoError> {
-        let upstream = self.upstream(id)?;
-        let metadata = {
-            let _place = self.asking.try_acquire().map_err(|_| SsoError::Busy)?;
-            upstream.metadata(&self.outbound, self.clock.now_ms()).await?
-        };
-        let (state, nonce, verifier) =
-            (self.randomness.alphanumeric(32), self.randomness.alphanumeric(32), Secret::new(self.randomness.alphanumeric(64)));
-        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose()));
+    pub async fn start(&self, start: Start<'_>) -> Result<(Url, Ticket), SsoError> {
+        let Start { provider, cookie, here, redirect_uri, fresh } = start;
+        let upstream = self.upstream(provider)?;
+        if here.len() > HERE_BYTES {
+            return Err(SsoError::TooLong);
+        }
+        let metadata = upstream.asking(upstream.metadata(&self.outbound, self.clock.now_ms())).await?;
+        let begun = self.trips.begin(Trip { provider, redirect_uri, cookie, here, fresh });
+        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(begun.verifier.expose()));
         let scope = upstream.provider.scopes.join(" ");
         let mut url = metadata.authorization.clone();
         url.query_pairs_mut().extend_pairs([
@@ -184,20 +203,16 @@ impl Sso {
             ("client_id", upstream.provider.client_id.as_str()),
             ("redirect_uri", redirect_uri),
             ("scope", scope.as_str()),
-            ("state", state.as_str()),
-            ("nonce", nonce.as_str()),
+            ("state", begun.state.as_str()),
+            ("nonce", begun.nonce.as_str()),
             ("code_challenge", challenge.as_str()),
             ("code_challenge_method", "S256"),
         ]);
-        let under_way = UnderWay {
-            provider: id.to_owned(),
-            cookie: tokens::hash(cookie),
-            nonce,
-            verifier,
-            redirect_uri: redirect_uri.to_owned(),
-            here: here.to_owned(),
-        };
-        if self.under_way.try_put(tokens::hash(&state), under_way) { Ok(url) } else { Err(SsoError::Busy) }
+        if fresh && upstream.provider.reauthenticates {
+            // OpenID Connect Core 1.0, 3.1.2.1: whoever sits at somebody else's browser is not taken for them.
+            url.query_pairs_mut().extend_pairs([("prompt", "login"), ("max_age", "0")]);
+        }
+        Ok((url, begun.ticket))
     }
 
     /// Ends the way of a browser that comes back: who its user is.
@@ -206,30 +221,36 @@ impl Sso {
     ///
     /// [`SsoError`]; the state is used up in any case.
     pub async fn finish(&self, callback: Callback<'_>, cookie: Option<&str>) -> Result<Arrived, SsoError> {
-        let under_way = self.under_way.take(&tokens::hash(callback.state)).ok_or(SsoError::Expired)?;
-        // Otherwise somebody could be signed in, in their own browser, as somebody else.
-        if cookie.map(tokens::hash) != Some(under_way.cookie) {
-            return Err(SsoError::OtherBrowser);
-        }
-        let upstream = self.upstream(&under_way.provider)?;
-        let _place = self.asking.try_acquire().map_err(|_| SsoError::Busy)?;
+        let Callback { provider, redirect_uri, .. } = callback;
+        let stub = callback.ticket.and_then(Stub::read);
+        let (here, fresh) = stub.as_ref().map_or(("", false), |stub| (stub.here.as_str(), stub.fresh));
+        let trip = Trip { provider, redirect_uri, cookie: cookie.unwrap_or_default(), here, fresh };
+        let back = self.trips.end(callback.state, stub.as_ref(), trip).map_err(|why| match why {
+            NoTrip::Expired => SsoError::Expired,
+            NoTrip::OtherBrowser => SsoError::OtherBrowser,
+        })?;
+        let upstream = self.upstream(provider)?;
         let now_ms = self.clock.now_ms();
-        let metadata = upstream.metadata(&self.outbound, now_ms).await?;
-        if callback.issuer.map_or(metadata.names_itself, |issuer| issuer != upstream.provider.issuer) {
-            return Err(SsoError::OtherIssuer);
-        }
-        let code = match (callback.error, callback.code) {
-            (None, Some(code)) => code,
-            (error, _) => {
-                let shown = error.unwrap_or("nothing").chars().filter(|c| c.is_ascii_alphanumeric() || "_-. ".contains(*c)).take(64);
-                return Err(SsoError::Denied(shown.collect()));
+        let redeemed = upstream.asking(async {
+            let metadata = upstream.metadata(&self.outbound, now_ms).await?;
+            if callback.issuer.map_or(metadata.names_itself, |issuer| issuer != upstream.provider.issuer) {
+                return Err(SsoError::OtherIssuer);
             }
-        };
-        let UnderWay { verifier, redirect_uri, nonce, here, provider, .. } = under_way;
-        let redeem = Redeem { code, verifier: verifier.expose(), redirect_uri: &redirect_uri, nonce: &nonce };
-        let redeemed = upstream.redeem(&self.outbound, now_ms, redeem).await?;
+            let code = match (callback.error, callback.code) {
+                (None, Some(code)) => code,
+                (error, _) => {
+                    let shown = error.unwrap_or("nothing").chars().filter(|c| c.is_ascii_alphanumeric() || "_-. ".contains(*c)).take(64);
+                    return Err(SsoError::Denied(shown.collect()));
+                }
+            };
+            let since_ms = (fresh && upstream.provider.reauthenticates).then_some(back.since_ms);
+            let redeem = Redeem { code, verifier: back.verifier.expose(), redirect_uri, nonce: &back.nonce, since_ms };
+            upstream.redeem(&self.outbound, now_ms, redeem).await
+        });
+        let redeemed = redeemed.await?;
         let (subject, claims, access_token) = (redeemed.subject, redeemed.claims, redeemed.access_token);
-        Ok(Arrived { identity: Identity { provider, issuer: upstream.provider.issuer.clone(), subject, claims, access_token }, here })
+        let identity = Identity { provider: provider.to_owned(), issuer: upstream.provider.issuer.clone(), subject, claims, access_token };
+        Ok(Arrived { identity, here: here.to_owned(), fresh })
     }
 
     /// The name that the claims give; those of the ID token first, then the rest.
@@ -240,8 +261,8 @@ impl Sso {
     pub async fn localpart(&self, identity: &mut Identity) -> Result<Option<String>, SsoError> {
         let upstream = self.upstream(&identity.provider)?;
         if let (None, Some(token)) = (upstream.provider.localpart(&identity.claims), identity.access_token.take()) {
-            let _place = self.asking.try_acquire().map_err(|_| SsoError::Busy)?;
-            let more = upstream.userinfo(&self.outbound, self.clock.now_ms(), &identity.subject, &token).await?;
+            let asked = upstream.userinfo(&self.outbound, self.clock.now_ms(), &identity.subject, &token);
+            let more = upstream.asking(asked).await?;
             for (name, value) in more {
                 identity.claims.entry(name).or_insert(value);
             }
@@ -251,16 +272,15 @@ impl Sso {
 
     /// Remembers somebody who is asked whether they want an account. What they show then.
     ///
-    /// # Errors
-    ///
-    /// [`SsoError::Busy`].
-    pub fn welcome(&self, mut identity: Identity, here: String, localpart: Option<String>, cookie: &str) -> Result<String, SsoError> {
+    /// Whoever comes again takes no second place: one person alone cannot push out the others.
+    pub fn welcome(&self, mut identity: Identity, here: String, localpart: Option<String>, cookie: &str) -> String {
         // What is kept meanwhile is little.
         identity.claims.retain(|name, _| name == "name");
         identity.access_token = None;
         let key = self.randomness.alphanumeric(32);
-        let newcomer = Newcomer { identity, here, localpart, cookie: tokens::hash(cookie) };
-        if self.newcomers.try_put(tokens::hash(&key), newcomer) { Ok(key) } else { Err(SsoError::Busy) }
+        self.newcomers.retain(|other| (&other.identity.issuer, &other.identity.subject) != (&identity.issuer, &identity.subject));
+        self.newcomers.put(tokens::hash(&key), Newcomer { identity, here, localpart, cookie: tokens::hash(cookie) });
+        key
     }
 
     /// Somebody who is about to make an account, in this browser.

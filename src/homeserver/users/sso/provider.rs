@@ -32,6 +32,7 @@ struct File {
     registration: bool,
     #[serde(default)]
     link_existing: bool,
+    reauthenticates: Option<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +66,9 @@ pub struct Provider {
     pub registration: bool,
     /// An account that has the name which the claims give is theirs, although it was made otherwise.
     pub link_existing: bool,
+    /// It asks anew who somebody is when it is told to, and says when it did (OpenID Connect Core 1.0, `prompt`, `max_age`,
+    /// `auth_time`).
+    pub reauthenticates: bool,
     localpart: Vec<Piece>,
 }
 
@@ -157,6 +161,7 @@ impl Provider {
             choose_localpart: file.choose_localpart,
             registration: file.registration,
             link_existing: file.link_existing,
+            reauthenticates: file.reauthenticates.unwrap_or(true),
         })
     }
 
@@ -203,6 +208,7 @@ mod tests {
     fn a_file_says_little_and_the_rest_is_careful() {
         let provider = read("").unwrap();
         assert_eq!(provider.scopes, ["openid", "profile"]);
+        assert!(provider.reauthenticates && !read("reauthenticates = false").unwrap().reauthenticates);
         assert!(!provider.registration && !provider.link_existing && !provider.choose_localpart && provider.client_secret.is_none());
         assert_eq!(read("scopes = [\"email\"]").unwrap().scopes, ["openid", "email"]);
     }

@@ -3,12 +3,16 @@
 //! OpenID Connect Discovery 1.0; OpenID Connect Core 1.0, 3.1.3 and 5.3; RFC 7517. Every answer is bounded in size and time, and
 //! every address is checked by the outbound guard.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderValue;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
 use url::{Url, form_urlencoded};
 
 use super::{
@@ -27,6 +31,11 @@ const ANSWER_BYTES: usize = 256 * 1024;
 const FRESH_MS: u64 = 60 * 60 * 1000;
 /// Keys are not asked for more often because a token names an unknown one.
 const AGAIN_MS: u64 = 60 * 1000;
+
+/// Sign-ins that ask one provider something at one time.
+pub(super) const ASKING: usize = 16;
+/// How long a provider may take over a sign-in.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Deserialize)]
 struct Document {
@@ -64,6 +73,8 @@ struct Cache {
 pub(super) struct Upstream {
     pub(super) provider: Provider,
     cache: Mutex<Cache>,
+    /// Of its own: one provider that hangs does not keep people from the others.
+    places: Semaphore,
 }
 
 /// A code that has come back.
@@ -72,6 +83,8 @@ pub(super) struct Redeem<'a> {
     pub(super) verifier: &'a str,
     pub(super) redirect_uri: &'a str,
     pub(super) nonce: &'a str,
+    /// The person has to have shown who they are since then, in milliseconds since 1970.
+    pub(super) since_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -108,7 +121,13 @@ fn authorization(text: String) -> Result<HeaderValue, SsoError> {
 
 impl Upstream {
     pub(super) fn new(provider: Provider) -> Self {
-        Self { provider, cache: Mutex::default() }
+        Self { provider, cache: Mutex::default(), places: Semaphore::new(ASKING) }
+    }
+
+    /// Asks the provider something, if there is a place.
+    pub(super) async fn asking<T>(&self, asked: impl Future<Output = Result<T, SsoError>>) -> Result<T, SsoError> {
+        let _place = self.places.try_acquire().map_err(|_| SsoError::Busy)?;
+        tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(unavailable("the provider", "it takes too long")))
     }
 
     fn cache<T>(&self, work: impl FnOnce(&mut Cache) -> T) -> T {
@@ -211,7 +230,8 @@ impl Upstream {
             return Err(SsoError::Expired);
         }
         let tokens: Tokens = read(what, &answer)?;
-        let expected = Expected { issuer: &provider.issuer, client_id: &provider.client_id, nonce: redeem.nonce, now_ms };
+        let expected =
+            Expected { issuer: &provider.issuer, client_id: &provider.client_id, nonce: redeem.nonce, since_ms: redeem.since_ms, now_ms };
         let keys = self.keys(outbound, &metadata, now_ms, FRESH_MS).await?;
         let (subject, claims) = match keys.check(&tokens.id_token, expected) {
             // A provider changes its keys without telling.

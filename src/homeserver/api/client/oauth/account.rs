@@ -9,7 +9,8 @@ use url::form_urlencoded;
 use super::{
     account_forms,
     page::{Page, button, done, esc, problem, redirect},
-    providers, sign_in,
+    providers::{self, Reason},
+    sign_in,
     visit::Visit,
 };
 use crate::homeserver::{
@@ -267,7 +268,7 @@ async fn end_device(visit: &Visit, owner: &Owner) -> ApiResult<Response> {
             Err(why) => error = Some(why),
         }
     }
-    let form = sign_in::confirm_inputs(visit) + button("end", "End this session", "bad").as_str();
+    let form = sign_in::confirm_inputs(visit, owner.user) + button("end", "End this session", "bad").as_str();
     let body = format!(
         "{}<p>This signs the device out. Messages that only it has the keys to can no longer be read, unless they are in your key backup.</p>{}{}{}",
         problem(error.as_deref()),
@@ -281,13 +282,17 @@ async fn end_device(visit: &Visit, owner: &Owner) -> ApiResult<Response> {
 /// The ways to the providers that can confirm something in place of the password.
 pub(super) async fn ways(visit: &Visit, owner: &Owner) -> ApiResult<String> {
     let providers = providers::providers_of(visit, owner.user).await?;
-    Ok(providers::ways(visit, &owner.cookie, providers.into_iter()))
+    Ok(providers::ways(visit, &owner.cookie, Reason::Confirm, providers.into_iter()))
 }
 
 /// The password once more, or a provider's word for this very page.
 pub(super) async fn confirmed(visit: &Visit, owner: &Owner) -> ApiResult<Result<(), String>> {
     if let Some(proof) = sign_in::take_proof(visit) {
-        return Ok(if proof.user == owner.user { Ok(()) } else { Err("The provider says that you are somebody else.".into()) });
+        return Ok(match (proof.user == owner.user, proof.fresh) {
+            (true, true) => Ok(()),
+            (true, false) => Err("The provider has to ask you anew.".into()),
+            (false, _) => Err("The provider says that you are somebody else.".into()),
+        });
     }
     Ok(sign_in::check_user(visit, owner.user_id.as_str())
         .await?
@@ -316,7 +321,7 @@ async fn deactivate(visit: &Visit, owner: &Owner) -> ApiResult<Response> {
         }
     }
     let erase = "<label class=\"check\"><input type=\"checkbox\" name=\"erase\" value=\"yes\">Hide my messages from whoever joins a room later</label>";
-    let form = format!("{erase}{}{}", sign_in::confirm_inputs(visit), button("close", "Close my account for good", "bad"));
+    let form = format!("{erase}{}{}", sign_in::confirm_inputs(visit, owner.user), button("close", "Close my account for good", "bad"));
     let body = format!(
         "{}<p class=\"note\">This cannot be undone. You leave all rooms, every session ends, and nobody can ever have the name <strong>{}</strong> again.</p>{}{}",
         problem(error.as_deref()),

@@ -49,7 +49,7 @@ pub(super) async fn password(visit: &Visit, owner: &Owner) -> ApiResult<Response
         }
     }
     let check = "<label class=\"check\"><input type=\"checkbox\" name=\"sign_out\" value=\"yes\">End all my sessions</label>";
-    let form = format!("{}{}{check}{}", confirm_inputs(visit), new_password_inputs(), button("change", "Change password", ""));
+    let form = format!("{}{}{check}{}", confirm_inputs(visit, owner.user), new_password_inputs(), button("change", "Change password", ""));
     let body = problem(error.as_deref()) + visit.form_html(&owner.cookie, &form).as_str() + ways(visit, owner).await?.as_str();
     Ok(visit.answer(page(visit, owner, "Change your password", &body).status(status(error.as_deref())), &owner.cookie))
 }
@@ -96,7 +96,7 @@ pub(super) async fn reset_keys(visit: &Visit, owner: &Owner) -> ApiResult<Respon
             Err(why) => error = Some(why),
         }
     }
-    let form = confirm_inputs(visit) + button("reset", "Renew my identity", "bad").as_str();
+    let form = confirm_inputs(visit, owner.user) + button("reset", "Renew my identity", "bad").as_str();
     let body = format!(
         "{}<p class=\"note\">The session <code>{}</code> wants to replace your cross-signing keys. All your contacts, and your other sessions, have to be verified again. \
          Do this only if you have started it yourself and no other device of yours can help.</p>{}{}",

@@ -141,6 +141,7 @@ pub(super) async fn authorize(visit: Visit) -> ApiResult<Response> {
         return Ok(refused);
     }
     if visit.field("act") != "allow" {
+        let _ = sign_in::take_proof(&visit);
         return Ok(redirect(&ask.way.with(&issuer(&visit), &[("error", "access_denied"), ("error_description", "The user has refused")])));
     }
     let registers = ask.create && sign_in::can_register(&visit) && sign_in::proof(&visit).is_none();

@@ -5,7 +5,8 @@ use http::{Method, StatusCode};
 
 use super::{
     page::{Page, button, done, input, password_input, problem},
-    providers, sign_in,
+    providers::{self, Reason},
+    sign_in,
     visit::Visit,
 };
 use crate::homeserver::{
@@ -53,6 +54,7 @@ fn completed(visit: &Visit, session: &str, stage: Stage, token: Option<String>) 
 async fn at_provider(visit: &Visit, session: &str, operation: &Operation) -> ApiResult<Response> {
     let Some((user, _)) = &operation.user else { return Err(ApiError::not_found("There is no page for this")) };
     let error = match sign_in::take_proof(visit) {
+        Some(proof) if !proof.fresh => Some("The provider has to ask you anew.".to_owned()),
         Some(proof) => match sign_in::proven(visit, proof).await? {
             Ok((_, proven)) if proven == *user => return completed(visit, session, Stage::Sso, None),
             Ok((user_id, _)) => Some(format!("You are {user_id} there, and your app is signed in as somebody else.")),
@@ -61,7 +63,7 @@ async fn at_provider(visit: &Visit, session: &str, operation: &Operation) -> Api
         None => None,
     };
     let cookie = visit.cookie_or_new();
-    let ways = providers::ways(visit, &cookie, providers::providers_of(visit, *user).await?.into_iter());
+    let ways = providers::ways(visit, &cookie, Reason::Confirm, providers::providers_of(visit, *user).await?.into_iter());
     let body = format!(
         "{}<p>Your app asks you to confirm what you have started there. If you have started nothing, close this page: somebody else may \
          have.</p>{ways}",

@@ -42,6 +42,7 @@ pub(super) async fn link(visit: Visit) -> ApiResult<Response> {
         return Ok(refused);
     }
     if visit.field("act") != "allow" {
+        let _ = sign_in::take_proof(&visit);
         devices.decide(&code, None);
         return Ok(Page::message(StatusCode::OK, "Refused", "The device was not signed in. You can close this page.").into_response());
     }

@@ -36,7 +36,7 @@ const DEVICE: &str = "/_homeroom/oauth/device";
 const LINK: &str = "/_homeroom/link";
 /// From one of our pages to a provider.
 const SSO_START: &str = "/_homeroom/sso/start";
-/// The redirect URI that providers know.
+/// The redirect URI that a provider knows, but for the provider's ID at the end: none of them can pass on what another gave.
 const SSO_CALLBACK: &str = "/_homeroom/sso/callback";
 /// For people whom a provider knows, and we do not yet.
 const SSO_ACCOUNT: &str = "/_homeroom/sso/account";
@@ -57,7 +57,7 @@ pub(super) fn add(routes: Routes) -> Routes {
     let chosen = ["/_matrix/client/r0/login/sso/redirect/{idpId}", "/_matrix/client/v3/login/sso/redirect/{idpId}"];
     let routes = route(routes, &[Method::GET], &chosen, |visit| shown(sso::chosen(visit)));
     let routes = route(routes, &[Method::GET], &[SSO_START], providers::start);
-    let routes = route(routes, &[Method::GET], &[SSO_CALLBACK], |visit| shown(providers::callback(visit)));
+    let routes = route(routes, &[Method::GET], &[&format!("{SSO_CALLBACK}/{{idpId}}")], |visit| shown(providers::callback(visit)));
     let routes = page(routes, &[SSO_ACCOUNT], providers::new_account);
     let fallback = ["/_matrix/client/r0/auth/{type}/fallback/web", "/_matrix/client/v3/auth/{type}/fallback/web"];
     page(routes, &fallback, fallback::fallback)

@@ -1,7 +1,8 @@
 //! Signing in at a provider, from any of our pages: the way there, the way back, and an account for who has none.
 //!
 //! A page offers a link that only its browser can have been given; pressing it is the person's yes to what the page says. Who
-//! comes back is taken to that page again, which finds the provider's word for who they are.
+//! comes back is taken to that page again, which finds the provider's word for who they are. To confirm something takes the word of
+//! a provider that has just asked them anew.
 
 use axum::response::Response;
 use http::{Method, StatusCode};
@@ -19,41 +20,68 @@ use crate::homeserver::{
         AccountError,
         limits::Kind,
         oauth::browser::Proof,
-        sso::{Arrived, Callback, Identity, Known, Newcomer, Provider, SsoError},
+        sso::{self, Arrived, Callback, IdTokenError, Identity, Known, Newcomer, Provider, SsoError, Start},
     },
 };
 
+/// Sign-ins that a browser may have under way: all of its cookies go with each of its requests.
+const TICKETS: usize = 4;
+
+/// What somebody goes to a provider for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// To say who they are.
+    SignIn,
+    /// To confirm something.
+    Confirm,
+}
+
+impl Reason {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::SignIn => "sign_in",
+            Self::Confirm => "confirm",
+        }
+    }
+}
+
 /// What a link to a provider is sealed with: nobody else can send a browser there.
-fn seal(cookie: &str, provider: &str, here: &str) -> String {
-    format!("{cookie}\n{provider}\n{here}")
+fn seal(cookie: &str, provider: &str, reason: Reason, here: &str) -> String {
+    format!("{cookie}\n{provider}\n{}\n{here}", reason.name())
+}
+
+/// The redirect URI for a provider.
+fn redirect_uri(visit: &Visit, provider: &str) -> String {
+    visit.url(&format!("{}/{provider}", super::SSO_CALLBACK))
 }
 
 /// The ways to these providers from this page, as HTML. None where a provider has vouched already.
-pub(super) fn ways<'a>(visit: &Visit, cookie: &str, providers: impl Iterator<Item = &'a Provider>) -> String {
-    if sign_in::proof(visit).is_some() {
+pub(super) fn ways<'a>(visit: &Visit, cookie: &str, reason: Reason, providers: impl Iterator<Item = &'a Provider>) -> String {
+    if sign_in::proof(visit).is_some_and(|proof| proof.fresh || reason == Reason::SignIn) {
         return String::new();
     }
     let way = |provider: &Provider| {
-        let mark = visit.node.accounts.oauth.browsers.mark(&seal(cookie, &provider.id, &visit.here));
-        let query = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs([("provider", provider.id.as_str()), ("here", visit.here.as_str()), ("mark", mark.as_str())])
-            .finish();
+        let mark = visit.node.accounts.oauth.browsers.mark(&seal(cookie, &provider.id, reason, &visit.here));
+        let parts = [("provider", provider.id.as_str()), ("for", reason.name()), ("here", visit.here.as_str()), ("mark", mark.as_str())];
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parts).finish();
         let to = format!("{}?{query}", visit.url(super::SSO_START));
         format!("<p><a class=\"way\" href=\"{}\">Continue with {}</a></p>", esc(&to), esc(&provider.name))
     };
     providers.map(way).collect()
 }
 
-/// The ways to all providers.
+/// The ways to all providers, to sign in.
 pub(super) fn all_ways(visit: &Visit, cookie: &str) -> String {
-    ways(visit, cookie, visit.node.sso.providers())
+    ways(visit, cookie, Reason::SignIn, visit.node.sso.providers())
 }
 
 /// `GET /_homeroom/sso/start`
 pub(super) async fn start(visit: Visit) -> Response {
     let (id, here) = (visit.parameter("provider").unwrap_or_default(), visit.parameter("here").unwrap_or_default());
+    let reason = if visit.parameter("for") == Some(Reason::Confirm.name()) { Reason::Confirm } else { Reason::SignIn };
     let cookie = visit.cookie.clone().unwrap_or_default();
-    let marked = visit.node.accounts.oauth.browsers.is_marked(&seal(&cookie, id, here), visit.parameter("mark").unwrap_or_default());
+    let sealed = seal(&cookie, id, reason, here);
+    let marked = visit.node.accounts.oauth.browsers.is_marked(&sealed, visit.parameter("mark").unwrap_or_default());
     if visit.cookie.is_none() || !marked || !here.starts_with('/') {
         let text = "It is too old, or this browser keeps no cookies. Go back to your app and try again.";
         return Page::message(StatusCode::FORBIDDEN, "This link is no longer good", text).into_response();
@@ -61,28 +89,59 @@ pub(super) async fn start(visit: Visit) -> Response {
     if let Err(wait) = sign_in::limit(&visit, Kind::OAuth) {
         return Page::message(StatusCode::TOO_MANY_REQUESTS, "Too many attempts", &wait).into_response();
     }
-    match visit.node.sso.start(id, &cookie, here, &visit.url(super::SSO_CALLBACK)).await {
-        Ok(url) => redirect(url.as_str()),
-        Err(error) => failed(&error),
+    let to = redirect_uri(&visit, id);
+    let start = Start { provider: id, cookie: &cookie, here, redirect_uri: &to, fresh: reason == Reason::Confirm };
+    let (url, ticket) = match visit.node.sso.start(start).await {
+        Ok(started) => started,
+        Err(error) => return failed(&error),
+    };
+    let mut response = redirect(url.as_str());
+    make_room(&visit, &mut response);
+    visit.set_ticket(&mut response, &ticket.name, &ticket.value, sso::LIFETIME_MS / 1000);
+    response
+}
+
+/// Has the browser drop its oldest tickets, so that there is a place for one more.
+fn make_room(visit: &Visit, response: &mut Response) {
+    let mut tickets: Vec<(Option<u64>, &str)> = visit.tickets().map(|(name, value)| (sso::ticket_expires_ms(value), name)).collect();
+    tickets.sort_unstable();
+    let surplus = (tickets.len() + 1).saturating_sub(TICKETS);
+    for (_, name) in tickets.iter().take(surplus) {
+        visit.set_ticket(response, name, "", 0);
     }
 }
 
-/// `GET /_homeroom/sso/callback`, the redirect URI.
+/// `GET /_homeroom/sso/callback/{idpId}`, the redirect URI.
 pub(super) async fn callback(visit: Visit) -> ApiResult<Response> {
+    let path = visit.here.split('?').next().unwrap_or_default();
+    let provider = path.rsplit('/').next().unwrap_or_default();
+    let state = visit.parameter("state").unwrap_or_default();
+    let name = sso::ticket_name(state);
+    let ticket = name.and_then(|name| visit.tickets().find(|(known, _)| *known == name));
     let callback = Callback {
-        state: visit.parameter("state").unwrap_or_default(),
+        provider,
+        redirect_uri: &redirect_uri(&visit, provider),
+        ticket: ticket.map(|(_, value)| value),
+        state,
         code: visit.parameter("code"),
         error: visit.parameter("error"),
         issuer: visit.parameter("iss"),
     };
-    let arrived = match visit.node.sso.finish(callback, visit.cookie.as_deref()).await {
-        Ok(arrived) => arrived,
-        Err(error) => return Ok(failed(&error)),
+    let mut response = match visit.node.sso.finish(callback, visit.cookie.as_deref()).await {
+        Ok(arrived) => arrive(&visit, arrived).await?,
+        Err(error) => failed(&error),
     };
-    let cookie = visit.cookie.clone().unwrap_or_default();
-    let Arrived { mut identity, here } = arrived;
+    if let Some((name, _)) = ticket {
+        visit.set_ticket(&mut response, name, "", 0);
+    }
+    Ok(response)
+}
+
+/// Whom a provider has vouched for goes back, or gets an account first.
+async fn arrive(visit: &Visit, arrived: Arrived) -> ApiResult<Response> {
+    let Arrived { mut identity, here, fresh } = arrived;
     if let Some(known) = visit.node.accounts.known_by_sso(&identity).await? {
-        return Ok(back(&visit, &cookie, &identity, known, &here));
+        return Ok(back(visit, &identity, known, &here, fresh));
     }
     let localpart = match visit.node.sso.localpart(&mut identity).await {
         Ok(localpart) => localpart,
@@ -92,7 +151,7 @@ pub(super) async fn callback(visit: Visit) -> ApiResult<Response> {
     if let (true, Some(localpart)) = (provider.link_existing, &localpart)
         && let Some(known) = visit.node.accounts.link_by_sso(localpart, &identity).await?
     {
-        return Ok(back(&visit, &cookie, &identity, known, &here));
+        return Ok(back(visit, &identity, known, &here, fresh));
     }
     if !provider.registration {
         let text = format!("{} knows you, but you have no account on this server, and cannot make one here.", provider.name);
@@ -102,18 +161,27 @@ pub(super) async fn callback(visit: Visit) -> ApiResult<Response> {
         let text = format!("{} did not say how you are called. Whoever runs this server has to look at its settings.", provider.name);
         return Ok(Page::message(StatusCode::FORBIDDEN, "No account", &text).into_response());
     }
-    match visit.node.sso.welcome(identity, here, localpart, &cookie) {
-        Ok(key) => Ok(redirect(&format!("{}?id={key}", visit.url(super::SSO_ACCOUNT)))),
-        Err(error) => Ok(failed(&error)),
-    }
+    let cookie = renewed(visit);
+    let key = visit.node.sso.welcome(identity, here, localpart, &cookie);
+    let mut response = redirect(&format!("{}?id={key}", visit.url(super::SSO_ACCOUNT)));
+    visit.set_cookie(&mut response, &cookie);
+    Ok(response)
+}
+
+/// A cookie that nobody can have planted, for what a provider has said.
+fn renewed(visit: &Visit) -> String {
+    visit.node.accounts.oauth.browsers.renew(visit.cookie.as_deref().unwrap_or_default())
 }
 
 /// To the page that somebody came from, with the provider's word.
-fn back(visit: &Visit, cookie: &str, identity: &Identity, known: Known, here: &str) -> Response {
+fn back(visit: &Visit, identity: &Identity, known: Known, here: &str, fresh: bool) -> Response {
     let provider = visit.node.sso.provider(&identity.provider).map(|provider| provider.name.clone()).unwrap_or_default();
     let Known { user_id, user } = known;
-    visit.node.accounts.oauth.browsers.prove(cookie, here, Proof { user, user_id, provider });
-    redirect(&visit.url(here))
+    let cookie = renewed(visit);
+    visit.node.accounts.oauth.browsers.prove(&cookie, here, Proof { user, user_id, provider, fresh });
+    let mut response = redirect(&visit.url(here));
+    visit.set_cookie(&mut response, &cookie);
+    response
 }
 
 /// `GET` and `POST /_homeroom/sso/account`: somebody whom a provider knows, and we do not yet.
@@ -139,7 +207,7 @@ pub(super) async fn new_account(visit: Visit) -> ApiResult<Response> {
     match visit.node.accounts.create_by_sso(localpart, &newcomer.identity).await {
         Ok(known) => {
             visit.node.sso.settled(key);
-            Ok(back(&visit, &cookie, &newcomer.identity, known, &newcomer.here))
+            Ok(back(&visit, &newcomer.identity, known, &newcomer.here, false))
         }
         Err(AccountError::Store(error)) => Err(error.into()),
         Err(error) => refuse(&sign_in::sentence(&error.to_string())),
@@ -193,6 +261,10 @@ fn failed(error: &SsoError) -> Response {
             tracing::warn!(why, "a provider of sign-ins does not do what it should");
             page(StatusCode::BAD_GATEWAY, "The provider does not answer", "Nobody was signed in. Try again later.")
         }
+        SsoError::Token(IdTokenError::NotFresh) => {
+            tracing::warn!("a provider of sign-ins does not ask people anew: see `reauthenticates`");
+            page(StatusCode::BAD_GATEWAY, "The provider did not ask you", "Nothing was confirmed. Sign out at the provider, and try again.")
+        }
         SsoError::Token(why) => {
             tracing::warn!(%why, "a provider of sign-ins gave a token that is not believed");
             page(StatusCode::BAD_GATEWAY, "This sign-in cannot be trusted", "Nobody was signed in. Go back to your app and try again.")
@@ -201,6 +273,7 @@ fn failed(error: &SsoError) -> Response {
             page(StatusCode::FORBIDDEN, "Refused", "Nobody was signed in. You can close this page.")
         }
         SsoError::Denied(_) => page(StatusCode::FORBIDDEN, "The provider refused", &sign_in::sentence(&error.to_string())),
+        SsoError::TooLong => page(StatusCode::URI_TOO_LONG, "This sign-in cannot be done", &sign_in::sentence(&error.to_string())),
         SsoError::UnknownProvider => page(StatusCode::NOT_FOUND, "No such provider", "This server does not know it."),
         SsoError::Busy => page(StatusCode::SERVICE_UNAVAILABLE, "Too many people are signing in", "Try again in a few minutes."),
         SsoError::Expired | SsoError::OtherBrowser | SsoError::OtherIssuer => {

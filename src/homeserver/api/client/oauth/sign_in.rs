@@ -5,7 +5,7 @@ use ruma::OwnedUserId;
 
 use super::{
     super::login,
-    page::{done, esc, input, new_password_inputs, password_input, user_input},
+    page::{done, esc, input, new_password_inputs, password_input, problem, user_input},
     visit::Visit,
 };
 use crate::homeserver::{
@@ -59,9 +59,18 @@ pub(super) fn who_inputs(visit: &Visit, user: &str) -> String {
     proof(visit).map_or_else(|| user_input(user) + password_input().as_str(), |proof| vouched(&proof))
 }
 
-/// The same of somebody who is known and is to confirm something.
-pub(super) fn confirm_inputs(visit: &Visit) -> String {
-    proof(visit).map_or_else(password_input, |proof| vouched(&proof))
+/// The same of somebody who is known and is to confirm something. A word for somebody else, or of a provider that has not asked
+/// anew, is of no use for that, and does not stay.
+pub(super) fn confirm_inputs(visit: &Visit, user: UserNid) -> String {
+    match proof(visit) {
+        Some(proof) if proof.fresh && proof.user == user => vouched(&proof),
+        Some(proof) => {
+            let _ = take_proof(visit);
+            problem(Some(&format!("{} says that you are {}. This confirms nothing here.", proof.provider, proof.user_id)))
+                + password_input().as_str()
+        }
+        None => password_input(),
+    }
 }
 
 fn vouched(proof: &Proof) -> String {
@@ -75,7 +84,11 @@ fn vouched(proof: &Proof) -> String {
 /// What is our fault; what is the user's is in the answer.
 pub(super) async fn check(visit: &Visit) -> ApiResult<Checked> {
     if let Some(proof) = proof(visit) {
-        return proven(visit, proof).await;
+        let checked = proven(visit, proof).await?;
+        if checked.is_err() {
+            let _ = take_proof(visit);
+        }
+        return Ok(checked);
     }
     check_user(visit, visit.field("user").trim()).await
 }

@@ -7,7 +7,8 @@ use url::Url;
 
 use super::{
     page::{Page, button, esc, problem, redirect},
-    providers, sign_in,
+    providers::{self, Reason},
+    sign_in,
     visit::Visit,
 };
 use crate::homeserver::{
@@ -66,7 +67,7 @@ pub(super) async fn chosen(visit: Visit) -> ApiResult<Response> {
         None => None,
     };
     let cookie = visit.cookie_or_new();
-    let ways = providers::ways(&visit, &cookie, std::iter::once(provider));
+    let ways = providers::ways(&visit, &cookie, Reason::SignIn, std::iter::once(provider));
     let body =
         format!("{}{}{ways}<p class=\"soft\">If you did not expect this, close the page.</p>", problem(error.as_deref()), told(&shown));
     let status = if error.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
@@ -92,6 +93,7 @@ pub(super) async fn sso(visit: Visit) -> ApiResult<Response> {
         return Ok(refused);
     }
     if visit.field("act") != "allow" {
+        let _ = sign_in::take_proof(&visit);
         return Ok(Page::message(StatusCode::OK, "Refused", "Nobody was signed in. You can close this page.").into_response());
     }
     let checked = if registers { sign_in::register(&visit).await? } else { sign_in::check(&visit).await? };

@@ -130,18 +130,32 @@ impl Visit {
             content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"));
         let form = if is_form { form_urlencoded::parse(&body).into_owned().collect() } else { Pairs::new() };
         let name = cookie_name(&base);
-        let cookies = parts.headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-        let cookie = cookies
-            .flat_map(|value| value.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .find(|(key, value)| *key == name && Browsers::is_cookie(value))
-            .map(|(_, value)| value.to_owned());
+        let cookie =
+            cookies(&parts.headers).find(|(key, value)| *key == name && Browsers::is_cookie(value)).map(|(_, value)| value.to_owned());
         Ok(Self { address: address(&parts), method: parts.method, headers: parts.headers, node, base, here, query, form, body, cookie })
     }
 
     /// A request header.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The cookies that this browser keeps while it is away, with what tells them apart.
+    pub(super) fn tickets(&self) -> impl Iterator<Item = (&str, &str)> {
+        let name = cookie_name(&self.base);
+        cookies(&self.headers).filter_map(move |(key, value)| Some((key.strip_prefix(name)?.strip_prefix("-sso-")?, value)))
+    }
+
+    /// Has the browser keep one, for so many seconds; none at all has it drop one.
+    pub(super) fn set_ticket(&self, response: &mut Response, name: &str, value: &str, seconds: u64) {
+        let text = format!("{}-sso-{name}={value}; Max-Age={seconds}{}", cookie_name(&self.base), self.attributes());
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().append(header::SET_COOKIE, value);
+        }
+    }
+
+    fn attributes(&self) -> &'static str {
+        if is_secure(&self.base) { "; Path=/; HttpOnly; SameSite=Lax; Secure" } else { "; Path=/; HttpOnly; SameSite=Lax" }
     }
 
     /// A field of the form.
@@ -181,8 +195,7 @@ impl Visit {
 
     /// Gives the browser a cookie.
     pub(super) fn set_cookie(&self, response: &mut Response, cookie: &str) {
-        let secure = if self.base.starts_with("https:") { "; Secure" } else { "" };
-        let text = format!("{}={cookie}; Path=/; HttpOnly; SameSite=Lax{secure}", cookie_name(&self.base));
+        let text = format!("{}={cookie}{}", cookie_name(&self.base), self.attributes());
         if let Ok(value) = HeaderValue::from_str(&text) {
             response.headers_mut().append(header::SET_COOKIE, value);
         }
@@ -209,7 +222,17 @@ impl Visit {
     }
 }
 
-/// `__Host-` binds a cookie to this host and to https.
+/// `__Host-` binds a cookie to this host and to https. Plain http has nothing like it: there, whoever can plant a cookie (another
+/// site of the same domain, somebody on the way) gets no word that a provider gives, for that is noted under a new one.
 fn cookie_name(base: &str) -> &'static str {
-    if base.starts_with("https:") { "__Host-homeroom" } else { "homeroom" }
+    if is_secure(base) { "__Host-homeroom" } else { "homeroom" }
+}
+
+fn is_secure(base: &str) -> bool {
+    base.starts_with("https:")
+}
+
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    let values = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='))
 }

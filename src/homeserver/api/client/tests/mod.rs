@@ -21,5 +21,6 @@ mod search;
 mod sessions;
 mod social;
 mod sso;
+mod sso_hostile;
 mod sso_pages;
 mod threads;

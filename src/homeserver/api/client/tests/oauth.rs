@@ -60,23 +60,34 @@ pub(super) fn encoded(pairs: &[(&str, &str)]) -> String {
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
-/// A browser with one cookie.
+/// A browser with our cookie, and others that it has been given.
 #[derive(Debug, Default)]
 pub(super) struct Browser {
     pub(super) cookie: Option<String>,
+    pub(super) others: std::collections::BTreeMap<String, String>,
 }
 
 impl Browser {
     pub(super) async fn send(&mut self, test: &TestNode, request: http::request::Builder, body: String) -> Page {
         let mut request = request.extension(Peer(Some(SocketAddr::from(([127, 0, 0, 9], 5)))));
+        let others = self.others.iter().map(|(name, value)| format!("{name}={value}; ")).collect::<String>();
         if let Some(cookie) = &self.cookie {
-            request = request.header(header::COOKIE, format!("other=1; __Host-homeroom={cookie}"));
+            request = request.header(header::COOKIE, format!("{others}other=1; __Host-homeroom={cookie}"));
         }
         let response = test.send(request.body(Body::from(body)).unwrap()).await;
         let (parts, body) = response.into_parts();
-        if let Some(set) = parts.headers.get(header::SET_COOKIE).and_then(|value| value.to_str().ok()) {
+        for set in parts.headers.get_all(header::SET_COOKIE).iter().filter_map(|value| value.to_str().ok()) {
             assert!(set.ends_with("; Path=/; HttpOnly; SameSite=Lax; Secure"), "{set}");
-            self.cookie = set.split(['=', ';']).nth(1).map(ToOwned::to_owned);
+            assert!(set.len() <= 4096, "browsers keep no more: {set}");
+            let (name, rest) = set.split_once('=').unwrap();
+            let value = rest.split(';').next().unwrap_or_default().to_owned();
+            if name == "__Host-homeroom" {
+                self.cookie = Some(value);
+            } else if set.contains("; Max-Age=0;") {
+                self.others.remove(name);
+            } else {
+                self.others.insert(name.to_owned(), value);
+            }
         }
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         Page { status: parts.status.as_u16(), headers: parts.headers, text: String::from_utf8_lossy(&bytes).into_owned() }

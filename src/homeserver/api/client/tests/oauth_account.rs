@@ -35,8 +35,8 @@ async fn the_pages_ask_who_comes_and_a_planted_cookie_stays_worthless() {
         let page = Browser::default().get(&test, &format!("{ACCOUNT}{action}")).await;
         assert!(page.text.contains("name=\"password\"") && !page.text.contains("@ann"), "{}", page.text);
     }
-    let planted = Browser { cookie: Some("a".repeat(32)) };
-    let mut victim = Browser { cookie: planted.cookie.clone() };
+    let planted = Browser { cookie: Some("a".repeat(32)), ..Browser::default() };
+    let mut victim = Browser { cookie: planted.cookie.clone(), ..Browser::default() };
     assert_eq!(victim.submit(&test, ACCOUNT, &ALLOW).await.status, 303);
     assert_ne!(victim.cookie, planted.cookie);
     let mut thief = planted;

@@ -28,7 +28,7 @@ use crate::{
 };
 
 const LOGIN: &str = "/_matrix/client/v3/login";
-pub(super) const CALLBACK: &str = "/_homeroom/sso/callback";
+pub(super) const CALLBACK: &str = "/_homeroom/sso/callback/work";
 const APP: &str = "https://app.example.com/?x=1";
 
 /// A provider on this machine.
@@ -87,7 +87,7 @@ impl Fake {
         let now_s = test.clock_ms() / 1000;
         json!({
             "iss": self.server.uri(), "aud": "us:1", "sub": subject, "nonce": nonce, "exp": now_s + 300, "iat": now_s,
-            "preferred_username": subject, "name": format!("{subject} of W"),
+            "auth_time": now_s, "preferred_username": subject, "name": format!("{subject} of W"),
         })
     }
 
@@ -209,7 +209,7 @@ async fn the_provider_is_asked_with_pkce_and_the_secret_in_a_header() {
     for (name, value) in [
         ("response_type", "code"),
         ("client_id", "us:1"),
-        ("redirect_uri", "https://m.home.test/_homeroom/sso/callback"),
+        ("redirect_uri", "https://m.home.test/_homeroom/sso/callback/work"),
         ("scope", "openid groups"),
         ("code_challenge_method", "S256"),
     ] {
@@ -222,7 +222,7 @@ async fn the_provider_is_asked_with_pkce_and_the_secret_in_a_header() {
     let form: Vec<(String, String)> = url::form_urlencoded::parse(&asked.body).into_owned().collect();
     let field = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).unwrap_or_default();
     assert_eq!((field("grant_type"), field("code"), field("client_secret")), ("authorization_code", "c0de", ""));
-    assert_eq!(field("redirect_uri"), "https://m.home.test/_homeroom/sso/callback");
+    assert_eq!(field("redirect_uri"), "https://m.home.test/_homeroom/sso/callback/work");
     assert_eq!(URL_SAFE_NO_PAD.encode(Sha256::digest(field("code_verifier"))), trip.get("code_challenge"));
     // "us%3A1:s%25cret"
     assert_eq!(asked.headers.get("authorization").unwrap(), "Basic dXMlM0ExOnMlMjVjcmV0");
