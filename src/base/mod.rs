@@ -1,4 +1,4 @@
-//! What every part stands on: clock, randomness, shutdown, named tasks, locks, logging, panic handling, secrets, private files.
+//! What every part stands on: clock, local time, randomness, shutdown, named tasks, locks, logging, panic handling, secrets, private files.
 //!
 //! Knows nothing of Matrix.
 
@@ -13,6 +13,7 @@ pub mod shutdown;
 pub mod signals;
 pub mod sockets;
 pub mod tasks;
+pub mod zone;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use locks::FileLock;
@@ -20,3 +21,4 @@ pub use random::{Randomness, SystemRandomness};
 pub use secret::Secret;
 pub use shutdown::Shutdown;
 pub use tasks::Tasks;
+pub use zone::Zone;

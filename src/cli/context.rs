@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
-use time::UtcOffset;
 
 use super::exit::{Exit, Failure};
 use crate::{
-    base::{logging, panics},
+    base::{Zone, logging, panics},
     config::{Config, Dirs, Effective, Profile, Sources, value::Value},
 };
 
@@ -38,8 +37,8 @@ pub struct Context {
     pub dirs: Dirs,
     /// The settings with their origins.
     pub effective: Effective,
-    /// Local time, which can only be found out while there is one thread.
-    pub utc_offset: UtcOffset,
+    /// Local time.
+    pub zone: Zone,
 }
 
 /// The kinds of process, each with a log file of its own.
@@ -79,8 +78,7 @@ impl Context {
             flags,
         };
         let effective = Effective::load(&sources).map_err(Failure::usage)?;
-        let utc_offset = UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC);
-        Ok(Self { profile, dirs, effective, utc_offset })
+        Ok(Self { profile, dirs, effective, zone: Zone::Local })
     }
 
     /// The settings.

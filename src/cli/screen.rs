@@ -156,7 +156,7 @@ fn options(context: &Context, start: Start) -> Result<Options, Failure> {
             Colour::Ansi16 => ColourDepth::Ansi16,
             Colour::None => ColourDepth::None,
         },
-        utc_offset: context.utc_offset,
+        zone: context.zone,
         clock: Arc::new(SystemClock),
         notifications: match ui.notifications {
             config::types::Notifications::Off => tui::Notifications::Off,

@@ -1,7 +1,7 @@
 //! `homeroom tail`: messages as they arrive.
 
 use clap::Args;
-use time::{OffsetDateTime, UtcOffset, macros::format_description};
+use time::{OffsetDateTime, macros::format_description};
 
 use super::{
     context::{Context, Process},
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     base::{
-        Shutdown, Tasks,
+        Shutdown, Tasks, Zone,
         signals::{HangUp, shut_down_on_signal},
     },
     client::headless::EventLine,
@@ -35,15 +35,17 @@ pub async fn run(context: &Context, args: &TailArgs) -> Result<(), Failure> {
     let _watch = context.watch(Process::Command)?;
     let tasks = Tasks::new(Shutdown::new());
     shut_down_on_signal(&tasks, HangUp::Ends).map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
-    let offset = context.utc_offset;
+    let zone = context.zone;
     let desk = Desk::open(context, "homeroom tail").await?;
-    let show = |event: &EventLine| if args.json { output::json(event) } else { output::line(&row(event, offset)) };
+    let show = |event: &EventLine| if args.json { output::json(event) } else { output::line(&row(event, zone)) };
     desk.tail(args.room.as_deref(), tasks.shutdown(), show).await
 }
 
-fn row(event: &EventLine, offset: UtcOffset) -> String {
+fn row(event: &EventLine, zone: Zone) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(event.timestamp_ms) * 1_000_000);
-    let time = time.ok().and_then(|time| time.to_offset(offset).format(format_description!("[hour]:[minute]:[second]")).ok());
+    let time = time
+        .ok()
+        .and_then(|time| time.to_offset(zone.offset_at(event.timestamp_ms)).format(format_description!("[hour]:[minute]:[second]")).ok());
     let text = match &event.body {
         Some(body) => body.as_str(),
         None if event.undecryptable => "(cannot be decrypted)",

@@ -75,7 +75,7 @@ pub async fn start(saved: SavedSession, store: Store, feed: Feed, node: NodeStat
     // Tasks of their own, so that stopping the client stops nothing else.
     let stopping = tasks.shutdown().child();
     let own = Tasks::new(stopping.clone());
-    let cached = Cached::follow(&client);
+    let cached = Cached::follow(&client, &store.dir).await;
     let context = Context::new(client, saved.user_id, outlet, own.clone(), SystemClock.now_ms());
     let commands = Arc::new(Mutex::new(commands));
     let (drafts_tx, drafts_rx) = mpsc::channel(DRAFTS);
@@ -88,7 +88,7 @@ pub async fn start(saved: SavedSession, store: Store, feed: Feed, node: NodeStat
     own.spawn("incoming", incoming::run(context.clone()));
     own.spawn("details", details::run(context.clone()));
     own.spawn("own name", sync::own_name(context.clone()));
-    own.spawn("sync", sync::run(context.clone(), sync::Mode::Best));
+    own.spawn("sync", sync::run(context.clone(), sync::Mode::Best, cached.is_torn()));
     own.spawn("commands", serve(context.clone(), commands.clone(), drafts_tx));
     let actor = Actor { context, commands, stopping: Shutdown::new(), cached, _lock: lock };
     tasks.spawn("client watch", watch(own, actor.stopping.clone(), tasks.shutdown().clone()));
@@ -140,7 +140,8 @@ async fn serve(context: Context, commands: Arc<Mutex<mpsc::Receiver<Command>>>, 
     while let Ok(command) = incoming.try_recv() {
         match command {
             Command::SaveDraft { .. } | Command::MarkRead { .. } => handler.start(command).await,
-            Command::Send { room_id, draft } | Command::Edit { room_id, draft, .. } => unsent.push((room_id, draft.text)),
+            Command::Send { room_id, draft } => unsent.push((room_id, draft.kept(false))),
+            Command::Edit { room_id, draft, .. } => unsent.push((room_id, draft.kept(true))),
             _ => {}
         }
     }

@@ -5,10 +5,10 @@
 
 use std::path::PathBuf;
 
-use ruma::{OwnedEventId, OwnedRoomId, OwnedRoomOrAliasId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedRoomOrAliasId, OwnedUserId, events::room::message::FormattedBody};
 
 pub use crate::base::Secret;
-use crate::client::view::ItemId;
+use crate::client::view::{ItemId, Message, MessageKind};
 
 /// Pairs a command with its answer. Chosen by the sender, unique in one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +68,15 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// A new message that says what this one says: an emote stays one, and what was sent as typed does not become markdown.
+    #[must_use]
+    pub fn again(message: &Message) -> Self {
+        let text = message.body.plain.clone();
+        let literal = message.body.html.is_none() && FormattedBody::markdown(&text).is_some();
+        let emote = message.kind == MessageKind::Emote;
+        Self { text, emote, literal, reply_to: None, thread_root: None, mentions: message.mentions.clone() }
+    }
+
     /// The draft as one would type it: `/me` and `/plain` in front, a slash that is none of a command doubled.
     #[must_use]
     pub fn typed(&self) -> String {
@@ -77,6 +86,12 @@ impl Draft {
             (false, false) if self.text.starts_with('/') => format!("/{}", self.text),
             (false, false) => self.text.clone(),
         }
+    }
+
+    /// What to keep of it in a draft, where there was no time to send it. An edit says that it is one: Enter would send it anew.
+    #[must_use]
+    pub fn kept(&self, edit: bool) -> String {
+        if edit { format!("An edit that was not sent:\n{}", self.typed()) } else { self.typed() }
     }
 }
 

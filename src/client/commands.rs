@@ -3,7 +3,7 @@
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use ruma::OwnedRoomId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::{
     context::{Context, within},
@@ -22,6 +22,9 @@ const CONCURRENT: usize = 256;
 /// Longest wait for a small request.
 const SMALL_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a text waits for a file that was sent before it.
+const FILE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long a small request may still take once we stop.
 const GRACE: Duration = Duration::from_millis(1_500);
 
@@ -35,8 +38,47 @@ pub(super) struct Commands {
     drafts: mpsc::Sender<drafts::Change>,
     slots: Arc<Semaphore>,
     late_receipts: receipts::Late,
-    /// Ends when the last command that went into a room is done.
-    tails: HashMap<OwnedRoomId, oneshot::Receiver<()>>,
+    tails: HashMap<OwnedRoomId, Tails>,
+    /// Texts that were to be sent so far.
+    texts: u64,
+}
+
+/// What keeps its order among its own kind in a room. A server that lets one of them wait (a file's size limit, a reaction that is
+/// taken back) does not let the others wait: what is typed shows at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// Messages and edits.
+    Texts,
+    /// Files. A text that is sent after one waits a moment for it; a file waits for the texts before it.
+    Files,
+    /// Reactions, removals, attempts anew.
+    Others,
+}
+
+/// Ends when a command is done: its sender is dropped, never used.
+type Done = watch::Receiver<()>;
+
+/// The last command of each kind that went into a room.
+#[derive(Debug, Default)]
+struct Tails {
+    texts: Option<Done>,
+    files: Option<Done>,
+    others: Option<Done>,
+}
+
+impl Tails {
+    /// Puts a command at the end of its lane. Gives what it waits for as long as that takes, and what for a moment only.
+    fn append(&mut self, lane: Lane, done: Done) -> (Vec<Done>, Option<Done>) {
+        match lane {
+            Lane::Texts => (self.texts.replace(done).into_iter().collect(), self.files.clone()),
+            Lane::Files => (self.files.replace(done).into_iter().chain(self.texts.clone()).collect(), None),
+            Lane::Others => (self.others.replace(done).into_iter().collect(), None),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        [&self.texts, &self.files, &self.others].into_iter().flatten().all(|done| done.has_changed().is_err())
+    }
 }
 
 impl Commands {
@@ -50,6 +92,7 @@ impl Commands {
             slots: Arc::new(Semaphore::new(CONCURRENT)),
             late_receipts,
             tails: HashMap::new(),
+            texts: 0,
         }
     }
 
@@ -85,7 +128,7 @@ impl Commands {
             | Command::Edit { .. }
             | Command::ToggleReaction { .. }
             | Command::Redact { .. }
-            | Command::Retry { .. }) => self.within_room(command),
+            | Command::Retry { .. }) => self.within_room(command).await,
             command => self.by_itself(command),
         }
     }
@@ -98,46 +141,61 @@ impl Commands {
     }
 
     /// Commands whose order within a room matters.
-    fn within_room(&mut self, command: Command) {
+    async fn within_room(&mut self, command: Command) {
         match command {
             Command::Send { room_id, draft } => {
                 let answer = Answer::Text(room_id.clone(), draft.clone(), None);
-                self.ordered(room_id, answer, move |context, room_id, handles| async move {
+                self.ordered(Lane::Texts, room_id, answer, move |context, room_id, handles| async move {
                     send::message(&context.room(&room_id)?, &draft, handles).await?;
                     Ok(None)
                 })
+                .await;
             }
             Command::SendFile { ticket, room_id, path, caption } => {
-                self.ordered(room_id, Answer::Ticket(ticket), move |context, room_id, _| async move {
+                self.ordered(Lane::Files, room_id, Answer::Ticket(ticket), move |context, room_id, _| async move {
                     let online = context.outlet.session.borrow().connection == Connection::Online;
                     send::file(&context.room(&room_id)?, &path, caption.as_deref(), online).await?;
                     Ok(Some(Update::Done(ticket)))
                 })
+                .await;
             }
             Command::Edit { room_id, item, draft } => {
                 let answer = Answer::Text(room_id.clone(), draft.clone(), Some(item.clone()));
-                self.ordered(room_id, answer, move |context, room_id, handles| async move {
+                self.ordered(Lane::Texts, room_id, answer, move |context, room_id, handles| async move {
                     send::edit(&context.room(&room_id)?, &item, &draft, handles).await?;
                     Ok(None)
                 })
+                .await;
             }
             Command::ToggleReaction { room_id, item, key } => {
-                self.ordered(room_id, Answer::About("Your reaction was not sent"), move |_, _, handles| async move {
-                    send::toggle_reaction(&item, &key, handles).await?;
-                    Ok(None)
-                })
+                self.ordered(
+                    Lane::Others,
+                    room_id,
+                    Answer::About("Your reaction was not sent"),
+                    move |context, room_id, handles| async move {
+                        let online = context.outlet.session.borrow().connection == Connection::Online;
+                        let done = send::toggle_reaction(&context.room(&room_id)?, &item, &key, online, handles).await?;
+                        let later = "your reaction is taken back once the server can be reached";
+                        Ok((!done).then(|| Update::News { text: later.to_owned() }))
+                    },
+                )
+                .await;
             }
             Command::Redact { room_id, item, reason } => {
-                self.ordered(room_id, Answer::About("The message was not deleted"), move |context, room_id, handles| async move {
+                let answer = Answer::About("The message was not deleted");
+                self.ordered(Lane::Others, room_id, answer, move |context, room_id, handles| async move {
                     send::redact(&context.room(&room_id)?, &item, reason.as_deref(), handles).await?;
                     Ok(None)
                 })
+                .await;
             }
             Command::Retry { room_id, item } => {
-                self.ordered(room_id, Answer::About("The message cannot be tried again"), move |context, room_id, handles| async move {
+                let answer = Answer::About("The message cannot be tried again");
+                self.ordered(Lane::Others, room_id, answer, move |context, room_id, handles| async move {
                     send::retry(&context.room(&room_id)?, &item, handles).await?;
                     Ok(None)
                 })
+                .await;
             }
             _ => {}
         }
@@ -208,10 +266,14 @@ impl Commands {
                 };
                 // The list shows it at once, whatever becomes of the receipt. Nobody listens only while we stop.
                 let _ = context.read_here.send((room_id.clone(), event_id.clone()));
+                if context.outlet.session.borrow().connection != Connection::Online {
+                    late.keep(&context, room_id.clone(), event_id).await;
+                    continue;
+                }
                 let receipts = receipts::of(&event_id);
                 let sent = async { timeline.send_multiple_receipts(receipts).await.map_err(Trouble::from) };
                 match within(SMALL_TIMEOUT, sent).await {
-                    Err(trouble) if trouble.is_connection() => late.keep(room_id.clone(), event_id),
+                    Err(trouble) if trouble.is_connection() => late.keep(&context, room_id.clone(), event_id).await,
                     sent => sent?,
                 }
             }
@@ -261,27 +323,48 @@ impl Commands {
         });
     }
 
-    fn ordered<F, Fut>(&mut self, room_id: OwnedRoomId, answer: Answer, work: F)
+    async fn ordered<F, Fut>(&mut self, lane: Lane, room_id: OwnedRoomId, answer: Answer, work: F)
     where
         F: FnOnce(Context, OwnedRoomId, Handles) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Option<Update>, Trouble>> + Send,
     {
         let Some(slot) = self.slot(&answer) else { return };
-        let (done, tail) = oneshot::channel();
-        let before = self.tails.insert(room_id.clone(), tail);
+        let (done, tail) = watch::channel(());
+        let (before, file) = self.tails.entry(room_id.clone()).or_default().append(lane, tail);
         if self.tails.len() > CONCURRENT {
-            self.tails.retain(|_, tail| matches!(tail.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+            self.tails.retain(|_, tails| !tails.is_over());
         }
         let handles = self.timelines.handles(&room_id);
         let (context, drafts) = (self.context.clone(), self.drafts.clone());
+        let flying = self.takes_off(&answer).await;
         self.context.tasks.spawn("command", async move {
             let (_slot, _done) = (slot, done);
-            if let Some(before) = before {
-                // Ends with an error when the one before is done: its sender is dropped, never used.
-                let _ = before.await;
+            for before in before {
+                over(before).await;
+            }
+            if let Some(file) = file {
+                // One that takes longer is passed.
+                let _ = tokio::time::timeout(FILE_PATIENCE, over(file)).await;
             }
             answer.give(&context, Some(&drafts), work(context.clone(), room_id, handles)).await;
+            if let Some(landed) = flying
+                && drafts.send(landed).await.is_err()
+            {
+                tracing::warn!("the drafts' writer has ended");
+            }
         });
+    }
+
+    /// A text that is not in the queue yet is kept among the drafts until it is, or has come back: the composer has let go of it.
+    /// Gives what to say then.
+    async fn takes_off(&mut self, answer: &Answer) -> Option<drafts::Change> {
+        let Answer::Text(room_id, draft, edited) = answer else { return None };
+        self.texts += 1;
+        let change = drafts::Change::Flying(room_id.clone(), self.texts, draft.kept(edited.is_some()));
+        if self.drafts.send(change).await.is_err() {
+            tracing::warn!("the drafts' writer has ended");
+        }
+        Some(drafts::Change::Landed(room_id.clone(), self.texts))
     }
 
     fn slot(&self, answer: &Answer) -> Option<OwnedSemaphorePermit> {
@@ -297,6 +380,11 @@ impl Commands {
             }
         }
     }
+}
+
+/// Waits until a command is done.
+async fn over(mut done: Done) {
+    while done.changed().await.is_ok() {}
 }
 
 /// To whom the outcome is told.
@@ -330,8 +418,8 @@ impl Answer {
             },
         };
         if shutdown.is_triggered() && !matches!(result, Some(Ok(_))) {
-            if let (Self::Text(room_id, draft, _), Some(drafts)) = (self, drafts)
-                && drafts.send(drafts::Change::Unsent(room_id.clone(), draft.text.clone())).await.is_err()
+            if let (Self::Text(room_id, draft, edited), Some(drafts)) = (self, drafts)
+                && drafts.send(drafts::Change::Unsent(room_id.clone(), draft.kept(edited.is_some()))).await.is_err()
             {
                 tracing::warn!("the drafts' writer ended before a text could be given back");
             }

@@ -271,6 +271,12 @@ fn message_like(source: &Source<'_>, content: &MsgLikeContent, me: &UserId, name
         }),
         in_thread: content.thread_root.clone(),
         mentions_me: source.mentions_me,
+        mentions: match &content.kind {
+            MsgLikeKind::Message(message) if source.editable => {
+                message.mentions().map(|mentions| mentions.user_ids.iter().take(MOST_NAMES).cloned().collect()).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        },
         editable: source.editable,
     })
 }

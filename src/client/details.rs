@@ -11,21 +11,26 @@ use ruma::{
     },
 };
 
+use tokio::time::Instant;
+
 use super::{
+    aside::Aside,
     context::{Context, within},
     convert::name_of,
     rooms::room_name,
-    words::one_line,
+    words::Trouble,
 };
 use crate::client::{
     update::Update,
-    view::{Member, MemberRole, Membership, RoomDetails},
+    view::{Connection, Member, MemberRole, Membership, RoomDetails},
 };
 
 /// Shortest time between two snapshots.
 const PACE: Duration = Duration::from_millis(250);
 /// Longest wait for the member list from the server.
 const MEMBERS_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause before it is asked for again, while there seems to be a connection.
+const MEMBERS_AGAIN: Duration = Duration::from_secs(30);
 
 /// Runs until shutdown.
 pub(super) async fn run(context: Context) {
@@ -69,32 +74,85 @@ async fn another(shown: &mut tokio::sync::watch::Receiver<super::context::Shown>
 
 async fn follow(context: &Context, room: &Room) {
     let mut info = room.subscribe_info();
-    let mut online = context.outlet.session.subscribe();
+    let mut session = context.outlet.session.subscribe();
+    let mut online = session.borrow_and_update().connection == Connection::Online;
     publish(context, room).await;
-    let mut asked = false;
+    let mut members = Members::Wanted;
     loop {
-        if !asked && !room.are_members_synced() && online.borrow_and_update().connection == crate::client::view::Connection::Online {
-            asked = true;
-            match within(MEMBERS_TIMEOUT, room.sync_members()).await {
-                Ok(()) => publish(context, room).await,
-                Err(trouble) => tracing::debug!(room_id = %room.room_id(), %trouble, "members not loaded"),
-            }
+        if online && matches!(members, Members::Wanted) {
+            members = if room.are_members_synced() { Members::Settled } else { Members::ask(context, room) };
         }
         tokio::select! {
+            // Beside the rest: a slow server keeps nobody from seeing a new topic, or that they were removed.
+            told = members.told() => {
+                members = match told {
+                    Told::All => Members::Settled,
+                    Told::Nothing(trouble) => {
+                        tracing::debug!(room_id = %room.room_id(), %trouble, "members not loaded");
+                        if trouble.is_connection() { Members::Later(Instant::now() + MEMBERS_AGAIN) } else { Members::Settled }
+                    }
+                    Told::Again => Members::Wanted,
+                };
+            }
             changed = info.next() => if changed.is_none() { return },
-            changed = online.changed(), if !asked => if changed.is_err() { return },
+            changed = session.changed() => {
+                if changed.is_err() { return }
+                let now = session.borrow_and_update().connection == Connection::Online;
+                if std::mem::replace(&mut online, now) == now { continue }
+                if matches!(members, Members::Later(_)) { members = Members::Wanted; }
+                continue
+            }
         }
         publish(context, room).await;
         if !matches!(room.state(), RoomState::Joined | RoomState::Invited | RoomState::Knocked) {
+            let name = room_name(room);
             let reason = match room.state() {
-                RoomState::Banned => "you were banned from this room",
-                _ => "you are no longer in this room",
+                RoomState::Banned => format!("you were banned from {name}"),
+                _ => format!("you are no longer in {name}"),
             };
-            context.tell(Update::RoomClosed(room.room_id().to_owned(), reason.to_owned())).await;
+            context.tell(Update::RoomClosed(room.room_id().to_owned(), reason)).await;
             return;
         }
         tokio::time::sleep(PACE).await;
     }
+}
+
+/// The server's list of a room's members.
+enum Members {
+    /// To be asked for as soon as there is a connection.
+    Wanted,
+    /// Asked for.
+    Asked(Aside<Result<(), Trouble>>),
+    /// It did not come; asked for again then, or when the connection is back.
+    Later(Instant),
+    /// It is here, or the server will not tell.
+    Settled,
+}
+
+impl Members {
+    fn ask(context: &Context, room: &Room) -> Self {
+        let room = room.clone();
+        Self::Asked(Aside::start(&context.tasks, "members", async move { within(MEMBERS_TIMEOUT, room.sync_members()).await }))
+    }
+
+    /// Ends when there is an answer, or it is time to ask again. Cancel-safe: what was asked goes on.
+    async fn told(&mut self) -> Told {
+        match self {
+            Self::Asked(answer) => answer.await.map_or_else(Told::Nothing, |()| Told::All),
+            Self::Later(then) => {
+                tokio::time::sleep_until(*then).await;
+                Told::Again
+            }
+            Self::Wanted | Self::Settled => std::future::pending().await,
+        }
+    }
+}
+
+/// What came of asking for members.
+enum Told {
+    All,
+    Nothing(Trouble),
+    Again,
 }
 
 async fn publish(context: &Context, room: &Room) {
@@ -131,7 +189,8 @@ async fn details(room: &Room) -> RoomDetails {
     RoomDetails {
         id: room.room_id().to_owned(),
         name: room_name(room),
-        topic: room.topic().map(|topic| one_line(&topic, 1000)).filter(|topic| !topic.is_empty()),
+        given_name: room.name().filter(|name| !name.trim().is_empty()),
+        topic: room.topic().filter(|topic| !topic.trim().is_empty()),
         alias: room.canonical_alias(),
         encrypted: room.encryption_state().is_encrypted(),
         version: room.version().map(|version| version.to_string()).unwrap_or_default(),

@@ -220,13 +220,13 @@ impl Service {
         let lock = store.lock()?;
         let client = actor::open(&saved, &store).await?;
         let tasks = Tasks::new(Shutdown::new());
-        let cached = Mutex::new(Some(Cached::follow(&client)));
+        let cached = Cached::follow(&client, &store.dir).await;
         // Nobody listens at the other end: the snapshots serve this service itself.
         let (_, port) = update::link();
         let context = Context::new(client, saved.user_id, port.feed.outlet, tasks.clone(), SystemClock.now_ms());
         tasks.spawn("rooms", rooms::run(context.clone()));
-        tasks.spawn("sync", sync::run(context.clone(), sync::Mode::Best));
-        Ok(Self { context, own: Some(Arc::new(Own { tasks, cached, _lock: lock })) })
+        tasks.spawn("sync", sync::run(context.clone(), sync::Mode::Best, cached.is_torn()));
+        Ok(Self { context, own: Some(Arc::new(Own { tasks, cached: Mutex::new(Some(cached)), _lock: lock })) })
     }
 
     pub(super) fn of(context: Context) -> Self {

@@ -67,6 +67,7 @@ pub(super) async fn keep(
     };
     let mut mirror = Mirror::new(context.me.clone(), uniques);
     let (mut builds, mut since) = (1, Instant::now());
+    let mut pages = 0;
     loop {
         let built = tokio::select! {
             built = open_patiently(&context, &room, &key) => built,
@@ -84,6 +85,7 @@ pub(super) async fn keep(
             mirror,
             names: Names::default(),
             back: Pagination::Idle,
+            pages,
             paging: None,
             paging_since: Instant::now(),
             arriving: None,
@@ -107,6 +109,7 @@ pub(super) async fn keep(
         since = Instant::now();
         tracing::debug!(room_id = %key.room_id, builds, "a timeline held events twice; building it again");
         mirror = keeper.mirror.anew();
+        pages = keeper.pages.saturating_add(1);
     }
 }
 
@@ -151,6 +154,8 @@ struct Keeper {
     mirror: Mirror,
     names: Names,
     back: Pagination,
+    /// Pages of history that have come, by this timeline and those before it.
+    pages: u32,
     paging: Option<Aside<Result<bool, Trouble>>>,
     paging_since: Instant,
     /// What has yet to come before the beginning is reached, and for how long it is waited for.
@@ -254,6 +259,7 @@ impl Keeper {
             Ok(at_start) => {
                 self.past = Past::default();
                 self.back = Pagination::Idle;
+                self.pages = self.pages.saturating_add(1);
                 // The SDK holds items back that it has loaded; the beginning is there when its mark is.
                 if self.key.thread_root.is_some() {
                     if at_start {
@@ -474,6 +480,7 @@ impl Keeper {
             thread_root: self.key.thread_root.clone(),
             items: self.items(),
             back: self.back.clone(),
+            pages: self.pages,
             typing,
         };
         outlet.send_if_modified(|slot| {
@@ -485,6 +492,7 @@ impl Keeper {
                 before.room_id == snapshot.room_id
                     && before.thread_root == snapshot.thread_root
                     && before.back == snapshot.back
+                    && before.pages == snapshot.pages
                     && before.typing == snapshot.typing
                     && before.items.len() == snapshot.items.len()
                     && before.items.iter().zip(snapshot.items.iter()).all(|(before, now)| Arc::ptr_eq(before, now))

@@ -63,7 +63,7 @@ impl Puppet {
         let tasks = Tasks::new(Shutdown::new());
         let (_, port) = update::link();
         let context = Context::new(client, saved.user_id, port.feed.outlet, tasks.clone(), SystemClock.now_ms());
-        tasks.spawn("puppet", sync::run(context.clone(), sync::Mode::Classic));
+        tasks.spawn("puppet", sync::run(context.clone(), sync::Mode::Classic, false));
         let puppet = Self { context, tasks };
         let mut status = puppet.context.outlet.session.subscribe();
         match tokio::time::timeout(PATIENCE, status.wait_for(|view| view.sync == SyncPhase::Live)).await {

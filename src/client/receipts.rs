@@ -1,4 +1,5 @@
-//! Read receipts of rooms that were read without a connection: kept, the newest of each room, and sent when it is back.
+//! Read receipts of rooms that were read without a connection: kept, the newest of each room, also beyond the end of the client,
+//! and sent when it is back.
 
 use std::{
     collections::HashMap,
@@ -13,6 +14,8 @@ use tokio::sync::Notify;
 use super::context::{Context, within};
 use crate::client::view::Connection;
 
+/// Key of the value in the store that keeps them while no client runs.
+const KEY: &[u8] = b"homeroom.receipts";
 /// Pause before a receipt is tried again that a server could not take.
 const PAUSE: Duration = Duration::from_secs(20);
 /// Longest wait for one receipt.
@@ -29,10 +32,22 @@ struct Kept {
 }
 
 impl Late {
-    /// Keeps one until there is a connection.
-    pub(super) fn keep(&self, room_id: OwnedRoomId, event_id: OwnedEventId) {
+    /// Keeps one until there is a connection, whenever that is.
+    pub(super) async fn keep(&self, context: &Context, room_id: OwnedRoomId, event_id: OwnedEventId) {
         self.kept().insert(room_id, event_id);
+        self.save(context).await;
         self.0.more.notify_one();
+    }
+
+    async fn save(&self, context: &Context) {
+        let kept = self.kept().clone();
+        let saved = async {
+            let bytes = serde_json::to_vec(&kept)?;
+            context.client.state_store().set_custom_value_no_read(KEY, bytes).await
+        };
+        if let Err(error) = saved.await {
+            tracing::warn!(%error, "read receipts that wait could not be saved");
+        }
     }
 
     fn take(&self) -> HashMap<OwnedRoomId, OwnedEventId> {
@@ -55,6 +70,16 @@ pub(super) fn of(event_id: &EventId) -> Receipts {
     Receipts::new().fully_read_marker(event_id.to_owned()).public_read_receipt(event_id.to_owned())
 }
 
+/// The receipts that had not been sent when the client ended.
+async fn load(context: &Context) -> HashMap<OwnedRoomId, OwnedEventId> {
+    let stored = context.client.state_store().get_custom_value(KEY).await;
+    let kept = stored.map(|bytes| bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default());
+    kept.unwrap_or_else(|error| {
+        tracing::warn!(%error, "read receipts that wait could not be read");
+        HashMap::new()
+    })
+}
+
 /// Runs until shutdown.
 pub(super) async fn run(context: Context, late: Late) {
     let shutdown = context.tasks.shutdown().clone();
@@ -64,8 +89,22 @@ pub(super) async fn run(context: Context, late: Late) {
     }
 }
 
+/// What was read before the client started anew is read: the room list hears of it as soon as it listens.
+async fn recall(context: &Context, late: &Late) {
+    let stored = load(context).await;
+    if stored.is_empty() || context.outlet.rooms.subscribe().wait_for(|list| !list.rows.is_empty()).await.is_err() {
+        return;
+    }
+    for (room_id, event_id) in stored {
+        // Nobody listens only while we stop.
+        let _ = context.read_here.send((room_id.clone(), event_id.clone()));
+        late.keep_older(room_id, event_id);
+    }
+}
+
 async fn send_kept(context: &Context, late: &Late) {
     let mut session = context.outlet.session.subscribe();
+    recall(context, late).await;
     loop {
         late.0.more.notified().await;
         if session.borrow_and_update().connection == Connection::Online {
@@ -83,5 +122,6 @@ async fn send_kept(context: &Context, late: &Late) {
                 Ok(()) => {}
             }
         }
+        late.save(context).await;
     }
 }

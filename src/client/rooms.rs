@@ -394,10 +394,11 @@ fn last_sender(room: &Room) -> Option<OwnedUserId> {
 fn last_message(room: &Room, sender: Option<&(OwnedUserId, String)>) -> Option<LastMessage> {
     let value = matrix_sdk::BaseRoom::latest_event(room);
     let timestamp_ms = value.timestamp().map(millis)?;
+    let failed = matches!(value, LatestEventValue::LocalCannotBeSent(_));
     let (user_id, text, pending) = match &value {
         LatestEventValue::Remote(event) => (event.sender()?, event_line(&event.raw().deserialize().ok()?)?, false),
         LatestEventValue::LocalIsSending(local) | LatestEventValue::LocalCannotBeSent(local) => {
-            (room.own_user_id().to_owned(), content_line(&local.content.deserialize().ok()?)?, true)
+            (room.own_user_id().to_owned(), content_line(&local.content.deserialize().ok()?)?, !failed)
         }
         LatestEventValue::LocalHasBeenSent { value: local, .. } => {
             (room.own_user_id().to_owned(), content_line(&local.content.deserialize().ok()?)?, false)
@@ -405,7 +406,7 @@ fn last_message(room: &Room, sender: Option<&(OwnedUserId, String)>) -> Option<L
         LatestEventValue::None | LatestEventValue::RemoteInvite { .. } => return None,
     };
     let name = sender.filter(|(known, _)| *known == user_id).map(|(_, name)| name.clone());
-    Some(LastMessage { sender: name.unwrap_or_else(|| name_of(&user_id, None, false)), text, timestamp_ms, pending })
+    Some(LastMessage { sender: name.unwrap_or_else(|| name_of(&user_id, None, false)), text, timestamp_ms, pending, failed })
 }
 
 /// One line of an event, where it is worth one.

@@ -12,9 +12,9 @@ use matrix_sdk::{
     },
     send_queue::{RoomSendQueueError, SendHandle},
 };
-use matrix_sdk_ui::timeline::{EventTimelineItem, Timeline, TimelineEventItemId};
+use matrix_sdk_ui::timeline::{EventTimelineItem, ReactionStatus, Timeline, TimelineEventItemId};
 use ruma::{
-    OwnedEventId,
+    OwnedEventId, UserId,
     events::{
         AnyMessageLikeEventContent, Mentions,
         room::message::{
@@ -29,10 +29,16 @@ use crate::client::{command::Draft, view::ItemId};
 
 /// Longest wait for the event that is replied to.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait for the size of files that the server takes; without knowing, it is left to judge.
+const LIMIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Larger files are refused before they are read, whatever the server allows.
 const MAX_FILE_BYTES: u64 = 1024 * 1024 * 1024;
 /// No server takes an event larger than 64 KiB; a message needs room for its HTML, its encryption and its envelope.
 const MAX_TEXT_BYTES: usize = 40_000;
+/// The content of an event, as JSON: 65,536 bytes (Client-Server API, "Size limits") less what stands around it.
+const MAX_CONTENT_BYTES: usize = 60_000;
+/// The same where it is encrypted: that makes four bytes of three, and keys and devices are named beside it.
+const MAX_ENCRYPTED_CONTENT_BYTES: usize = 44_000;
 
 impl From<RoomSendQueueError> for Trouble {
     fn from(error: RoomSendQueueError) -> Self {
@@ -69,6 +75,21 @@ fn content(draft: &Draft) -> Result<RoomMessageEventContentWithoutRelation, Trou
     Ok(content.add_mentions(mentions))
 }
 
+/// Refuses what no server would take, before it is queued: a text that is given back can be sent in another way. An edit holds its
+/// content twice.
+fn fits(content: &impl serde::Serialize, times: usize, encrypted: bool) -> Result<(), Trouble> {
+    let size = serde_json::to_vec(content).map_err(|error| Trouble::Other(error.to_string()))?.len() * times;
+    let most = if encrypted { MAX_ENCRYPTED_CONTENT_BYTES } else { MAX_CONTENT_BYTES };
+    if size <= most {
+        return Ok(());
+    }
+    Err(Trouble::Other(format!(
+        "with its formatting the message is too long ({} KB; at most {} KB fit into one); send it with /plain, or as a file",
+        size.div_ceil(1000),
+        most / 1000
+    )))
+}
+
 /// `@room` as a word of its own.
 fn mentions_room(text: &str) -> bool {
     text.split(|c: char| c.is_whitespace() || matches!(c, ',' | '.' | ':' | ';' | '!' | '?')).any(|word| word == "@room")
@@ -85,8 +106,14 @@ pub(super) async fn prepared(room: &Room, draft: &Draft) -> Result<AnyMessageLik
     Ok(related(room, draft, Handles::default()).await?.into())
 }
 
-/// The content of a draft with its relation to other events.
+/// The content of a draft with its relation to other events, small enough to be sent.
 async fn related(room: &Room, draft: &Draft, handles: Handles) -> Result<RoomMessageEventContent, Trouble> {
+    let content = with_relation(room, draft, handles).await?;
+    fits(&content, 1, room.encryption_state().is_encrypted())?;
+    Ok(content)
+}
+
+async fn with_relation(room: &Room, draft: &Draft, handles: Handles) -> Result<RoomMessageEventContent, Trouble> {
     let content = content(draft)?;
     let (event_id, enforce_thread) = match (&draft.reply_to, &draft.thread_root) {
         (None, None) => return Ok(content.with_relation(None)),
@@ -159,11 +186,13 @@ pub(super) async fn edit(room: &Room, item: &ItemId, draft: &Draft, handles: Han
     });
     let edited = if is_media {
         let caption = Some(draft.text.clone()).filter(|text| !text.trim().is_empty());
-        let formatted = caption.as_deref().and_then(ruma::events::room::message::FormattedBody::markdown);
+        let formatted = caption.as_deref().filter(|_| !draft.literal).and_then(ruma::events::room::message::FormattedBody::markdown);
         let mentions = Some(Mentions::with_user_ids(draft.mentions.iter().cloned()));
         EditedContent::MediaCaption { caption, formatted_caption: formatted, mentions }
     } else {
-        EditedContent::RoomMessage(content(draft)?)
+        let content = content(draft)?;
+        fits(&content, 2, room.encryption_state().is_encrypted())?;
+        EditedContent::RoomMessage(content)
     };
     match (found, item) {
         (Some((timeline, event)), _) => {
@@ -180,11 +209,30 @@ pub(super) async fn edit(room: &Room, item: &ItemId, draft: &Draft, handles: Han
     }
 }
 
-/// Adds our reaction, or takes it back.
-pub(super) async fn toggle_reaction(item: &ItemId, key: &str, handles: Handles) -> Result<(), Trouble> {
+/// Adds our reaction, or takes it back. False when it is only queued that it is taken back: the SDK asks the server for that at
+/// once, and does not when there is no connection.
+pub(super) async fn toggle_reaction(room: &Room, item: &ItemId, key: &str, online: bool, handles: Handles) -> Result<bool, Trouble> {
     let (timeline, event) = find(handles, item).await.ok_or_else(gone)?;
-    let toggled = async { timeline.toggle_reaction(&event.identifier(), key).await.map_err(|error| timeline_trouble(&error)) };
-    within(FETCH_TIMEOUT, toggled).await.map(|_| ())
+    let sent = sent_reaction(&event, room.own_user_id(), key);
+    if online || sent.is_none() {
+        let toggled = async { timeline.toggle_reaction(&event.identifier(), key).await.map_err(|error| timeline_trouble(&error)) };
+        match within(FETCH_TIMEOUT, toggled).await {
+            Err(trouble) if sent.is_some() && trouble.is_connection() => {}
+            toggled => return toggled.map(|_| true),
+        }
+    }
+    if let Some(reaction) = sent {
+        room.send_queue().redact(reaction, None).await?;
+    }
+    Ok(false)
+}
+
+/// Our reaction, where the server has it.
+fn sent_reaction(event: &EventTimelineItem, me: &UserId, key: &str) -> Option<OwnedEventId> {
+    match &event.content().reactions()?.get(key)?.get(me)?.status {
+        ReactionStatus::RemoteToRemote(event_id) => Some(event_id.clone()),
+        ReactionStatus::LocalToLocal(_) | ReactionStatus::LocalToRemote(_) => None,
+    }
 }
 
 /// Redacts an event, or drops a message that was not sent.
@@ -280,7 +328,7 @@ pub(super) async fn file(room: &Room, path: &Path, caption: Option<&str>, online
     let size = meta.len();
     // Offline the server is not waited for: it will judge the file when it gets it.
     let allowed = if online {
-        within(FETCH_TIMEOUT, room.client().load_or_fetch_max_upload_size()).await.map_or(MAX_FILE_BYTES, u64::from)
+        within(LIMIT_TIMEOUT, room.client().load_or_fetch_max_upload_size()).await.map_or(MAX_FILE_BYTES, u64::from)
     } else {
         MAX_FILE_BYTES
     };
@@ -333,6 +381,18 @@ mod tests {
         assert!(content(&draft("  \n")).is_err());
         let error = content(&draft(&"x".repeat(2_000_000))).expect_err("too long");
         assert!(error.to_string().contains("too long"), "{error}");
+    }
+
+    /// As large as the composer takes it, and larger with its HTML and encryption than any server takes it.
+    #[test]
+    fn what_fits_no_event_with_its_formatting_is_refused_with_words() {
+        let marked = draft(&"**x** ".repeat(23 * 1024 / 6));
+        let long = content(&marked).expect("content").with_relation(None);
+        let error = fits(&long, 1, true).expect_err("its ciphertext is too long");
+        assert!(error.to_string().contains("/plain"), "{error}");
+        let plain = content(&Draft { literal: true, ..marked }).expect("content").with_relation(None);
+        assert!(fits(&plain, 1, true).is_ok() && fits(&plain, 2, false).is_ok());
+        assert!(fits(&plain, 2, true).is_err(), "an edit has it twice");
     }
 
     #[test]

@@ -3,15 +3,22 @@
 //!
 //! Owns the connection's part of the session view. Knows nothing of what the screen shows.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use matrix_sdk::{SessionChange, config::SyncSettings};
+use matrix_sdk::{
+    SessionChange,
+    config::{SyncSettings, SyncToken},
+    send_queue::SendQueueRoomError,
+};
 use matrix_sdk_ui::{
     encryption_sync_service,
     room_list_service::{self, State as ListState},
     sync_service::{self, State, SyncService},
 };
-use ruma::api::{FeatureFlag, client::filter::FilterDefinition};
+use ruma::{
+    OwnedRoomId,
+    api::{FeatureFlag, client::filter::FilterDefinition},
+};
 use tokio::{sync::broadcast, time::Instant};
 
 use super::{
@@ -59,18 +66,19 @@ pub(super) enum Mode {
     Classic,
 }
 
-/// Runs until shutdown.
-pub(super) async fn run(context: Context, mode: Mode) {
+/// Runs until shutdown. `anew`: from the rooms' newest messages instead of the position that is kept, until the server has answered.
+pub(super) async fn run(context: Context, mode: Mode, mut anew: bool) {
     let mut changes = context.client.subscribe_to_session_changes();
     let mut failures = 0_usize;
     let mut forgotten: Option<Instant> = None;
+    let mut queue = QueueRetry::new(&context);
     let mut classic = mode == Mode::Classic;
     context.session(|view| {
         view.connection = Connection::Connecting;
         view.sync = SyncPhase::Starting;
     });
     loop {
-        let mut stretch = Stretch { context: &context, changes: &mut changes, failures: &mut failures };
+        let mut stretch = Stretch { context: &context, changes: &mut changes, failures: &mut failures, queue: &mut queue, anew: &mut anew };
         let known = async { if classic { Ok(false) } else { has_sliding_sync(&context).await } };
         // A server that says nothing does not keep us from leaving.
         let known = tokio::select! {
@@ -156,11 +164,15 @@ struct Stretch<'a> {
     context: &'a Context,
     changes: &'a mut broadcast::Receiver<SessionChange>,
     failures: &'a mut usize,
+    /// Outlives the stretch: what stopped a queue in one is tried again in the next.
+    queue: &'a mut QueueRetry,
+    anew: &'a mut bool,
 }
 
 impl Stretch<'_> {
     async fn sliding(&mut self) -> End {
-        let built = SyncService::builder(self.context.client.clone()).with_room_list_timeline_limit(LIST_TIMELINE_LIMIT).build();
+        let builder = SyncService::builder(self.context.client.clone()).with_room_list_timeline_limit(LIST_TIMELINE_LIMIT);
+        let built = builder.with_share_pos(!*self.anew).build();
         let built = tokio::select! {
             built = built => built,
             () = self.context.tasks.shutdown().wait() => return End::Stopped,
@@ -189,7 +201,6 @@ impl Stretch<'_> {
         let mut loading = all_rooms.loading_state();
         let mut list_states = list_service.state();
         let mut states = service.state();
-        let mut queue = QueueRetry::new(self.context);
         service.start().await;
         self.context.room_list.send_replace(Some(list_service.clone()));
         loop {
@@ -199,17 +210,17 @@ impl Stretch<'_> {
                     State::Terminated => return End::Broken(Trouble::Unreachable),
                     State::Idle | State::Running | State::Offline => {}
                 },
-                Some(state) = list_states.next() => self.list_state(&state, &loading.get(), &mut queue).await,
-                Some(_) = loading.next() => self.list_state(&list_states.get(), &loading.get(), &mut queue).await,
+                Some(state) = list_states.next() => self.list_state(&state, &loading.get()).await,
+                Some(_) = loading.next() => self.list_state(&list_states.get(), &loading.get()).await,
                 end = expiry(self.changes) => return end,
-                () = queue.wait() => queue.retry(self.context).await,
-                () = self.context.poke.notified() => queue.retry(self.context).await,
+                due = self.queue.wait() => self.queue.retry(self.context, due).await,
+                () = self.context.poke.notified() => self.queue.retry(self.context, Due::All).await,
                 () = self.context.tasks.shutdown().wait() => return End::Stopped,
             }
         }
     }
 
-    async fn list_state(&mut self, state: &ListState, loading: &room_list_service::RoomListLoadingState, queue: &mut QueueRetry) {
+    async fn list_state(&mut self, state: &ListState, loading: &room_list_service::RoomListLoadingState) {
         let phase = match state {
             ListState::SettingUp | ListState::Recovering => SyncPhase::CatchingUp,
             ListState::Running => {
@@ -224,20 +235,21 @@ impl Stretch<'_> {
             }
             ListState::Init | ListState::Error { .. } | ListState::Terminated { .. } => return,
         };
-        self.reached(phase, queue).await;
+        self.reached(phase).await;
     }
 
     /// The server has answered.
-    async fn reached(&mut self, phase: SyncPhase, queue: &mut QueueRetry) {
+    async fn reached(&mut self, phase: SyncPhase) {
         let was_online = self.context.outlet.session.borrow().connection == Connection::Online;
         *self.failures = 0;
+        *self.anew = false;
         self.context.session(|view| {
             view.connection = Connection::Online;
             view.sync = phase;
         });
         if !was_online {
             tracing::info!("connected");
-            queue.retry(self.context).await;
+            self.queue.retry(self.context, Due::All).await;
         }
     }
 
@@ -246,11 +258,11 @@ impl Stretch<'_> {
             return End::Broken(Trouble::Other(error.to_string()));
         }
         let filter = FilterDefinition::with_lazy_loading();
-        let mut queue = QueueRetry::new(self.context);
         let mut first = true;
         loop {
             let poll = if first { Duration::ZERO } else { POLL };
             let settings = SyncSettings::new().timeout(poll).filter(filter.clone().into());
+            let settings = if *self.anew { settings.token(SyncToken::NoToken) } else { settings };
             // Losing a sync that was cut off is harmless: its token was not stored, so the next one repeats it.
             let synced = async {
                 let sync = self.context.client.sync_once(settings);
@@ -259,13 +271,14 @@ impl Stretch<'_> {
                     tokio::select! {
                         result = &mut sync => break result.map(|_| ()).map_err(|error| End::Broken(Trouble::of(&error))),
                         end = expiry(self.changes) => break Err(end),
-                        () = queue.wait() => queue.retry(self.context).await,
+                        due = self.queue.wait() => self.queue.retry(self.context, due).await,
+                        () = self.context.poke.notified() => self.queue.retry(self.context, Due::All).await,
                         () = self.context.tasks.shutdown().wait() => break Err(End::Stopped),
                     }
                 }
             };
             match synced.await {
-                Ok(()) => self.reached(SyncPhase::Live, &mut queue).await,
+                Ok(()) => self.reached(SyncPhase::Live).await,
                 Err(End::Broken(Trouble::Expired { soft })) => return End::Expired { soft },
                 Err(end) => return end,
             }
@@ -304,43 +317,81 @@ fn ended(error: &sync_service::Error) -> End {
     }
 }
 
-/// Wakes send queues that stopped after an error that may pass.
+/// What is to be sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Due {
+    /// Everything that waits, in all rooms.
+    All,
+    /// What waits in this room behind a message that was refused.
+    Behind(OwnedRoomId),
+}
+
+/// Wakes send queues. The SDK stops a room's after every error: one that may pass, and a refusal, which concerns one message alone
+/// (that waits for a decision, and is left out from then on).
 struct QueueRetry {
-    errors: broadcast::Receiver<matrix_sdk::send_queue::SendQueueRoomError>,
+    errors: broadcast::Receiver<SendQueueRoomError>,
     due: Option<Instant>,
     failures: usize,
     last: Option<Instant>,
+    /// Rooms where a message was refused, and when what is behind it goes.
+    refused: HashMap<OwnedRoomId, Instant>,
 }
 
 impl QueueRetry {
     fn new(context: &Context) -> Self {
-        Self { errors: context.client.send_queue().subscribe_errors(), due: None, failures: 0, last: None }
+        Self::of(context.client.send_queue().subscribe_errors())
     }
 
-    /// Ends when a retry is due. Cancel-safe: what was received is kept in `due`.
-    async fn wait(&mut self) {
+    fn of(errors: broadcast::Receiver<SendQueueRoomError>) -> Self {
+        Self { errors, due: None, failures: 0, last: None, refused: HashMap::new() }
+    }
+
+    /// Ends when something is due. Cancel-safe: what was received is kept.
+    async fn wait(&mut self) -> Due {
         loop {
-            let due = self.due;
+            let refused = self.refused.iter().min_by_key(|(_, at)| **at).map(|(room_id, at)| (Due::Behind(room_id.clone()), *at));
+            let next = refused.into_iter().chain(self.due.map(|at| (Due::All, at))).min_by_key(|(_, at)| *at);
             tokio::select! {
-                () = async { match due { Some(due) => tokio::time::sleep_until(due).await, None => std::future::pending().await } } => return,
+                due = async { match next { Some((due, at)) => { tokio::time::sleep_until(at).await; due } None => std::future::pending().await } } => return due,
                 error = self.errors.recv() => match error {
-                    Ok(error) if error.is_recoverable && self.due.is_none() => {
-                        if self.last.replace(Instant::now()).is_none_or(|last| last.elapsed() > QUEUE_CALM) {
-                            self.failures = 0;
-                        }
-                        self.due = Some(Instant::now() + pause(&QUEUE_PAUSES_MS, self.failures));
-                        self.failures = self.failures.saturating_add(1);
+                    Ok(error) if error.is_recoverable => self.stopped(),
+                    // Paced all the same: where a refusal cannot even be noted (the disk is full), the message is tried again.
+                    Ok(error) => {
+                        self.refused.entry(error.room_id).or_insert_with(|| Instant::now() + pause(&QUEUE_PAUSES_MS, 0));
                     }
-                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.stopped(),
                     Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
                 },
             }
         }
     }
 
-    async fn retry(&mut self, context: &Context) {
-        self.due = None;
-        context.client.send_queue().set_enabled(true).await;
+    /// A queue has stopped after an error that may pass.
+    fn stopped(&mut self) {
+        if self.due.is_some() {
+            return;
+        }
+        if self.last.replace(Instant::now()).is_none_or(|last| last.elapsed() > QUEUE_CALM) {
+            self.failures = 0;
+        }
+        self.due = Some(Instant::now() + pause(&QUEUE_PAUSES_MS, self.failures));
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    async fn retry(&mut self, context: &Context, due: Due) {
+        match due {
+            Due::All => {
+                self.due = None;
+                self.refused.clear();
+                context.client.send_queue().set_enabled(true).await;
+            }
+            Due::Behind(room_id) => {
+                self.refused.remove(&room_id);
+                if let Some(room) = context.client.get_room(&room_id) {
+                    room.send_queue().set_enabled(true);
+                }
+            }
+        }
     }
 }
 

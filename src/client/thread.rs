@@ -92,6 +92,7 @@ mod tests {
             reactions: Vec::new(),
             thread: None,
             in_thread: root.map(|root| root.try_into().unwrap()),
+            mentions: Vec::new(),
             mentions_me: false,
             editable: false,
         };

@@ -35,7 +35,7 @@ actions! {
     SignOut "sign-out" "Sign out and delete this device's local data.",
 
     SwitchRoom "switch-room" "Go to a room or person by name.",
-    NextUnread "next-unread" "Go to the next unread room: mentions first, then direct chats, then the others.",
+    NextUnread "next-unread" "Go to the next unread room: mentions, direct chats, the others; then to what was not sent.",
     LastRoom "last-room" "Go back to the room that was open before.",
     NextRoom "next-room" "Open the next room of the list.",
     PreviousRoom "previous-room" "Open the previous room of the list.",

@@ -39,6 +39,8 @@ pub enum Mode {
         before: String,
         /// What stood in the composer before.
         stash: String,
+        /// Whom that mentions, with the words that stand for them.
+        stash_mentions: Vec<(String, OwnedUserId)>,
     },
 }
 
@@ -93,7 +95,8 @@ pub struct Composer {
     pub paste: Option<Paste>,
     /// A completion under way.
     pub completion: Option<Completion>,
-    /// People whom completion put into the text, with the words that stand for them.
+    /// People whom completion put into the text, with the words that stand for them. Without words: people whom an edited message
+    /// mentions without naming them, who stay mentioned.
     pub mentions: Vec<(String, OwnedUserId)>,
     /// The draft as it was last saved.
     pub saved: String,
@@ -296,12 +299,29 @@ impl Composer {
         self.mode = Mode::Reply { event_id, sender, text };
     }
 
-    /// Starts editing one of our messages; what stood here comes back afterwards.
-    pub fn edit(&mut self, unique: u64, item: ItemId, before: String) {
+    /// Starts editing one of our messages, which says this (as one would type it) and mentions these people; what stood here comes
+    /// back afterwards.
+    pub fn edit(&mut self, unique: u64, item: ItemId, before: String, mentions: Vec<(String, OwnedUserId)>) {
         self.leave_mode();
         let stash = self.text();
         self.set_text(&before);
-        self.mode = Mode::Edit { unique, item, before, stash };
+        let stash_mentions = std::mem::replace(&mut self.mentions, mentions);
+        self.mode = Mode::Edit { unique, item, before, stash, stash_mentions };
+    }
+
+    /// Empties it after its text was sent, or run as a command. What was put aside for an edit comes back, and a long paste stays.
+    pub fn done(&mut self) {
+        let paste = self.paste.take();
+        let aside = match std::mem::replace(&mut self.mode, Mode::New) {
+            Mode::Edit { stash, stash_mentions, .. } => Some((stash, stash_mentions)),
+            Mode::New | Mode::Reply { .. } => None,
+        };
+        self.clear();
+        self.paste = paste;
+        if let Some((stash, mentions)) = aside {
+            self.set_text(&stash);
+            self.mentions = mentions;
+        }
     }
 
     /// Leaves reply or edit mode and keeps every typed word. True when there was a mode to leave.
@@ -309,9 +329,11 @@ impl Composer {
         match std::mem::replace(&mut self.mode, Mode::New) {
             Mode::New => false,
             Mode::Reply { .. } => true,
-            Mode::Edit { before, stash, .. } => {
+            Mode::Edit { before, stash, stash_mentions, .. } => {
                 let text = self.beside_edit(&before, &stash);
                 self.set_text(&text);
+                self.mentions.retain(|(words, _)| !words.is_empty());
+                self.mentions.extend(stash_mentions);
                 true
             }
         }
@@ -365,7 +387,7 @@ mod tests {
     fn leaving_an_unchanged_edit_brings_back_what_was_typed() {
         let mut composer = Composer::default();
         composer.paste("half a thought");
-        composer.edit(1, item(), "old text".into());
+        composer.edit(1, item(), "old text".into(), Vec::new());
         assert_eq!((composer.text().as_str(), composer.draft().as_str()), ("old text", "half a thought"));
         assert!(composer.leave_mode());
         assert_eq!(composer.text(), "half a thought");
@@ -375,7 +397,7 @@ mod tests {
     fn leaving_a_changed_edit_keeps_both_texts() {
         let mut composer = Composer::default();
         composer.paste("half a thought");
-        composer.edit(1, item(), "old".into());
+        composer.edit(1, item(), "old".into(), Vec::new());
         composer.paste(" and new");
         composer.leave_mode();
         assert_eq!(composer.text(), "half a thought\nold and new");

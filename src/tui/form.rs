@@ -127,6 +127,13 @@ impl Form {
         matches!(self.find(id).map(|field| &field.kind), Some(FieldKind::Toggle(true)))
     }
 
+    /// Replaces a line's text.
+    pub fn set(&mut self, id: &str, text: &str) {
+        if let Some(Field { kind: FieldKind::Text(line), .. }) = self.fields.iter_mut().find(|field| field.id == id) {
+            line.set(text);
+        }
+    }
+
     /// Sets a switch.
     pub fn switch(&mut self, id: &str, on: bool) {
         if let Some(Field { kind: FieldKind::Toggle(value), .. }) = self.fields.iter_mut().find(|field| field.id == id) {

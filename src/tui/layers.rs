@@ -33,8 +33,8 @@ pub enum Purpose {
     Leave(OwnedRoomId),
     /// Decline an invitation.
     Decline(OwnedRoomId),
-    /// Remove a message.
-    Redact(OwnedRoomId, ItemId),
+    /// Remove a message, with the reason that others are told.
+    Redact(OwnedRoomId, ItemId, Option<String>),
     /// Sign out.
     SignOut,
     /// Sign in again after the server has ended the session.

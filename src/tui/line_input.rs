@@ -5,6 +5,9 @@ use zeroize::Zeroize;
 
 use super::{action::Action, text};
 
+/// A line takes no more than this many bytes: it is measured whole whenever it is drawn.
+pub const LINE_BYTES: usize = 4096;
+
 /// A line being typed. The cursor stands between graphemes.
 #[derive(Clone, Default)]
 pub struct LineInput {
@@ -59,10 +62,19 @@ impl LineInput {
         self.cursor = self.text.len();
     }
 
-    /// Types text; line breaks become blanks.
+    /// Types text, as much of it as there is room for; line breaks become blanks.
     pub fn insert(&mut self, text: &str) {
-        let clean: String =
-            text.chars().map(|c| if matches!(c, '\n' | '\r' | '\t') { ' ' } else { c }).filter(|c| !c.is_control()).collect();
+        let mut room = LINE_BYTES.saturating_sub(self.text.len());
+        let clean: String = text
+            .chars()
+            .map(|c| if matches!(c, '\n' | '\r' | '\t') { ' ' } else { c })
+            .filter(|c| !c.is_control())
+            .take_while(|c| {
+                let fits = c.len_utf8() <= room;
+                room = room.saturating_sub(c.len_utf8());
+                fits
+            })
+            .collect();
         self.text.insert_str(self.cursor, &clean);
         self.cursor += clean.len();
     }
@@ -194,6 +206,15 @@ mod tests {
         line.insert("hunter2");
         assert_eq!(line.view(20), ("•••••••".into(), 7));
         assert!(!format!("{line:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_line_takes_no_more_than_can_be_drawn_at_every_key() {
+        let mut line = LineInput::new("é");
+        line.insert(&"ä".repeat(1_000_000));
+        assert_eq!(line.text().len(), LINE_BYTES);
+        line.insert("x");
+        assert_eq!((line.text().len(), line.act(Action::DeleteBack)), (LINE_BYTES, Some(true)));
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub use msg::Msg;
 pub use update::update;
 
 use crate::{
-    base::{Clock, Shutdown, SystemClock},
+    base::{Clock, Shutdown, SystemClock, Zone},
     client::update::Link,
 };
 use keymap::Keymap;
@@ -74,8 +74,8 @@ pub struct Options {
     pub theme: Theme,
     /// Colours that the terminal can show: `ColourDepth::detect`.
     pub colour: ColourDepth,
-    /// Local time. Found out before there are threads (`time::UtcOffset::current_local_offset`).
-    pub utc_offset: time::UtcOffset,
+    /// Local time.
+    pub zone: Zone,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// What to do about messages that ask for attention.
@@ -102,7 +102,7 @@ impl Options {
             keymap,
             theme,
             colour: ColourDepth::detect(|name| std::env::var(name).ok()),
-            utc_offset: time::UtcOffset::UTC,
+            zone: Zone::UTC,
             clock: Arc::new(SystemClock),
             notifications: Notifications::Osc,
             mouse: false,

@@ -234,6 +234,8 @@ pub struct Model {
     pub lone_composer: Composer,
     /// Notices, the newest last.
     pub notices: Vec<Notice>,
+    /// The one at the bottom, where drawing found no room for all of it.
+    pub cut_notice: Option<String>,
     /// The step of setting up that a notice tells of.
     pub progress: Option<String>,
     /// Commands that await their answer.
@@ -271,7 +273,7 @@ pub struct Model {
     /// Now, in milliseconds since the Unix epoch; set by the loop before every message.
     pub now_ms: u64,
     /// Local time.
-    pub utc_offset: time::UtcOffset,
+    pub zone: crate::base::Zone,
     /// The end has been asked for.
     pub quitting: bool,
     /// The screen as it was last drawn.
@@ -285,7 +287,7 @@ pub struct Model {
 impl Model {
     /// A model before anything has happened.
     #[must_use]
-    pub fn new(keymap: Keymap, theme: Theme, utc_offset: time::UtcOffset) -> Self {
+    pub fn new(keymap: Keymap, theme: Theme, zone: crate::base::Zone) -> Self {
         Self {
             screen: Screen::Main,
             welcome: super::screens::welcome::fresh(),
@@ -309,6 +311,7 @@ impl Model {
             composers: HashMap::new(),
             lone_composer: Composer::default(),
             notices: Vec::new(),
+            cut_notice: None,
             progress: None,
             awaiting: HashMap::new(),
             next_ticket: 1,
@@ -327,7 +330,7 @@ impl Model {
             focused: true,
             tells_focus: false,
             now_ms: 0,
-            utc_offset,
+            zone,
             quitting: false,
             screen_area: Rect::default(),
             scrolls: Vec::new(),

@@ -29,7 +29,7 @@ use super::{
     screens,
     terminal::{Guard, stop_and_continue},
     theme::Theme,
-    update::{self, update},
+    update::{self, Effects, update},
 };
 use crate::{
     base::{Shutdown, Tasks},
@@ -88,7 +88,7 @@ struct Loop {
 pub(super) async fn run(link: Link, options: Options, shutdown: Shutdown) -> Result<Finished, TuiError> {
     let guard = Guard::enter(options.mouse).map_err(TuiError::Terminal)?;
     let keyboard = Keyboard::open().map_err(TuiError::Terminal)?;
-    let mut model = Model::new(options.keymap.clone(), options.theme.clone().for_depth(options.colour), options.utc_offset);
+    let mut model = Model::new(options.keymap.clone(), options.theme.clone().for_depth(options.colour), options.zone);
     model.notifications = options.notifications;
     model.wanted.clone_from(&options.open_room);
     if let Some(Forms(welcome)) = options.forms.clone() {
@@ -291,9 +291,8 @@ impl Loop {
         })?;
         self.pace.drawn(Instant::now());
         tracing::trace!(duration_us = started.elapsed().as_micros(), "drawn");
-        let before = self.model.view.first_unread.clone();
-        let effects = update(&mut self.model, Msg::Drawn);
-        self.dirty = !self.model.view.motions.is_empty() || self.model.view.first_unread != before;
+        let (effects, again) = drawn(&mut self.model);
+        self.dirty = again;
         for effect in effects {
             self.effect(effect).await;
         }
@@ -435,6 +434,16 @@ impl Loop {
             tracing::warn!("the client half did not take the last drafts in time");
         }
     }
+}
+
+/// What drawing found out leads to, and whether it changes what is to be seen. What waits to be drawn somewhere else (in a timeline
+/// that something covers) is no reason to draw: it would be one for ever.
+pub(super) fn drawn(model: &mut Model) -> (Effects, bool) {
+    let seen = |model: &Model| (model.view.motions.len(), model.thread_view.motions.len(), model.view.first_unread.clone());
+    let before = seen(model);
+    let effects = update(model, Msg::Drawn);
+    let again = seen(model) != before;
+    (effects, again)
 }
 
 fn keymap(name: &str, file: Option<&Path>) -> Result<Keymap, String> {

@@ -58,7 +58,13 @@ pub fn row(id: &str, name: &str, kind: RoomKind, minutes_ago: u64) -> RoomRow {
 }
 
 fn last(sender: &str, text: &str, minutes_ago: u64) -> Option<LastMessage> {
-    Some(LastMessage { sender: sender.to_owned(), text: text.to_owned(), timestamp_ms: NOW_MS - minutes_ago * MINUTE, pending: false })
+    Some(LastMessage {
+        sender: sender.to_owned(),
+        text: text.to_owned(),
+        timestamp_ms: NOW_MS - minutes_ago * MINUTE,
+        pending: false,
+        failed: false,
+    })
 }
 
 /// A list of these rows.
@@ -126,6 +132,7 @@ pub fn message(text: &str) -> Message {
         reactions: Vec::new(),
         thread: None,
         in_thread: None,
+        mentions: Vec::new(),
         mentions_me: false,
         editable: false,
     }
@@ -149,7 +156,14 @@ pub fn other(unique: u64, minutes_ago: u64, kind: ItemKind) -> Item {
 /// The timeline of a room.
 #[must_use]
 pub fn timeline(id: &str, items: Vec<Item>, back: Pagination) -> Timeline {
-    Timeline { room_id: room(id), thread_root: None, items: items.into_iter().map(Arc::new).collect(), back, typing: Arc::from([]) }
+    Timeline {
+        room_id: room(id),
+        thread_root: None,
+        items: items.into_iter().map(Arc::new).collect(),
+        back,
+        pages: 0,
+        typing: Arc::from([]),
+    }
 }
 
 /// The conversation in the garden.
@@ -197,6 +211,7 @@ pub fn details() -> RoomDetails {
     RoomDetails {
         id: room("garden"),
         name: "Garden".to_owned(),
+        given_name: Some("Garden".to_owned()),
         topic: Some("Spring plan".to_owned()),
         alias: ruma::RoomAliasId::parse("#garden:home.example").ok(),
         encrypted: true,
@@ -231,7 +246,7 @@ pub fn session() -> SessionView {
 /// A model with session and rooms, nothing open.
 #[must_use]
 pub fn lobby(keymap: Keymap, theme: Theme) -> Model {
-    let mut model = Model::new(keymap, theme, time::UtcOffset::UTC);
+    let mut model = Model::new(keymap, theme, crate::base::Zone::UTC);
     model.now_ms = NOW_MS;
     update(&mut model, Msg::Session(session()));
     update(&mut model, Msg::Rooms(rooms()));

@@ -87,7 +87,7 @@ pub const COMMANDS: &[SlashInfo] = &[
     SlashInfo { slash: Slash::React, name: "react", arguments: "[emoji]", description: "React to the selected message, or to the newest." },
     SlashInfo { slash: Slash::Reply, name: "reply", arguments: "[text]", description: "Reply to the selected message, or to the newest." },
     SlashInfo { slash: Slash::Edit, name: "edit", arguments: "", description: "Edit your last message." },
-    SlashInfo { slash: Slash::Redact, name: "redact", arguments: "[reason]", description: "Remove the selected message for everybody." },
+    SlashInfo { slash: Slash::Redact, name: "redact", arguments: "[reason]", description: "Remove the selected message, or your newest, for everybody." },
     SlashInfo { slash: Slash::Nick, name: "nick", arguments: "[name]", description: "Set your own display name." },
     SlashInfo { slash: Slash::Upload, name: "upload", arguments: "<file> [| caption]", description: "Send a file." },
     SlashInfo { slash: Slash::Download, name: "download", arguments: "[file]", description: "Save the selected message's file." },

@@ -64,7 +64,7 @@ pub(super) fn type_text(model: &mut Model, text: &str) -> super::update::Effects
 }
 
 fn welcome() -> Model {
-    let mut model = Model::new(keymap(), theme(), time::UtcOffset::UTC);
+    let mut model = Model::new(keymap(), theme(), crate::base::Zone::UTC);
     model.screen = Screen::Welcome;
     model
 }

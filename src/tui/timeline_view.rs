@@ -71,8 +71,8 @@ pub struct TimelineView {
     /// What was read before the client half let go of it (after a gap, it begins anew from the newest message). Shown until
     /// the place is found again.
     pub held: Option<Timeline>,
-    /// The first item and the count when older history was last asked for, so that it is asked once.
-    pub asked: Option<(u64, usize)>,
+    /// The first item, the count and the pages when older history was last asked for, so that it is asked once.
+    pub asked: Option<(u64, usize, u32)>,
     /// The first message that was new when the end came on screen. The line above it stays while the room is open, wherever
     /// the server's marker goes.
     pub first_unread: Option<OwnedEventId>,
@@ -86,11 +86,27 @@ pub struct TimelineView {
     pub at_bottom: bool,
     /// Drawing found the first loaded item near the screen.
     pub near_top: bool,
-    /// Lines on screen at the last drawing.
+    /// Lines on screen at the last drawing; none where it was not drawn.
     pub height: usize,
 }
 
 impl TimelineView {
+    /// Drawing begins: nothing of it is on screen until it is drawn.
+    pub fn before_drawing(&mut self) {
+        self.height = 0;
+        self.near_top = false;
+    }
+
+    /// Drawing is over. What is not on screen is read by nobody. Ways that were not gone are not kept for later: a step is meant
+    /// for what is on screen. Only the last place that was named is, where the timeline is `loaded` and something covers it.
+    pub fn after_drawing(&mut self, loaded: bool) {
+        self.watching &= self.height > 0;
+        let place = |motion: &Motion| matches!(motion, Motion::Top | Motion::Bottom | Motion::Show(_) | Motion::At(_));
+        let last = self.motions.iter().rev().copied().find(place).filter(|_| loaded);
+        self.motions.clear();
+        self.motions.extend(last);
+    }
+
     /// Lets go of what was held: from here on this is shown, where it is known.
     pub fn release(&mut self, now: Option<&Timeline>) {
         if let Some(held) = self.held.take() {

@@ -18,7 +18,7 @@ fn context(dir: &std::path::Path) -> Context {
     dirs.create().unwrap();
     let assignments = vec!["client.keyring=false".to_owned()];
     let effective = Effective::load(&Sources { assignments, ..Sources::default() }).unwrap();
-    Context { profile, dirs, effective, utc_offset: time::UtcOffset::UTC }
+    Context { profile, dirs, effective, zone: crate::base::Zone::UTC }
 }
 
 #[tokio::test]

@@ -14,7 +14,6 @@ use http::Method;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use ruma::OwnedRoomId;
 use serde_json::json;
-use time::UtcOffset;
 use tokio::sync::{OnceCell, mpsc, oneshot};
 
 use super::{
@@ -27,7 +26,7 @@ use super::{
     stage::{Made, Stage, StageError, Told},
 };
 use crate::{
-    base::{Secret, Shutdown},
+    base::{Secret, Shutdown, Zone},
     cli::{
         exit::{Exit, Failure},
         node::OwnNode,
@@ -82,10 +81,12 @@ impl Theatre {
     ///
     /// # Errors
     /// When the node refuses.
-    pub async fn open(node: &OwnNode, socket: PathBuf, password: Secret, args: &DemoArgs, offset: UtcOffset) -> Result<Self, Failure> {
+    pub async fn open(node: &OwnNode, socket: PathBuf, password: Secret, args: &DemoArgs, zone: Zone) -> Result<Self, Failure> {
         let size = Size { rooms: args.rooms, messages: args.messages };
         let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failure, error.to_string());
-        let plan = plan::plan(args.seed, size, now_ms(), i64::from(offset.whole_seconds()) * 1000).map_err(|error| failed(&error))?;
+        let now = now_ms();
+        let plan =
+            plan::plan(args.seed, size, now, i64::from(zone.offset_at(now).whole_seconds()) * 1000).map_err(|error| failed(&error))?;
         let stage = Stage::new(std::sync::Arc::clone(node.node()));
         // Hashing passwords takes the longest of all, on threads of its own: at the same time, then.
         let names = [GUEST, HANDY].into_iter().chain(CLIENTS);

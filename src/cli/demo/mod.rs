@@ -119,7 +119,7 @@ async fn open(
 ) -> Result<(cast::Theatre, Setup), Failure> {
     profile.set_home(Home { server_name: SERVER_NAME.to_owned() }).await?;
     let password = Secret::new(SystemRandomness.alphanumeric(32));
-    let theatre = cast::Theatre::open(node, plan.socket(), password.clone(), args, context.utc_offset).await?;
+    let theatre = cast::Theatre::open(node, plan.socket(), password.clone(), args, context.zone).await?;
     screen::remember_room(&context.dirs.state, Some(&theatre.first_room()));
     let setup = Setup::SignIn { user: format!("@{}:{SERVER_NAME}", script::GUEST), server: None, password };
     Ok((theatre, setup))

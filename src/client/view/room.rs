@@ -39,6 +39,8 @@ pub struct LastMessage {
     pub timestamp_ms: u64,
     /// True while it is our own message that the server has not confirmed.
     pub pending: bool,
+    /// True when it is our own message that will not be sent unless somebody decides so.
+    pub failed: bool,
 }
 
 /// One row of the room list.
@@ -131,7 +133,9 @@ pub struct RoomDetails {
     pub id: OwnedRoomId,
     /// Display name.
     pub name: String,
-    /// Topic, as plain text.
+    /// What somebody has named it (`m.room.name`); `name` is made up where nobody has.
+    pub given_name: Option<String>,
+    /// Topic, as plain text, all of it: it may have several lines.
     pub topic: Option<String>,
     /// Canonical alias.
     pub alias: Option<OwnedRoomAliasId>,

@@ -122,6 +122,8 @@ pub struct Message {
     pub in_thread: Option<OwnedEventId>,
     /// Mentions us.
     pub mentions_me: bool,
+    /// Whom it mentions; told of messages that we may edit only.
+    pub mentions: Vec<OwnedUserId>,
     /// We may edit it.
     pub editable: bool,
 }
@@ -229,6 +231,8 @@ pub struct Timeline {
     pub items: Arc<[Arc<Item>]>,
     /// Older history.
     pub back: Pagination,
+    /// Pages of older history that have come: one may show nothing (reactions to what is not loaded yet), and is no less an answer.
+    pub pages: u32,
     /// Display names of people typing, ourselves excluded.
     pub typing: Arc<[String]>,
 }

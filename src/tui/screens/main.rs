@@ -1,6 +1,10 @@
 //! The main screen: room list, header, timeline, composer, status bar.
 
-use ratatui::{buffer::Buffer, layout::Rect, text::Line};
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    text::{Line, Span},
+};
 
 use super::outside;
 use crate::{
@@ -39,7 +43,7 @@ pub struct Areas {
 #[must_use]
 pub fn areas(model: &Model, area: Rect) -> Areas {
     let status = Rect { y: area.bottom().saturating_sub(1), height: area.height.min(1), ..area };
-    let notices = if area.height >= 5 { u16::try_from(notice_lines(model, area.width).len()).unwrap_or(1) } else { 0 };
+    let notices = if area.height >= 5 { u16::try_from(notice_lines(model, area.width).0.len()).unwrap_or(1) } else { 0 };
     let notice = Rect { y: status.y - notices.min(status.y - area.y), height: notices, ..area };
     let body = Rect { height: notice.y.saturating_sub(area.y), ..area };
     if body.width < ONE_PANE {
@@ -79,9 +83,9 @@ pub fn draw(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16
     cursor
 }
 
-/// The newest notice, over as many lines as it needs and the screen can spare.
-fn notice_lines(model: &Model, width: u16) -> Vec<Line<'static>> {
-    let Some(notice) = model.notices.last() else { return Vec::new() };
+/// The newest notice, over as many lines as it needs and the screen can spare; and whether that was too few.
+fn notice_lines(model: &Model, width: u16) -> (Vec<Line<'static>>, bool) {
+    let Some(notice) = model.notices.last() else { return (Vec::new(), false) };
     let (mark, scope) = match notice.level {
         Level::Info => ("·", Scope::Info),
         Level::Error => ("✗", Scope::Error),
@@ -96,16 +100,36 @@ fn notice_lines(model: &Model, width: u16) -> Vec<Line<'static>> {
         ..Paragraph::default()
     };
     let mut lines = text::wrap(&paragraph, usize::from(width));
+    let cut = lines.len() > NOTICE;
     lines.truncate(NOTICE);
-    lines
+    if let Some(last) = lines.last_mut().filter(|_| cut) {
+        let hint = format!("… ({close} shows all)");
+        let said: String = last.spans.iter().map(|span| span.content.as_ref()).collect();
+        let room = usize::from(width).saturating_sub(text::width(&hint));
+        let mut kept = String::new();
+        for word in said.split_inclusive(' ') {
+            if text::width(&kept) + text::width(word) > room {
+                break;
+            }
+            kept.push_str(word);
+        }
+        *last = Line::from(vec![
+            Span::styled(kept.trim_end().to_owned(), model.theme.style(scope)),
+            Span::styled(hint, model.theme.style(Scope::Dim)),
+        ]);
+    }
+    (lines, cut)
 }
 
 fn members(count: u64) -> String {
     if count == 1 { "1 member".to_owned() } else { format!("{count} members") }
 }
 
-fn notice(model: &Model, area: Rect, buf: &mut Buffer) {
-    for (line, y) in notice_lines(model, area.width).iter().zip(area.top()..area.bottom()) {
+fn notice(model: &mut Model, area: Rect, buf: &mut Buffer) {
+    let (lines, cut) = notice_lines(model, area.width);
+    let cut = cut || lines.len() > usize::from(area.height);
+    model.cut_notice = model.notices.last().filter(|_| cut).map(|notice| notice.text.clone());
+    for (line, y) in lines.iter().zip(area.top()..area.bottom()) {
         buf.set_line(area.x, y, line, area.width);
     }
 }
@@ -315,8 +339,6 @@ fn timelines(model: &mut Model, area: Rect, buf: &mut Buffer) {
         }
         thread(model, Rect { x: area.x + half + 1, width: area.width - half - 1, ..area }, buf);
     } else {
-        // Nobody sees what comes in the room meanwhile.
-        model.view.height = 0;
         thread(model, area, buf);
     }
     debug_assert!(model.open.as_ref() == Some(&open), "drawing opens no rooms");
@@ -368,7 +390,7 @@ fn one_timeline(model: &mut Model, in_thread: bool, area: Rect, buf: &mut Buffer
     let look = timeline::Look {
         theme: &theme,
         generation: model.theme_generation,
-        offset: model.utc_offset,
+        zone: model.zone,
         focused: model.focus == Focus::Timeline && model.layers.is_empty(),
         keys: (&retry, &discard),
     };

@@ -16,6 +16,8 @@ pub fn draw(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16
     model.screen_area = area;
     model.scrolls.clear();
     model.hits.clear();
+    model.view.before_drawing();
+    model.thread_view.before_drawing();
     if area.width == 0 || area.height == 0 {
         return None;
     }
@@ -31,5 +33,8 @@ pub fn draw(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16
         model.hits = hits;
     }
     model.layers = layers;
+    let (room, thread) = (model.open_timeline().is_some(), model.open_thread().is_some());
+    model.view.after_drawing(room);
+    model.thread_view.after_drawing(thread);
     cursor.filter(|(x, y)| *x < area.right() && *y < area.bottom())
 }

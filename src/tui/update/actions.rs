@@ -7,7 +7,7 @@ use crate::{
         action::Action,
         composer::Mode,
         effect::Effect,
-        layers::{Help, Layer},
+        layers::{Help, Layer, Page},
         model::{Focus, Level, Model, Motion, Screen},
     },
 };
@@ -38,7 +38,7 @@ fn program(model: &mut Model, action: Action, fx: &mut Effects) -> bool {
         Action::Redraw => fx.push(Effect::Redraw),
         Action::Help => model.layers.push(Layer::Help(Help::default())),
         Action::Dismiss => {
-            model.notices.pop();
+            put_away(model);
         }
         Action::Reconnect => {
             info(model, "trying the connection now");
@@ -151,6 +151,17 @@ fn step_focus(model: &mut Model, forward: bool) {
     focus(model, to);
 }
 
+/// Puts the newest notice away. One that had no room at the bottom is shown whole then: it can be read nowhere else. False when
+/// there is none.
+fn put_away(model: &mut Model) -> bool {
+    let Some(notice) = model.notices.pop() else { return false };
+    if model.cut_notice.take().is_some_and(|cut| cut == notice.text) {
+        let rows = vec![(String::new(), notice.text)];
+        model.layers.push(Layer::Page(Page { title: "Notice".to_owned(), rows, scroll: 0 }));
+    }
+    true
+}
+
 /// One step back, whatever there is to go back from; typed text stays.
 fn cancel(model: &mut Model, fx: &mut Effects) {
     if model.focus == Focus::Composer {
@@ -164,7 +175,7 @@ fn cancel(model: &mut Model, fx: &mut Effects) {
     }
     // What is wrong wants to be put away, one after the other; the rest goes by the way.
     model.notices.retain(|notice| notice.level == Level::Error);
-    if model.notices.pop().is_some() {
+    if put_away(model) {
         return;
     }
     if model.invitation_open() && model.focus != Focus::Rooms {

@@ -5,7 +5,7 @@ use ruma::{OwnedRoomId, OwnedUserId};
 use super::{Effects, actions, ask, complete, error, slash, ticket, timeline};
 use crate::{
     client::{
-        command::{Command, Draft},
+        command::{Command, Draft, Ticket},
         view::{ItemId, ItemKind},
     },
     tui::{
@@ -73,8 +73,9 @@ pub(super) fn stop_typing(model: &mut Model, fx: &mut Effects) {
 /// Saves a room's draft when it differs from what was saved last.
 pub(super) fn save_draft(model: &mut Model, room_id: &OwnedRoomId, fx: &mut Effects) {
     model.drafts_due.remove(room_id);
+    let flying = pastes(model, room_id);
     let Some(composer) = model.composers.get_mut(room_id) else { return };
-    let text = composer.draft();
+    let text = flying.into_iter().chain(Some(composer.draft()).filter(|draft| !draft.is_empty())).collect::<Vec<_>>().join("\n");
     if text != composer.saved {
         if text.is_empty() {
             model.drafts_gone.insert(room_id.clone());
@@ -82,6 +83,23 @@ pub(super) fn save_draft(model: &mut Model, room_id: &OwnedRoomId, fx: &mut Effe
         composer.saved.clone_from(&text);
         ask(fx, Command::SaveDraft { room_id: room_id.clone(), text });
     }
+}
+
+/// Long pastes of a room that are on their way: until the queue has them they are nowhere else that outlives a kill.
+fn pastes(model: &Model, room_id: &OwnedRoomId) -> Vec<String> {
+    let mut pastes: Vec<(Ticket, String)> = model
+        .awaiting
+        .iter()
+        .filter_map(|(ticket, awaiting)| match awaiting {
+            Awaiting::Paste { room_id: to, text, caption } if to == room_id => {
+                let caption = if caption.is_empty() { String::new() } else { format!("{caption}\n") };
+                Some((*ticket, format!("{caption}{text}")))
+            }
+            _ => None,
+        })
+        .collect();
+    pastes.sort_by_key(|(ticket, _)| ticket.0);
+    pastes.into_iter().map(|(_, text)| text).collect()
 }
 
 /// Runs an action on the text. False when it is none for the composer.
@@ -130,26 +148,39 @@ fn send(model: &mut Model, fx: &mut Effects) {
     }
 }
 
-/// Empties the composer, and what is stored of it.
+/// Empties the composer, and what is stored of it; what was put aside for an edit stands there then.
 pub(super) fn clear(model: &mut Model, fx: &mut Effects) {
-    let paste = model.composer_mut().paste.take();
-    model.composer_mut().clear();
-    model.composer_mut().paste = paste;
+    model.composer_mut().done();
     if let Some(room_id) = model.open.clone() {
         model.drafts_gone.insert(room_id.clone());
-        save_draft(model, &room_id, fx);
+        if pastes(model, &room_id).is_empty() {
+            save_draft(model, &room_id, fx);
+        } else {
+            // Written once more only where it takes longer than most.
+            model.drafts_due.insert(room_id, model.now_ms + DRAFT_MS);
+        }
     }
     stop_typing(model, fx);
 }
 
+/// The open room, where one may write in it.
+///
+/// # Errors
+/// Why not, in words.
+pub(super) fn may_write(model: &Model) -> Result<OwnedRoomId, &'static str> {
+    let room_id = model.open.clone().filter(|_| actions::in_room(model)).ok_or("open a room first; what you typed stays here")?;
+    if model.details.as_ref().is_some_and(|details| details.id == room_id && !details.can_send) {
+        return Err("you may not write in this room; what you typed stays here");
+    }
+    Ok(room_id)
+}
+
 /// Sends a text as message, answer or edit.
 pub(super) fn send_text(model: &mut Model, text: &str, emote: bool, literal: bool, fx: &mut Effects) {
-    let Some(room_id) = model.open.clone().filter(|_| actions::in_room(model)) else {
-        return error(model, "open a room first; what you typed stays here");
+    let room_id = match may_write(model) {
+        Ok(room_id) => room_id,
+        Err(why) => return error(model, why),
     };
-    if model.details.as_ref().is_some_and(|details| details.id == room_id && !details.can_send) {
-        return error(model, "you may not write in this room; what you typed stays here");
-    }
     if let Some(paste) = model.composer_mut().paste.take() {
         let awaiting = Awaiting::Paste { room_id: room_id.clone(), text: paste.text.clone(), caption: text.to_owned() };
         let ticket = ticket(model, awaiting);
@@ -165,11 +196,10 @@ pub(super) fn send_text(model: &mut Model, text: &str, emote: bool, literal: boo
     let mentions = composer.mentioned(&text);
     let reply_to = if let Mode::Reply { event_id, .. } = &composer.mode { Some(event_id.clone()) } else { None };
     let draft = Draft { text, emote, literal, reply_to, thread_root: model.thread_root.clone(), mentions };
-    if let Mode::Edit { unique, item, stash, .. } = composer.mode.clone() {
+    if let Mode::Edit { unique, item, .. } = composer.mode.clone() {
         let current = model.live_timeline().and_then(|t| t.items.iter().find(|i| i.unique == unique)).and_then(|i| i.id.clone());
         ask(fx, Command::Edit { room_id, item: current.unwrap_or(item), draft });
         clear(model, fx);
-        model.composer_mut().set_text(&stash);
         return changed(model, fx);
     }
     ask(fx, Command::Send { room_id, draft });
@@ -187,21 +217,25 @@ pub(super) fn send_text(model: &mut Model, text: &str, emote: bool, literal: boo
 /// been typed since is kept below it, or comes back after the edit. False where the text stands in another edit's way, so that
 /// it comes back only after that one.
 pub(super) fn give_back(model: &mut Model, room_id: &OwnedRoomId, draft: &Draft, edited: Option<&ItemId>) -> bool {
-    let names = mentions(model, room_id, draft);
+    let names = mentions(model, room_id, &draft.mentions, &draft.typed());
     let before = edited.and_then(|item| original(model, room_id, item));
     let now = model.now_ms;
     let composer = model.composers.entry(room_id.clone()).or_default();
     composer.completion = None;
-    composer.mentions.extend(names);
     let in_the_way = matches!(composer.mode, Mode::Edit { .. });
     match edited {
         Some(item) if composer.mode == Mode::New => {
             let (unique, before) = before.unwrap_or((u64::MAX, String::new()));
-            composer.edit(unique, item.clone(), before);
-            composer.set_text(&draft.text);
+            composer.edit(unique, item.clone(), before, names);
+            composer.set_text(&draft.typed());
         }
         // An edit that comes back into a composer that has something else to say is text to be kept, no more.
         _ => {
+            let names = names.into_iter().filter(|(words, _)| !words.is_empty());
+            match &mut composer.mode {
+                Mode::Edit { stash_mentions, .. } => stash_mentions.extend(names),
+                Mode::New | Mode::Reply { .. } => composer.mentions.extend(names),
+            }
             let text = if edited.is_some() { draft.text.clone() } else { draft.typed() };
             composer.put_before(&text);
             if let Some(event_id) = draft.reply_to.clone().filter(|_| composer.mode == Mode::New) {
@@ -213,11 +247,15 @@ pub(super) fn give_back(model: &mut Model, room_id: &OwnedRoomId, draft: &Draft,
     !in_the_way
 }
 
-/// The words by which the draft's people are known, as far as the room's members are.
-fn mentions(model: &Model, room_id: &OwnedRoomId, draft: &Draft) -> Vec<(String, OwnedUserId)> {
-    let members = model.details.iter().filter(|details| details.id == *room_id).flat_map(|details| details.members.iter());
-    let meant = members.filter(|member| draft.mentions.contains(&member.id));
-    meant.map(|member| (text::one_line(&member.name), member.id.clone())).collect()
+/// These people with the words that stand for them in a text; none where it does not name them (whoever is answered is mentioned
+/// all the same).
+pub(super) fn mentions(model: &Model, room_id: &OwnedRoomId, people: &[OwnedUserId], said: &str) -> Vec<(String, OwnedUserId)> {
+    let members = || model.details.iter().filter(|details| details.id == *room_id).flat_map(|details| details.members.iter());
+    let words = |id: &OwnedUserId| {
+        let name = members().find(|member| member.id == *id).map(|member| text::one_line(&member.name));
+        name.into_iter().chain([id.to_string(), id.localpart().to_owned()]).find(|name| said.contains(name.as_str())).unwrap_or_default()
+    };
+    people.iter().map(|id| (words(id), id.clone())).collect()
 }
 
 /// How the timeline counts a message of ours, and its text now.
@@ -225,7 +263,7 @@ fn original(model: &Model, room_id: &OwnedRoomId, item: &ItemId) -> Option<(u64,
     let timeline = model.live_timeline().filter(|timeline| timeline.room_id == *room_id)?;
     let found = timeline.items.iter().rev().find(|found| found.id.as_ref() == Some(item))?;
     match &found.kind {
-        ItemKind::Message(message) => Some((found.unique, message.body.plain.clone())),
+        ItemKind::Message(message) => Some((found.unique, Draft::again(message).typed())),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@ use super::{Effects, actions, again, ask, error, info, slash::user_ids, ticket};
 use crate::{
     client::{
         command::{Command, NewRoom, Setup, Ticket},
-        view::{ItemId, MemberRole, Membership, RoomKind},
+        view::{Item, ItemId, MemberRole, Membership, RoomKind},
     },
     tui::{
         action::ACTIONS,
@@ -15,6 +15,7 @@ use crate::{
         form::Form,
         keymap::CONTEXTS,
         layers::{Choice, Entry, FormLayer, Layer, Page, Picker, PickerKind, Purpose, Question},
+        line_input::LINE_BYTES,
         model::{Awaiting, Model},
         slash::COMMANDS,
         text,
@@ -24,6 +25,8 @@ use crate::{
 
 /// Forms that were closed with text in them and are kept.
 const KEPT: usize = 16;
+/// Columns of a message that a question quotes.
+const QUOTE: usize = 60;
 
 fn open_form(model: &mut Model, purpose: Purpose, fresh: Form) {
     // What was typed before the dialog was closed is still there.
@@ -64,6 +67,11 @@ pub(super) fn create_room(model: &mut Model, name: &str) {
         .toggle("public", "Public", "Anybody may find and join it; then encryption makes little sense.", false)
         .line("alias", "Address", "lounge, for #lounge:server", "Short name under which a public room is found.", "")
         .line("invite", "Invite", "@bob:example.org", "User IDs with blanks between them; may stay empty.", "");
+    if !name.is_empty() {
+        // The rest of what was typed before may still be meant; this name certainly is.
+        let kept = model.kept.iter_mut().filter(|(purpose, _)| *purpose == Purpose::CreateRoom);
+        kept.for_each(|(_, form)| form.set("name", name));
+    }
     open_form(model, Purpose::CreateRoom, form);
 }
 
@@ -118,7 +126,7 @@ pub(super) fn invite(model: &mut Model) {
 
 pub(super) fn set_name(model: &mut Model) {
     if let Some(room_id) = open_room(model) {
-        let now = model.open_row().map(|row| row.name.clone()).unwrap_or_default();
+        let now = model.details.as_ref().filter(|d| d.id == room_id).and_then(|d| d.given_name.clone()).unwrap_or_default();
         let form = Form::new("Name of this room", "", "Set").line("name", "Name", "", "Everybody in the room sees it.", &now);
         open_form(model, Purpose::SetName(room_id), form);
     }
@@ -126,10 +134,23 @@ pub(super) fn set_name(model: &mut Model) {
 
 pub(super) fn set_topic(model: &mut Model) {
     if let Some(room_id) = open_room(model) {
-        let now = model.details.as_ref().filter(|d| d.id == room_id).and_then(|d| d.topic.clone()).unwrap_or_default();
-        let form = Form::new("Topic of this room", "", "Set").line("topic", "Topic", "", "Everybody in the room sees it.", &now);
+        let now = topic(model, &room_id).unwrap_or_default();
+        // One line cannot hold it: what is written anew takes its place, and nothing is cut by the way.
+        let (intro, now) = match fits_a_line(&now) {
+            true => ("", now.as_str()),
+            false => ("The topic has several lines, or a very long one (about this room shows it). What you write replaces it.", ""),
+        };
+        let form = Form::new("Topic of this room", intro, "Set").line("topic", "Topic", "", "Everybody in the room sees it.", now);
         open_form(model, Purpose::SetTopic(room_id), form);
     }
+}
+
+fn topic(model: &Model, room_id: &OwnedRoomId) -> Option<String> {
+    model.details.as_ref().filter(|details| details.id == *room_id).and_then(|details| details.topic.clone())
+}
+
+fn fits_a_line(text: &str) -> bool {
+    text.len() <= LINE_BYTES && text::one_line(text) == text
 }
 
 pub(super) fn display_name(model: &mut Model) {
@@ -161,15 +182,28 @@ pub(super) fn withdraw(model: &mut Model, room_id: OwnedRoomId, name: &str) {
     question(model, Purpose::Decline(room_id), "Take back request", words, "Take back");
 }
 
-pub(super) fn redact(model: &mut Model, room_id: OwnedRoomId, item: ItemId, own: bool) {
-    let whose = if own { "your message" } else { "this message of somebody else" };
-    let words = format!("Remove {whose} for everybody? This cannot be undone.");
-    question(model, Purpose::Redact(room_id, item), "Remove message", words, "Remove");
+pub(super) fn redact(model: &mut Model, purpose: Purpose, item: &Item, said: &str) {
+    let whose = if item.is_own { "your message".to_owned() } else { format!("the message of {}", text::one_line(&item.sender_name)) };
+    let said = text::one_line(said);
+    let quote = if said.is_empty() { String::new() } else { format!(" “{}”", text::fit(&said, QUOTE)) };
+    let words = format!("Remove {whose}{quote} for everybody? This cannot be undone.");
+    question(model, purpose, "Remove message", words, "Remove");
 }
 
 pub(super) fn sign_out(model: &mut Model) {
     let words = "Sign out? This deletes this device's local data. Encrypted messages whose keys only this device has cannot be read again.";
-    question(model, Purpose::SignOut, "Sign out", words.to_owned(), "Sign out");
+    let unsent = u64::from(model.session.queued) + u64::from(model.session.failed);
+    let drafts = model.composers.values().filter(|composer| !composer.draft().trim().is_empty()).count();
+    let lost: Vec<String> = [
+        (unsent, "message that was not sent", "messages that were not sent"),
+        (u64::try_from(drafts).unwrap_or(u64::MAX), "draft", "drafts"),
+    ]
+    .into_iter()
+    .filter(|(count, ..)| *count > 0)
+    .map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many }))
+    .collect();
+    let words = if lost.is_empty() { words.to_owned() } else { format!("{words} With it go {}.", lost.join(" and ")) };
+    question(model, Purpose::SignOut, "Sign out", words, "Sign out");
 }
 
 /// Carries out what a question asked.
@@ -183,7 +217,7 @@ pub(super) fn yes(model: &mut Model, purpose: Purpose, fx: &mut Effects) {
             }
             ask(fx, Command::Leave { ticket, room_id });
         }
-        Purpose::Redact(room_id, item) => ask(fx, Command::Redact { room_id, item, reason: None }),
+        Purpose::Redact(room_id, item, reason) => ask(fx, Command::Redact { room_id, item, reason }),
         Purpose::SignOut => {
             info(model, "signing out…");
             fx.push(Effect::Setup(Setup::SignOut));
@@ -220,10 +254,14 @@ pub(super) fn submit(model: &mut Model, layer: &mut FormLayer, fx: &mut Effects)
             Ok(ticket)
         }
         Purpose::SetTopic(room_id) => {
-            let topic = layer.form.text("topic").to_owned();
-            let ticket = simple(model, "could not set the topic");
-            ask(fx, Command::SetTopic { ticket, room_id, topic });
-            Ok(ticket)
+            let new = layer.form.text("topic").to_owned();
+            if new.is_empty() && topic(model, &room_id).is_some_and(|topic| !fits_a_line(&topic)) {
+                Err(("topic", "Nothing is written: the topic stays as it is.".to_owned()))
+            } else {
+                let ticket = simple(model, "could not set the topic");
+                ask(fx, Command::SetTopic { ticket, room_id, topic: new });
+                Ok(ticket)
+            }
         }
         Purpose::DisplayName => {
             let name = layer.form.text("name").to_owned();

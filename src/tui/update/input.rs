@@ -7,6 +7,7 @@ use crate::tui::{
     action::Action,
     keymap::Lookup,
     keys::Key,
+    line_input::LINE_BYTES,
     model::{Focus, Hit, Model, Motion, Screen},
     text,
 };
@@ -87,6 +88,10 @@ pub(super) fn paste(model: &mut Model, text: &str, fx: &mut Effects) {
     let clean = text::pasted(text);
     if clean.is_empty() {
         return;
+    }
+    let line = !model.layers.is_empty() || model.screen == Screen::Welcome || model.searching() || model.pane.filtering;
+    if line && clean.len() > LINE_BYTES {
+        super::info(model, format!("a line takes {LINE_BYTES} bytes at most; the rest of what was pasted is left out"));
     }
     if !model.layers.is_empty() {
         layers::paste(model, &clean);

@@ -94,14 +94,18 @@ pub(super) fn open_neighbour(model: &mut Model, by: isize, fx: &mut Effects) {
     }
 }
 
-/// Opens what is unread: mentions first, then direct chats, then the others; the most recent of each.
+/// Opens what is unread: mentions first, then direct chats, then the others, then rooms whose last message was not sent; the most
+/// recent of each.
 pub(super) fn next_unread(model: &mut Model, fx: &mut Effects) {
     let next = model
         .rooms
         .rows
         .iter()
         .filter(|row| Some(&row.id) != model.open.as_ref() && row.membership == Membership::Joined)
-        .filter_map(|row| priority(row).map(|p| (p, std::cmp::Reverse(row.recency), row.id.clone())))
+        .filter_map(|row| {
+            let failed = row.last.as_ref().is_some_and(|last| last.failed).then_some(u8::MAX);
+            priority(row).or(failed).map(|p| (p, std::cmp::Reverse(row.recency), row.id.clone()))
+        })
         .min_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
     match next {
         Some((_, _, room_id)) => open(model, room_id, fx),

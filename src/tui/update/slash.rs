@@ -4,7 +4,10 @@ use ruma::{OwnedUserId, RoomOrAliasId, UserId};
 
 use super::{Effects, actions, ask, composer, dialogs, error, info, quit, rooms, ticket, timeline};
 use crate::{
-    client::command::Command,
+    client::{
+        command::Command,
+        view::{Item, ItemId},
+    },
     tui::{
         action::Action,
         effect::Effect,
@@ -74,7 +77,7 @@ pub(super) fn run(model: &mut Model, command: Slash, argument: &str, fx: &mut Ef
         }
     };
     match ok {
-        Ok(()) if command == Slash::Reply => {}
+        Ok(()) if matches!(command, Slash::Reply | Slash::Redact) => {}
         Ok(()) => composer::clear(model, fx),
         Err(why) => error(model, why),
     }
@@ -180,7 +183,10 @@ fn nick(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), Strin
 
 fn on_message(model: &mut Model, command: Slash, argument: &str, fx: &mut Effects) -> Result<(), String> {
     let room_id = model.open.clone().filter(|_| actions::in_room(model)).ok_or("open a room first")?;
-    let item = timeline::meant(model).ok_or("there is no message here")?;
+    let item = match command {
+        Slash::Redact => timeline::meant_to_go(model).ok_or("there is no message of yours here; select the one that is to go")?,
+        _ => timeline::meant(model).ok_or("there is no message here")?,
+    };
     let id = item.id.clone().ok_or("that message cannot be meant")?;
     match command {
         Slash::React if argument.is_empty() => dialogs::react(model, room_id, id),
@@ -189,19 +195,42 @@ fn on_message(model: &mut Model, command: Slash, argument: &str, fx: &mut Effect
                 crate::tui::emoji::EMOJI.iter().find(|(code, _)| *code == argument.trim_matches(':')).map_or(argument, |(_, emoji)| emoji);
             ask(fx, Command::ToggleReaction { room_id, item: id, key: key.to_owned() });
         }
-        Slash::Reply => {
+        Slash::Reply => reply(model, &item, argument, fx)?,
+        Slash::Redact => {
+            // The command itself must not be in the way of the text of a message that was not sent.
             composer::clear(model, fx);
-            timeline::reply(model, &item, fx);
-            if !argument.is_empty() {
-                composer::send_text(model, argument, false, false, fx);
-            }
+            let reason = Some(argument).filter(|reason| !reason.is_empty()).map(ToOwned::to_owned);
+            timeline::redact(model, room_id, &item, reason, fx);
         }
-        Slash::Redact if argument.is_empty() => dialogs::redact(model, room_id, id, item.is_own),
-        Slash::Redact => ask(fx, Command::Redact { room_id, item: id, reason: Some(argument.to_owned()) }),
         _ => {
             let to = Some(argument).filter(|to| !to.is_empty()).map(path);
             timeline::download(model, room_id, &item, to, fx);
         }
+    }
+    Ok(())
+}
+
+/// Answers a message; where that is not possible, what was typed stays.
+fn reply(model: &mut Model, item: &Item, argument: &str, fx: &mut Effects) -> Result<(), String> {
+    if !matches!(item.id, Some(ItemId::Event(_))) {
+        return Err("one can answer a message once the server has it".to_owned());
+    }
+    if !argument.is_empty() {
+        composer::may_write(model)?;
+    }
+    composer::clear(model, fx);
+    if argument.is_empty() {
+        timeline::reply(model, item, fx);
+        return Ok(());
+    }
+    // What was put aside for an edit, and stands in the composer again, is none of the answer's business.
+    let (aside, mentions) = (model.composer().text(), std::mem::take(&mut model.composer_mut().mentions));
+    timeline::reply(model, item, fx);
+    composer::send_text(model, argument, false, false, fx);
+    if !aside.is_empty() {
+        model.composer_mut().set_text(&aside);
+        model.composer_mut().mentions = mentions;
+        composer::changed(model, fx);
     }
     Ok(())
 }
@@ -222,8 +251,9 @@ fn upload(model: &mut Model, argument: &str, fx: &mut Effects) -> Result<(), Str
         return Err("name a file: /upload ~/picture.png".to_owned());
     }
     info(model, format!("sending {file}…"));
-    let ticket =
-        ticket(model, Awaiting::Action { failure: format!("could not send {file}"), done: Some(format!("sent {file}")), open: false });
+    // It is queued then, no more; the timeline shows how it fares.
+    let awaiting = Awaiting::Action { failure: format!("could not send {file}"), done: Some(format!("{file} is on its way")), open: false };
+    let ticket = ticket(model, awaiting);
     ask(fx, Command::SendFile { ticket, room_id, path: path(file), caption });
     Ok(())
 }

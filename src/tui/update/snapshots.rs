@@ -159,7 +159,7 @@ fn older(view: &mut TimelineView, timeline: &Timeline, fx: &mut Effects) {
         return;
     }
     // Asked once per state of the timeline: the answer changes it, or sets the pagination to failed.
-    let state = (timeline.items.first().map_or(0, |item| item.unique), timeline.items.len());
+    let state = (timeline.items.first().map_or(0, |item| item.unique), timeline.items.len(), timeline.pages);
     if view.asked == Some(state) {
         return;
     }

@@ -7,12 +7,13 @@ use ruma::{OwnedEventId, OwnedRoomId};
 use super::{Effects, actions, ask, composer, dialogs, error, info, snapshots, ticket};
 use crate::{
     client::{
-        command::Command,
+        command::{Command, Draft},
         view::{Item, ItemId, ItemKind, Message, MessageKind, Pagination, SendState},
     },
     tui::{
         action::Action,
         effect::Effect,
+        layers::Purpose,
         model::{Awaiting, Focus, Model, Motion, Seek, selectable},
         widgets::timeline::Stops,
     },
@@ -60,7 +61,7 @@ fn on_item(model: &mut Model, action: Action, fx: &mut Effects) {
             Some(id) => dialogs::react(model, room_id, id.clone()),
             None => error(model, "one cannot react to that"),
         },
-        Action::Redact => redact(model, room_id, &item, fx),
+        Action::Redact => redact(model, room_id, &item, None, fx),
         Action::Copy => copy(model, &item, fx),
         Action::Retry => retry(model, room_id, &item, fx),
         Action::Discard => discard(model, room_id, &item, fx),
@@ -276,8 +277,9 @@ fn edit(model: &mut Model, item: &Item, fx: &mut Effects) {
     let (Some(message), Some(id)) = (message(item).filter(|message| message.editable), item.id.clone()) else {
         return error(model, "only text messages of your own can be edited");
     };
-    let before = message.body.plain.clone();
-    model.composer_mut().edit(item.unique, id, before);
+    let draft = Draft::again(message);
+    let mentions = model.open.as_ref().map_or_else(Vec::new, |open| composer::mentions(model, open, &draft.mentions, &draft.text));
+    model.composer_mut().edit(item.unique, id, draft.typed(), mentions);
     actions::focus(model, Focus::Composer);
     composer::changed(model, fx);
 }
@@ -290,13 +292,25 @@ pub(super) fn edit_last(model: &mut Model, fx: &mut Effects) {
     }
 }
 
-fn redact(model: &mut Model, room_id: OwnedRoomId, item: &Item, fx: &mut Effects) {
+/// The message that is to be removed: the selected one, or our newest. Never, without being selected, somebody else's.
+pub(super) fn meant_to_go(model: &Model) -> Option<Arc<Item>> {
+    match model.active_view().selected {
+        Some(_) => model.selected_item().cloned(),
+        None => newest(model, |item| item.is_own && !matches!(item.kind, ItemKind::State(_) | ItemKind::Redacted { .. })),
+    }
+}
+
+/// Asks whether to remove a message; one that was not sent is dropped.
+pub(super) fn redact(model: &mut Model, room_id: OwnedRoomId, item: &Item, reason: Option<String>, fx: &mut Effects) {
     if matches!(item.kind, ItemKind::Redacted { .. }) {
         return info(model, "that message is removed already");
     }
     match &item.id {
         Some(ItemId::Transaction(_)) => discard(model, room_id, item, fx),
-        Some(id) => dialogs::redact(model, room_id, id.clone(), item.is_own),
+        Some(id) => {
+            let said = message(item).map(summary).unwrap_or_default();
+            dialogs::redact(model, Purpose::Redact(room_id, id.clone(), reason), item, &said);
+        }
         None => error(model, "that cannot be removed"),
     }
 }
@@ -342,7 +356,7 @@ fn discard(model: &mut Model, room_id: OwnedRoomId, item: &Item, fx: &mut Effect
         return info(model, "that message was sent; removing it is another matter");
     };
     ask(fx, Command::Redact { room_id, item: id.clone(), reason: None });
-    if let Some(text) = message(item).map(|message| message.body.plain.clone())
+    if let Some(text) = message(item).map(|message| Draft::again(message).typed())
         && model.composer().is_idle()
     {
         model.composer_mut().set_text(&text);

@@ -76,7 +76,7 @@ pub(super) fn update(model: &mut Model, update: Update, fx: &mut Effects) {
         }
         Update::Notify { room_id, room_name, text, highlight, direct } => {
             // Whoever looks at the room sees it there.
-            if model.open.as_ref() != Some(&room_id) || !model.focused {
+            if model.open.as_ref() != Some(&room_id) || !model.focused || !on_screen(model) {
                 notify(model, &room_name, &text, highlight, direct, fx);
             }
         }
@@ -84,6 +84,11 @@ pub(super) fn update(model: &mut Model, update: Update, fx: &mut Effects) {
         Update::News { text } => info(model, text),
         Update::Notice { text } => error(model, text),
     }
+}
+
+/// Something of the open room was drawn: in a narrow terminal the room list may stand in its place.
+fn on_screen(model: &Model) -> bool {
+    model.view.height > 0 || (model.thread_root.is_some() && model.thread_view.height > 0)
 }
 
 /// A message that asks for attention: mentions and direct chats are worth a sign outside of the window while nobody looks at it.
@@ -139,7 +144,11 @@ pub(super) fn lose_tickets(model: &mut Model, below: u64, fx: &mut Effects) {
 fn done(model: &mut Model, ticket: Ticket, fx: &mut Effects) {
     match model.awaiting.remove(&ticket) {
         Some(Awaiting::Action { done: Some(words), .. }) => info(model, words),
-        Some(Awaiting::Paste { .. }) => fx.push(Effect::DropFile(ticket)),
+        Some(Awaiting::Paste { room_id, .. }) => {
+            fx.push(Effect::DropFile(ticket));
+            // The queue has it; only now its copy among the drafts goes.
+            composer::save_draft(model, &room_id, fx);
+        }
         Some(Awaiting::Action { .. }) | None => {}
     }
     dialogs::close_for(model, ticket);

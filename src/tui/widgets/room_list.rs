@@ -5,6 +5,7 @@ use ruma::OwnedRoomId;
 
 use super::{put, put_right};
 use crate::{
+    base::Zone,
     client::view::{Membership, RoomKind, RoomRow},
     tui::{
         clock,
@@ -57,7 +58,11 @@ fn preview(row: &RoomRow) -> String {
         return format!("{}{more} is typing…", text::one_line(name));
     }
     let Some(last) = &row.last else { return String::new() };
-    let pending = if last.pending { "… " } else { "" };
+    let pending = match (last.failed, last.pending) {
+        (true, _) => "✗ ",
+        (false, true) => "… ",
+        (false, false) => "",
+    };
     let words = text::one_line(&last.text);
     if row.kind == RoomKind::Direct {
         format!("{pending}{words}")
@@ -124,7 +129,7 @@ pub fn draw(model: &mut Model, area: Rect, buf: &mut Buffer) -> Option<(u16, u16
             watched: model.view.watching && model.open.as_ref() == Some(&row.id),
             focused,
         };
-        draw_row(row, state, &theme, (model.now_ms, model.utc_offset), place, buf);
+        draw_row(row, state, &theme, (model.now_ms, model.zone), place, buf);
     }
     cursor
 }
@@ -138,7 +143,7 @@ struct State {
     focused: bool,
 }
 
-fn draw_row(row: &RoomRow, state: State, theme: &Theme, (now_ms, offset): (u64, time::UtcOffset), area: Rect, buf: &mut Buffer) {
+fn draw_row(row: &RoomRow, state: State, theme: &Theme, (now_ms, zone): (u64, Zone), area: Rect, buf: &mut Buffer) {
     if area.height == 0 {
         return;
     }
@@ -157,7 +162,7 @@ fn draw_row(row: &RoomRow, state: State, theme: &Theme, (now_ms, offset): (u64, 
         right += put_right(buf, place, area.y, &badge, theme.style(scope)) + 1;
     }
     if let Some(last) = row.last.as_ref().filter(|_| area.width >= 22) {
-        let time = clock::short(last.timestamp_ms, now_ms, offset);
+        let time = clock::short(last.timestamp_ms, now_ms, zone);
         let place = Rect { width: area.width.saturating_sub(right), ..area };
         right += put_right(buf, place, area.y, &time, theme.style(Scope::Time)) + 1;
     }

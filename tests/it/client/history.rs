@@ -7,7 +7,7 @@ use homeroom::client::{
     command::{Command, Draft, NewRoom, Ticket},
     puppet::Puppet,
     session,
-    view::{ItemKind, Pagination, SyncPhase, Timeline},
+    view::{Connection, ItemKind, Pagination, SyncPhase, Timeline},
 };
 
 use super::{account, endpoint, runtime};
@@ -187,4 +187,150 @@ fn a_timeline_that_is_opened_in_the_middle_of_a_sync_has_every_event_once() -> R
     })?;
     node.stop();
     Ok(())
+}
+
+/// A page of nothing but reactions to a message that is older than it shows nothing, and is an answer all the same: whoever wants
+/// more asks again.
+#[test]
+fn pages_that_show_nothing_are_counted_on_the_way_to_the_beginning() -> Result<()> {
+    let node = LocalNode::start();
+    let ann_id = account(&node, "ann")?;
+    account(&node, "bob")?;
+    let dir = tempfile::tempdir()?;
+    let store = store_in(dir.path());
+    let endpoint = endpoint(node.dir());
+    runtime()?.block_on(async {
+        let bob = Puppet::login(&endpoint, "bob", &secret(PASSWORD)).await?;
+        let room_id = bob.create_room(NewRoom { encrypted: false, ..private_room("News", vec![ann_id.clone()]) }).await?;
+        let first = bob.send(&room_id, "the announcement").await?;
+        for number in 0..90 {
+            bob.react(&room_id, &first, &number.to_string()).await?;
+        }
+        bob.send(&room_id, "the last words").await?;
+        let saved = session::login(&endpoint, "ann", &secret(PASSWORD), &store, |_| {}).await?.session;
+        let mut ann = Running::start(&saved, &store).await?;
+        ann.row(|row| row.id == room_id).await?;
+        ann.room_ready(Command::AcceptInvite { ticket: Ticket(1), room_id: room_id.clone() }).await?;
+        ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
+        ann.shows(|timeline| has_text(timeline, "the last words")).await?;
+        let mut silent = 0;
+        loop {
+            let before = ann.shows(|timeline| timeline.back != Pagination::Loading).await?;
+            if before.back == Pagination::AtStart {
+                break;
+            }
+            // As the screen does: asked again when something has changed that says that an answer came.
+            ann.ask(Command::LoadOlder { count: 20 })?;
+            let now = ann.shows(|now| now.pages > before.pages || now.back == Pagination::AtStart).await?;
+            silent += u32::from(now.items.len() == before.items.len());
+        }
+        ensure!(silent > 0, "no page was silent: the test tests nothing");
+        let shown = ann.shows(|timeline| has_text(timeline, "the announcement")).await?;
+        let announced = shown.items.iter().find(|item| text_of(item) == Some("the announcement"));
+        let reactions = announced.and_then(|item| match &item.kind {
+            ItemKind::Message(message) => Some(message.reactions.len()),
+            _ => None,
+        });
+        ensure!(reactions == Some(90), "{reactions:?}");
+        ann.stop().await
+    })?;
+    node.stop();
+    Ok(())
+}
+
+/// The SDK had kept the position of a sync, and was killed before its cache had the messages.
+#[test]
+fn what_a_kill_kept_from_the_cache_comes_again() -> Result<()> {
+    let node = LocalNode::start();
+    let ann_id = account(&node, "ann")?;
+    account(&node, "bob")?;
+    let dir = tempfile::tempdir()?;
+    let store = store_in(dir.path());
+    let endpoint = endpoint(node.dir());
+    runtime()?.block_on(async {
+        let bob = Puppet::login(&endpoint, "bob", &secret(PASSWORD)).await?;
+        let room_id = bob.create_room(NewRoom { encrypted: false, ..private_room("News", vec![ann_id.clone()]) }).await?;
+        let saved = session::login(&endpoint, "ann", &secret(PASSWORD), &store, |_| {}).await?.session;
+        let mut ann = Running::start(&saved, &store).await?;
+        ann.row(|row| row.id == room_id).await?;
+        ann.room_ready(Command::AcceptInvite { ticket: Ticket(1), room_id: room_id.clone() }).await?;
+        ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
+        for number in 0..5 {
+            bob.send(&room_id, &format!("line {number}")).await?;
+        }
+        ann.shows(|timeline| has_text(timeline, "line 4")).await?;
+        let marker = store.dir.join("unfinished");
+        ensure!(marker.exists(), "it is there as long as the client runs");
+        ann.stop().await?;
+        ensure!(!marker.exists(), "an end in order leaves none");
+        {
+            let cache = rusqlite::Connection::open(store.dir.join("matrix-sdk-event-cache.sqlite3"))?;
+            let newest = "(SELECT event_id FROM event_chunks ORDER BY chunk_id DESC, position DESC LIMIT 1)";
+            let gone: rusqlite::types::Value = cache.query_row(newest.trim_matches(['(', ')']), [], |row| row.get(0))?;
+            ensure!(cache.execute("DELETE FROM event_chunks WHERE event_id = ?1", [&gone])? == 1);
+            ensure!(cache.execute("DELETE FROM events WHERE event_id = ?1", [&gone])? == 1);
+        }
+        std::fs::write(&marker, b"")?;
+        let mut ann = Running::start(&saved, &store).await?;
+        ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
+        ann.shows(|timeline| has_text(timeline, "line 0") && has_text(timeline, "line 4")).await?;
+        ann.stop().await
+    })?;
+    node.stop();
+    Ok(())
+}
+
+/// Rooms that were read without a connection stay read when the client starts without one.
+#[test]
+fn what_was_read_offline_is_read_after_a_restart() -> Result<()> {
+    let home = tempfile::Builder::new().prefix("hr").tempdir()?;
+    let node = LocalNode::open(home.path().to_path_buf())?;
+    let ann_id = account(&node, "ann")?;
+    account(&node, "bob")?;
+    let dir = tempfile::tempdir()?;
+    let store = store_in(dir.path());
+    let endpoint = endpoint(home.path());
+    let runtime = runtime()?;
+    let (saved, mut ann, room_id) = runtime.block_on(async {
+        let bob = Puppet::login(&endpoint, "bob", &secret(PASSWORD)).await?;
+        let room_id = bob.create_room(NewRoom { encrypted: false, ..private_room("News", vec![ann_id.clone()]) }).await?;
+        let saved = session::login(&endpoint, "ann", &secret(PASSWORD), &store, |_| {}).await?.session;
+        let mut ann = Running::start(&saved, &store).await?;
+        ann.row(|row| row.id == room_id).await?;
+        ann.room_ready(Command::AcceptInvite { ticket: Ticket(1), room_id: room_id.clone() }).await?;
+        for number in 0..3 {
+            bob.send(&room_id, &format!("line {number}")).await?;
+        }
+        ann.row(|row| row.id == room_id && row.unread == 3).await?;
+        Ok::<_, anyhow::Error>((saved, ann, room_id))
+    })?;
+    node.stop();
+    runtime
+        .block_on(async {
+            until(&mut ann.link.session, |view| matches!(view.connection, Connection::Offline { .. })).await?;
+            ann.ask(Command::OpenRoom(Some(room_id.clone())))?;
+            ann.shows(|timeline| has_text(timeline, "line 2")).await?;
+            ann.ask(Command::MarkRead { room_id: room_id.clone() })?;
+            ann.row(|row| row.id == room_id && row.unread == 0).await?;
+            ann.stop().await?;
+            let mut ann = Running::start(&saved, &store).await?;
+            ann.row(|row| row.id == room_id && row.unread == 0).await?;
+            until(&mut ann.link.session, |view| matches!(view.connection, Connection::Offline { .. })).await?;
+            ann.row(|row| row.id == room_id && row.unread == 0).await?;
+            Ok::<_, anyhow::Error>(ann)
+        })
+        .and_then(|ann| {
+            // The server hears of it once it is there.
+            let node = LocalNode::open(home.path().to_path_buf())?;
+            let mut person = crate::support::Person::login(node.address(), "ann", PASSWORD);
+            let receipt = || {
+                let sync = person.http.get("/_matrix/client/v3/sync?timeout=0").ok();
+                let unread = &sync["rooms"]["join"][room_id.as_str()]["unread_notifications"]["notification_count"];
+                (*unread == 0).then_some(())
+            };
+            crate::support::eventually("the receipt to reach the server", receipt);
+            runtime.block_on(ann.stop())?;
+            node.stop();
+            Ok(())
+        })
 }

@@ -2,6 +2,7 @@
 
 mod counts;
 mod history;
+mod sending;
 mod servers;
 
 use std::{path::Path, time::Instant};

@@ -190,3 +190,137 @@ fn typing_is_told_rarely_and_taken_back() {
     let command = commands(type_text(&mut garden(), "/topic secret plans"));
     assert!(command.iter().all(|c| !matches!(c, Command::Typing { .. })), "a command is nobody's business: {command:?}");
 }
+
+fn with_last(change: impl FnOnce(&mut crate::client::view::Item)) -> Msg {
+    let mut items: Vec<_> = sample::garden().items.iter().map(|item| (**item).clone()).collect();
+    change(items.last_mut().unwrap());
+    Msg::Timeline(Some(sample::timeline("garden", items, Pagination::Idle)))
+}
+
+fn own(said: &str, kind: crate::client::view::MessageKind, mentions: Vec<ruma::OwnedUserId>) -> Msg {
+    with_last(|item| {
+        let ItemKind::Message(message) = &mut item.kind else { panic!("a message") };
+        (message.body.plain, message.body.html, message.kind, message.mentions) = (said.to_owned(), None, kind, mentions);
+    })
+}
+
+fn edited(effects: Effects) -> crate::client::command::Draft {
+    let edit = commands(effects).into_iter().find_map(|c| if let Command::Edit { draft, .. } = c { Some(draft) } else { None });
+    edit.expect("an edit")
+}
+
+#[test]
+fn an_edited_message_stays_what_it_was() {
+    use crate::client::view::MessageKind;
+    let mut model = garden();
+    for (said, kind, typed) in [
+        ("waves", MessageKind::Emote, "/me waves"),
+        ("*not bold*", MessageKind::Text, "/plain *not bold*"),
+        ("/etc is full", MessageKind::Text, "//etc is full"),
+        ("ordinary", MessageKind::Text, "ordinary"),
+    ] {
+        update(&mut model, own(said, kind.clone(), Vec::new()));
+        press(&mut model, "up");
+        assert_eq!(text(&model), typed);
+        type_text(&mut model, "!");
+        let draft = edited(press(&mut model, "enter"));
+        assert_eq!((draft.text, draft.emote), (format!("{said}!"), kind == MessageKind::Emote));
+        assert_eq!(draft.literal, typed.starts_with("/plain"));
+        assert!(text(&model).is_empty() && model.notices.is_empty(), "{}", notice(&model));
+    }
+}
+
+#[test]
+fn an_edited_message_mentions_whom_it_mentioned_and_still_names() {
+    let mut model = garden();
+    let (bob, eve) = (sample::user("bob"), sample::user("eve"));
+    let kind = crate::client::view::MessageKind::Text;
+    type_text(&mut model, "@b");
+    press(&mut model, "tab");
+    // Eve is answered, not named.
+    update(&mut model, own("Bob, look", kind.clone(), vec![bob.clone(), eve.clone()]));
+    press(&mut model, "alt+s");
+    press(&mut model, "e");
+    type_text(&mut model, "!");
+    assert_eq!(edited(press(&mut model, "enter")).mentions, [bob.clone(), eve.clone()]);
+    assert_eq!(text(&model), "Bob: ");
+    assert_eq!(sent(press(&mut model, "enter")).mentions, [bob.clone()], "what was put aside mentions whom it did");
+    update(&mut model, own("Bob, look", kind, vec![bob, eve.clone()]));
+    press(&mut model, "up ctrl+u");
+    type_text(&mut model, "look");
+    assert_eq!(edited(press(&mut model, "enter")).mentions, [eve]);
+    type_text(&mut model, "and now");
+    assert!(sent(press(&mut model, "enter")).mentions.is_empty());
+}
+
+#[test]
+fn a_command_during_an_edit_brings_back_what_was_put_aside() {
+    let mut model = garden();
+    for line in ["/members", "/toggle-rooms", "/topic New plan", "/reply yes"] {
+        model.layers.clear();
+        model.focus = Focus::Composer;
+        type_text(&mut model, "half a thought");
+        press(&mut model, "alt+s");
+        press(&mut model, "e");
+        assert!(matches!(&model.composer().mode, Mode::Edit { .. }), "{line}");
+        press(&mut model, "ctrl+u");
+        type_text(&mut model, line);
+        press(&mut model, "enter");
+        assert_eq!((text(&model).as_str(), &model.composer().mode), ("half a thought", &Mode::New), "{line}");
+        assert_eq!(model.composer().draft(), "half a thought");
+        model.composer_mut().clear();
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_sent_stays_where_it_was_typed() {
+    let mut model = garden();
+    update(&mut model, with_last(|item| item.id = Some(ItemId::Transaction("t1".into()))));
+    type_text(&mut model, "/reply precious");
+    let asked = commands(press(&mut model, "enter"));
+    assert!(!asked.iter().any(|c| matches!(c, Command::Send { .. })), "{asked:?}");
+    assert_eq!(text(&model), "/reply precious");
+    assert!(notice(&model).contains("once the server has it"));
+    update(&mut model, Msg::Timeline(Some(sample::garden())));
+    let may = model.details.clone().unwrap();
+    model.details = Some(Arc::new(crate::client::view::RoomDetails { can_send: false, ..(*may).clone() }));
+    press(&mut model, "enter");
+    assert_eq!(text(&model), "/reply precious");
+    assert!(notice(&model).contains("may not write"), "{}", notice(&model));
+    model.details = Some(may);
+    let draft = sent(press(&mut model, "enter"));
+    assert_eq!((draft.text.as_str(), draft.reply_to), ("precious", Some(sample::event(11))));
+    assert_eq!(text(&model), "");
+}
+
+#[test]
+fn removing_without_a_selection_means_ones_own_message_and_always_asks() {
+    let mut model = garden();
+    let mut items: Vec<_> = sample::garden().items.iter().map(|item| (**item).clone()).collect();
+    type_text(&mut model, "/redact typo");
+    // While it is typed somebody writes.
+    items.push(sample::text(50, "Bob", 0, "the news"));
+    update(&mut model, Msg::Timeline(Some(sample::timeline("garden", items, Pagination::Idle))));
+    let asked = commands(press(&mut model, "enter"));
+    assert!(!asked.iter().any(|c| matches!(c, Command::Redact { .. })), "{asked:?}");
+    let question =
+        |model: &Model| if let Some(Layer::Question(question)) = model.layers.last() { question.text.clone() } else { String::new() };
+    assert!(question(&model).contains("Remove your message “Wonderful. See you at noon!”"), "{}", question(&model));
+    let removed = commands(press(&mut model, "y"));
+    let [Command::Redact { item, reason, .. }] = &removed[..] else { panic!("{removed:?}") };
+    assert_eq!((item, reason.as_deref()), (&ItemId::Event(sample::event(11)), Some("typo")));
+    assert_eq!(text(&model), "");
+    // Somebody else's is removed where it is selected.
+    press(&mut model, "alt+s d");
+    assert!(question(&model).contains("Remove the message of Bob “the news”"), "{}", question(&model));
+}
+
+#[test]
+fn a_file_is_not_said_to_be_sent_before_it_is() {
+    let mut model = garden();
+    type_text(&mut model, "/upload big.iso");
+    let asked = commands(press(&mut model, "enter"));
+    let Some(Command::SendFile { ticket, .. }) = asked.first() else { panic!("{asked:?}") };
+    update(&mut model, Msg::Update(Update::Done(*ticket)));
+    assert_eq!(notice(&model), "big.iso is on its way");
+}

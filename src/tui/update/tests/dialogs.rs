@@ -146,3 +146,92 @@ fn escape_does_not_stop_at_what_goes_away_by_itself() {
     press(&mut model, "esc");
     assert_eq!(notice(&model), "The first.", "what has not been read is not put away");
 }
+
+#[test]
+fn a_notice_without_room_for_its_end_is_shown_whole_when_it_is_put_away() {
+    let mut model = garden();
+    let long = "the server could not be told, so nothing was deleted: it does not answer in time, and nobody knows when it will. "
+        .repeat(2)
+        + "`homeroom logout --force` signs out without it";
+    update(&mut model, Msg::Update(Update::Notice { text: long.clone() }));
+    let shown = screen(&mut model, 40, 12);
+    assert!(shown.contains("… (esc shows all)") && !shown.contains("--force"), "{shown}");
+    press(&mut model, "esc");
+    let page = |model: &Model| if let Some(Layer::Page(page)) = model.layers.last() { page.rows[0].1.clone() } else { String::new() };
+    assert_eq!((page(&model), model.notices.len()), (long.clone(), 0));
+    press(&mut model, "esc");
+    assert!(model.layers.is_empty());
+    // One that is there in full just goes.
+    update(&mut model, Msg::Update(Update::Notice { text: "The disk is full.".into() }));
+    assert!(screen(&mut model, 40, 12).contains("The disk is full. (esc closes)"));
+    press(&mut model, "esc");
+    assert!(model.layers.is_empty() && model.notices.is_empty());
+}
+
+#[test]
+fn signing_out_says_what_goes_with_it() {
+    let mut model = garden();
+    let question =
+        |model: &Model| if let Some(Layer::Question(question)) = model.layers.last() { question.text.clone() } else { String::new() };
+    crate::tui::update::actions::run(&mut model, crate::tui::action::Action::SignOut, &mut Vec::new());
+    assert!(!question(&model).contains("With it"), "{}", question(&model));
+    model.layers.clear();
+    (model.session.queued, model.session.failed) = (2, 1);
+    type_text(&mut model, "half a thought");
+    crate::tui::update::actions::run(&mut model, crate::tui::action::Action::SignOut, &mut Vec::new());
+    assert!(question(&model).ends_with("With it go 3 messages that were not sent and 1 draft."), "{}", question(&model));
+}
+
+#[test]
+fn a_name_that_is_given_with_the_command_is_the_name() {
+    let mut model = garden();
+    press(&mut model, "alt+c");
+    type_text(&mut model, "Chess club");
+    press(&mut model, "tab");
+    type_text(&mut model, "on Mondays");
+    press(&mut model, "esc");
+    model.focus = Focus::Composer;
+    type_text(&mut model, "/create Go club");
+    press(&mut model, "enter");
+    let Some(Layer::Form(layer)) = model.layers.last() else { panic!("the form is open") };
+    assert_eq!((layer.form.text("name"), layer.form.text("topic")), ("Go club", "on Mondays"));
+}
+
+#[test]
+fn a_topic_of_several_lines_is_not_flattened_by_the_way() {
+    let mut model = garden();
+    let topic = |model: &Model| {
+        if let Some(Layer::Form(layer)) = model.layers.last() { layer.form.text("topic").to_owned() } else { String::new() }
+    };
+    press(&mut model, "alt+t");
+    assert_eq!(topic(&model), "Spring plan");
+    press(&mut model, "esc");
+    model.kept.clear();
+    let mut details = sample::details();
+    details.topic = Some("Spring plan\n\n- beans\n- peas".to_owned());
+    update(&mut model, Msg::Details(Some(Arc::new(details))));
+    press(&mut model, "alt+t");
+    assert_eq!(topic(&model), "");
+    assert!(commands(press(&mut model, "enter")).is_empty(), "nothing written changes nothing");
+    type_text(&mut model, "Summer");
+    assert!(matches!(&commands(press(&mut model, "enter"))[..], [Command::SetTopic { topic, .. }] if topic == "Summer"));
+}
+
+#[test]
+fn a_name_that_was_made_up_is_not_offered_as_one() {
+    let mut model = garden();
+    model.details = Some(Arc::new(crate::client::view::RoomDetails { given_name: None, ..sample::details() }));
+    crate::tui::update::actions::run(&mut model, crate::tui::action::Action::SetName, &mut Vec::new());
+    let Some(Layer::Form(layer)) = model.layers.last() else { panic!("the form is open") };
+    assert_eq!(layer.form.text("name"), "");
+}
+
+#[test]
+fn a_huge_paste_into_a_line_is_cut_with_words() {
+    let mut model = garden();
+    press(&mut model, "ctrl+k");
+    update(&mut model, Msg::Paste("x".repeat(2_000_000)));
+    let Some(Layer::Picker(picker)) = model.layers.last() else { panic!("the switcher is open") };
+    assert_eq!(picker.query.text().len(), crate::tui::line_input::LINE_BYTES);
+    assert!(notice(&model).contains("left out"), "{}", notice(&model));
+}

@@ -259,3 +259,23 @@ fn a_client_that_begins_anew_answers_no_earlier_tickets_and_shows_the_room_again
         model.notices
     );
 }
+
+#[test]
+fn a_long_paste_is_among_the_drafts_until_the_queue_has_it() {
+    let mut model = garden();
+    type_text(&mut model, "see this:");
+    let long = "line\n".repeat(20_000);
+    update(&mut model, Msg::Paste(long.clone()));
+    let all = format!("see this:\n{long}");
+    model.now_ms += 1_000;
+    assert_eq!(saved(update(&mut model, Msg::Tick)), [all.clone()]);
+    let effects = press(&mut model, "enter");
+    let ticket = effects.iter().find_map(|e| if let Effect::SendText { ticket, .. } = e { Some(*ticket) } else { None }).unwrap();
+    assert!(model.composer().is_empty());
+    assert_eq!(saved(effects), Vec::<String>::new(), "its copy on disk stays");
+    type_text(&mut model, "next");
+    model.now_ms += 1_000;
+    assert_eq!(saved(update(&mut model, Msg::Tick)), [format!("{all}\nnext")]);
+    assert_eq!(saved(update(&mut model, Msg::Update(Update::Done(ticket)))), ["next"]);
+    assert_eq!(text(&model), "next");
+}

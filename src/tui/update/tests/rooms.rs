@@ -87,7 +87,7 @@ fn the_filter_narrows_and_esc_clears_it() {
 
 #[test]
 fn a_room_that_was_asked_for_opens_when_the_list_has_it() {
-    let mut model = Model::new(keymap(), theme(), time::UtcOffset::UTC);
+    let mut model = Model::new(keymap(), theme(), crate::base::Zone::UTC);
     model.wanted = Some(sample::room("ops"));
     update(&mut model, Msg::Rooms(sample::list(vec![sample::row("bob", "Bob", RoomKind::Direct, 1)])));
     assert_eq!(model.open, None);
@@ -184,4 +184,17 @@ fn an_invitation_steers_no_terminal() {
     press(&mut model, "alt+1");
     let shown = screen(&mut model, 80, 24);
     assert!(!shown.contains('\u{202e}') && shown.contains("Address: #choir x:home.example"), "{shown}");
+}
+
+#[test]
+fn a_message_that_was_not_sent_is_marked_in_the_list_and_found() {
+    let mut model = garden();
+    let last =
+        crate::client::view::LastMessage { sender: "Ann".into(), text: "lost words".into(), timestamp_ms: 1, pending: false, failed: true };
+    let failed = crate::client::view::RoomRow { last: Some(last), ..sample::row("ops", "Operations", RoomKind::Room, 9) };
+    update(&mut model, Msg::Rooms(sample::list(vec![sample::row("garden", "Garden", RoomKind::Room, 1), failed])));
+    let shown = screen(&mut model, 80, 24);
+    assert!(shown.contains("✗ Ann: lost words"), "{shown}");
+    press(&mut model, "alt+a");
+    assert_eq!(model.open, Some(sample::room("ops")));
 }

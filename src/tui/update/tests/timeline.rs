@@ -307,3 +307,111 @@ fn a_search_finds_what_comes_while_it_goes_on() {
     type_text(&mut model, "s");
     assert_eq!(model.search.as_ref().and_then(|search| search.found), Some((1, 1)));
 }
+
+/// Commands that drawing at this size leads to, and whether it wants to be drawn again at once.
+fn frame(model: &mut Model, width: u16, height: u16) -> (Vec<Command>, bool) {
+    render(model, width, height);
+    let (effects, again) = crate::tui::run::drawn(model);
+    (commands(effects), again)
+}
+
+#[test]
+fn keys_for_a_timeline_that_is_not_drawn_draw_nothing_for_ever() {
+    let still = |model: &mut Model, width, height, what: &str| {
+        // What the first frame finds out may change the second.
+        frame(model, width, height);
+        assert!(!frame(model, width, height).1 && !frame(model, width, height).1, "{what}");
+    };
+    let mut model = sample::lobby(keymap(), theme());
+    model.focus = Focus::Composer;
+    press(&mut model, "down pagedown ctrl+up");
+    assert!(model.open.is_none() && !model.view.motions.is_empty());
+    still(&mut model, 80, 24, "no room is open");
+    press(&mut model, "alt+1");
+    assert!(model.invitation_open());
+    press(&mut model, "pagedown pageup");
+    still(&mut model, 80, 24, "an invitation");
+    press(&mut model, "alt+3");
+    assert!(model.timeline.is_none());
+    press(&mut model, "alt+s pageup pageup");
+    still(&mut model, 80, 24, "a room whose messages are not loaded");
+    let mut model = garden();
+    type_text(&mut model, "hello");
+    press(&mut model, "enter");
+    still(&mut model, 40, 3, "no line is left for messages");
+    let mut model = garden();
+    press(&mut model, "alt+r ctrl+up ctrl+up");
+    still(&mut model, 40, 12, "the room list stands in its place");
+    assert!(model.view.motions.is_empty(), "a step is not gone later: {:?}", model.view.motions);
+}
+
+#[test]
+fn a_place_that_was_asked_for_behind_a_thread_is_gone_to_when_the_thread_closes() {
+    let mut model = garden();
+    let items = (0..200).map(|n| sample::text(n, "Bob", 3_000 - n, &format!("line {n:04}")));
+    update(&mut model, Msg::Timeline(Some(sample::timeline("garden", items.collect(), Pagination::AtStart))));
+    model.thread_root = Some(sample::event(150));
+    let thread = crate::client::view::Timeline { thread_root: model.thread_root.clone(), ..sample::garden() };
+    update(&mut model, Msg::Thread(Some(thread)));
+    frame(&mut model, 40, 12);
+    model.view.motions.push(crate::tui::model::Motion::At(20));
+    frame(&mut model, 40, 12);
+    assert!(!frame(&mut model, 40, 12).1);
+    model.thread_root = None;
+    assert!(screen(&mut model, 40, 12).contains("line 0020"), "{}", screen(&mut model, 40, 12));
+}
+
+/// Reactions to a message further up, say: the page adds nothing to the screen.
+#[test]
+fn a_page_of_history_that_shows_nothing_is_followed_by_the_next() {
+    let mut model = garden();
+    let asked = |commands: &[Command]| commands.iter().filter(|c| matches!(c, Command::LoadOlder { .. })).count();
+    let page = |items: Vec<crate::client::view::Item>, pages| {
+        let timeline = sample::timeline("garden", items, Pagination::Idle);
+        Msg::Timeline(Some(crate::client::view::Timeline { pages, ..timeline }))
+    };
+    for pages in 0..5 {
+        update(&mut model, page(vec![sample::text(1, "Bob", 5, "hi")], pages));
+        assert_eq!(asked(&draw(&mut model)), 1, "page {pages}");
+        assert_eq!(asked(&draw(&mut model)), 0, "once");
+    }
+    // Nor does an empty room stand still at "loading messages…".
+    for pages in 5..8 {
+        update(&mut model, page(Vec::new(), pages));
+        assert_eq!(asked(&draw(&mut model)), 1, "page {pages}");
+    }
+}
+
+#[test]
+fn nobody_reads_a_room_whose_place_the_list_takes_in_a_narrow_terminal() {
+    let mut model = garden();
+    let row = crate::client::view::RoomRow { unread: 1, ..sample::row("garden", "Garden", RoomKind::Room, 1) };
+    let items = |to: u64| (1..=to).map(|n| sample::text(n, "Bob", 300 - n, &format!("line {n}"))).collect::<Vec<_>>();
+    let room = |to| Msg::Timeline(Some(sample::timeline("garden", items(to), Pagination::Idle)));
+    let read = |commands: &[Command]| commands.iter().any(|c| matches!(c, Command::MarkRead { .. }));
+    update(&mut model, room(5));
+    assert!(read(&frame(&mut model, 40, 14).0));
+    press(&mut model, "alt+r");
+    frame(&mut model, 40, 14);
+    update(&mut model, room(6));
+    update(&mut model, Msg::Rooms(sample::list(vec![row])));
+    let (asked, _) = frame(&mut model, 40, 14);
+    assert!(!read(&asked) && !asked.iter().any(|c| matches!(c, Command::LoadOlder { .. })), "{asked:?}");
+    let shown = screen(&mut model, 40, 14);
+    assert!(shown.lines().any(|line| line.contains("Garden") && line.contains('1')), "{shown}");
+    let said = Update::Notify {
+        room_id: sample::room("garden"),
+        room_name: "Garden".into(),
+        text: "Bob: Ann?".into(),
+        highlight: true,
+        direct: false,
+    };
+    update(&mut model, Msg::Update(said));
+    assert_eq!(notice(&model), "Garden: Bob: Ann?");
+    model.notices.clear();
+    press(&mut model, "alt+s");
+    assert!(read(&frame(&mut model, 40, 14).0), "it is on screen now");
+    let shown = screen(&mut model, 40, 14);
+    let place = |text: &str| shown.lines().position(|line| line.contains(text)).unwrap_or_else(|| panic!("{text} in\n{shown}"));
+    assert!(place("line 5") < place(" new ") && place(" new ") < place("line 6"), "{shown}");
+}

@@ -3,7 +3,7 @@
 use super::*;
 
 fn first_run() -> Model {
-    let mut model = Model::new(keymap(), theme(), time::UtcOffset::UTC);
+    let mut model = Model::new(keymap(), theme(), crate::base::Zone::UTC);
     model.screen = Screen::Welcome;
     model
 }

@@ -6,10 +6,10 @@ use ratatui::{
     style::Style,
     text::{Line, Span},
 };
-use time::UtcOffset;
 
 use super::fold;
 use crate::{
+    base::Zone,
     client::view::{Body, Item, ItemKind, Message, MessageKind, SendState},
     tui::{
         clock, html,
@@ -31,7 +31,7 @@ pub struct Setting<'a> {
     /// Styles.
     pub theme: &'a Theme,
     /// Local time.
-    pub offset: UtcOffset,
+    pub zone: Zone,
     /// Follows a message of the same person: no name.
     pub grouped: bool,
     /// Spoilers are shown.
@@ -74,7 +74,7 @@ fn bare(item: &Item, setting: Setting<'_>) -> Vec<Line<'static>> {
     let theme = setting.theme;
     match &item.kind {
         ItemKind::DayDivider { timestamp_ms } => {
-            vec![divider(&clock::day(*timestamp_ms, setting.offset), '─', theme.style(Scope::Day), setting.width)]
+            vec![divider(&clock::day(*timestamp_ms, setting.zone), '─', theme.style(Scope::Day), setting.width)]
         }
         ItemKind::ReadMarker => vec![divider("new", '━', theme.style(Scope::Marker), setting.width)],
         ItemKind::TimelineStart => vec![divider("beginning of the conversation", '·', theme.style(Scope::Dim), setting.width)],
@@ -131,7 +131,7 @@ fn person(item: &Item, setting: Setting<'_>, mut paragraphs: Vec<Paragraph>) -> 
         let mut spans = gutter(item, setting);
         spans.push(Span::styled(text::fit(&text::one_line(&item.sender_name), setting.text_width()).into_owned(), name_style(item, theme)));
         if setting.narrow() {
-            spans.push(Span::styled(format!(" {}", clock::hour_minute(item.timestamp_ms, setting.offset)), theme.style(Scope::Time)));
+            spans.push(Span::styled(format!(" {}", clock::hour_minute(item.timestamp_ms, setting.zone)), theme.style(Scope::Time)));
         }
         lines.push(Line::from(spans));
     }
@@ -150,7 +150,7 @@ fn gutter(item: &Item, setting: Setting<'_>) -> Vec<Span<'static>> {
     if setting.narrow() {
         return vec![mark, Span::raw(if mentioned { " " } else { "" })];
     }
-    let time = clock::hour_minute(item.timestamp_ms, setting.offset);
+    let time = clock::hour_minute(item.timestamp_ms, setting.zone);
     vec![mark, Span::styled(format!("{time} "), setting.theme.style(Scope::Time))]
 }
 

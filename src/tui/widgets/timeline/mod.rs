@@ -9,12 +9,12 @@ use std::{
 };
 
 use ratatui::{buffer::Buffer, layout::Rect, text::Line};
-use time::UtcOffset;
 
 pub use layout::Setting;
 
 use super::put;
 use crate::{
+    base::Zone,
     client::view::{Item, ItemId, ItemKind, SendState, Timeline},
     tui::{
         model::{Anchor, Hit, Hits, Motion, TimelineView, selectable},
@@ -108,7 +108,7 @@ pub struct Look<'a> {
     /// Counts changes of theme.
     pub generation: u32,
     /// Local time.
-    pub offset: UtcOffset,
+    pub zone: Zone,
     /// This timeline has the keys.
     pub focused: bool,
     /// Keys for retry and discard.
@@ -194,7 +194,7 @@ impl Flow<'_> {
         let setting = Setting {
             width: self.width,
             theme: self.look.theme,
-            offset: self.look.offset,
+            zone: self.look.zone,
             grouped: made.grouped,
             revealed: made.revealed,
             newest_own: made.newest_own,

@@ -25,7 +25,7 @@ impl Stage {
     fn draw(&mut self, timeline: &Timeline, width: u16, height: u16) -> Vec<String> {
         let area = Rect::new(0, 0, width, height);
         let mut buf = Buffer::empty(area);
-        let look = Look { theme: &self.theme, generation: self.generation, offset: UtcOffset::UTC, focused: true, keys: ("s", "x") };
+        let look = Look { theme: &self.theme, generation: self.generation, zone: Zone::UTC, focused: true, keys: ("s", "x") };
         draw(timeline, &mut self.view, &mut self.layouts, look, area, &mut buf, &mut Vec::new());
         (0..height).map(|y| (0..width).map(|x| buf.cell((x, y)).unwrap().symbol()).collect::<String>().trim_end().to_owned()).collect()
     }
