@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the test owns its tasks and waits for them")]
 
 mod aggregations;
+mod lazy;
 mod presence;
 mod reading;
 mod rooms;
