@@ -4,7 +4,7 @@
 //! every path that the endpoint has had, reads and bounds the body, authenticates as the endpoint's metadata says, and turns
 //! the answer into HTTP.
 
-use std::{future::Future, net::IpAddr, sync::Arc};
+use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -15,6 +15,7 @@ use axum::{
 };
 use bytes::BytesMut;
 use http::{Method, StatusCode, request::Parts};
+use http_body_util::BodyExt as _;
 use ruma::{
     OwnedDeviceId, OwnedUserId,
     api::{
@@ -25,6 +26,7 @@ use ruma::{
     },
 };
 use serde_json::{Map, Value};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     endpoints::{Endpoint, State},
@@ -34,6 +36,11 @@ use crate::homeserver::{Node, appservice::Service, listen::Peer, types::Requeste
 
 /// Largest request body of an ordinary endpoint. Bulk endpoints (key backup) and media have their own.
 pub const BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long a large body may take beyond its first [`BODY_BYTES`].
+const LARGE_TIME: Duration = Duration::from_secs(60);
+/// When who has a large body and found no place may come again.
+const LARGE_PAUSE: Duration = Duration::from_secs(5);
 
 /// What the user of a locked account may still ask for. Whole paths: what a user names themselves may end in anything.
 const SIGN_OUT: [&str; 4] =
@@ -247,8 +254,8 @@ pub fn address(parts: &Parts) -> Option<IpAddr> {
 pub struct Routes {
     router: Router,
     node: Arc<Node>,
-    /// Bytes that a body may have, for the endpoints added next.
-    limit: usize,
+    /// What bodies may be like, for the endpoints added next.
+    limit: BodyLimit,
     /// What has been added.
     registered: Vec<(Method, String)>,
 }
@@ -257,13 +264,21 @@ impl Routes {
     /// No endpoints yet.
     #[must_use]
     pub fn new(node: Arc<Node>) -> Self {
-        Self { router: Router::new(), node, limit: BODY_BYTES, registered: Vec::new() }
+        Self { router: Router::new(), node, limit: BodyLimit { bytes: BODY_BYTES, large: None }, registered: Vec::new() }
     }
 
     /// The endpoints added from here on take bodies of up to this many bytes.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
-        self.limit = bytes;
+        self.limit = BodyLimit { bytes, large: None };
+        self
+    }
+
+    /// The same, with no more than `places` of those larger than [`BODY_BYTES`] in memory at a time: for endpoints where who
+    /// asks is known only once the body has been read. Who finds no place is told to come again.
+    #[must_use]
+    pub fn large_bodies(mut self, bytes: usize, places: usize) -> Self {
+        self.limit = BodyLimit { bytes, large: Some(Arc::new(Semaphore::new(places))) };
         self
     }
 
@@ -293,9 +308,9 @@ impl Routes {
         F: Future<Output = ApiResult<T::OutgoingResponse>> + Send,
     {
         for path in paths {
-            let (node, handler, limit) = (Arc::clone(&self.node), handler.clone(), self.limit);
+            let (node, handler, limit) = (Arc::clone(&self.node), handler.clone(), self.limit.clone());
             let endpoint = move |request: Request| {
-                let (node, handler) = (Arc::clone(&node), handler.clone());
+                let (node, handler, limit) = (Arc::clone(&node), handler.clone(), limit.clone());
                 async move {
                     match run(node, handler, request, limit).await {
                         Ok(response) => response,
@@ -332,9 +347,9 @@ impl Routes {
         R: IntoResponse,
     {
         for path in paths {
-            let (node, handler, limit) = (Arc::clone(&self.node), handler.clone(), self.limit);
+            let (node, handler, limit) = (Arc::clone(&self.node), handler.clone(), self.limit.clone());
             let endpoint = move |request: Request| {
-                let (node, handler) = (Arc::clone(&node), handler.clone());
+                let (node, handler, limit) = (Arc::clone(&node), handler.clone(), limit.clone());
                 async move {
                     match run_raw::<S, _, _, _>(node, handler, request, limit).await {
                         Ok(response) => response.into_response(),
@@ -386,7 +401,7 @@ impl Routes {
     }
 }
 
-async fn run<T, H, F>(node: Arc<Node>, handler: H, request: Request, limit: usize) -> ApiResult<Response>
+async fn run<T, H, F>(node: Arc<Node>, handler: H, request: Request, limit: BodyLimit) -> ApiResult<Response>
 where
     T: IncomingRequest,
     T::Authentication: Scheme,
@@ -397,7 +412,7 @@ where
     // Authentication first: nobody makes us read a body without a right to send one.
     let who = T::Authentication::authenticate(&node, &parts).await?;
     let arguments = path_arguments(&mut parts).await?;
-    let body = read_body(body, limit).await?;
+    let (body, _place) = limit.read(body).await?;
     T::Authentication::confirm(&node, &parts, &body, &who).await?;
     let address = address(&parts);
     let typed = T::try_from_http_request(http::Request::from_parts(parts, as_json(&T::METHOD, &body)), &arguments).map_err(refused)?;
@@ -406,7 +421,7 @@ where
     Ok(response.map(|bytes| Body::from(bytes.freeze())))
 }
 
-async fn run_raw<S, H, F, R>(node: Arc<Node>, handler: H, request: Request, limit: usize) -> ApiResult<R>
+async fn run_raw<S, H, F, R>(node: Arc<Node>, handler: H, request: Request, limit: BodyLimit) -> ApiResult<R>
 where
     S: Scheme,
     H: Fn(Arc<Node>, RawCall<S::Who>) -> F,
@@ -417,7 +432,7 @@ where
     let path = path_arguments(&mut parts).await?;
     let query = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map_err(|_| ApiError::invalid_param("The query is malformed"))?.0;
     let address = address(&parts);
-    let body = read_body(body, limit).await?;
+    let (body, _place) = limit.read(body).await?;
     S::confirm(&node, &parts, &body, &who).await?;
     handler(node, RawCall { path, query, who, address, body }).await
 }
@@ -435,6 +450,45 @@ fn as_json(method: &Method, body: &bytes::Bytes) -> bytes::Bytes {
     if body.is_empty() && *method != Method::GET { bytes::Bytes::from_static(b"{}") } else { body.clone() }
 }
 
+/// What bodies may be like.
+#[derive(Debug, Clone)]
+struct BodyLimit {
+    /// Their size at most.
+    bytes: usize,
+    /// Places for those larger than [`BODY_BYTES`]; `None`: as many as there are.
+    large: Option<Arc<Semaphore>>,
+}
+
+impl BodyLimit {
+    /// Reads a body, and takes a place for a large one, which is given back when the answer is there.
+    async fn read(&self, mut body: Body) -> ApiResult<(bytes::Bytes, Option<OwnedSemaphorePermit>)> {
+        let Some(places) = &self.large else { return Ok((read_body(body, self.bytes).await?, None)) };
+        let (mut read, mut place) = (BytesMut::new(), None);
+        // A place is not kept by sending slowly. Until there is one, a body is like any other.
+        let mut deadline = None;
+        loop {
+            let frame = match deadline {
+                None => body.frame().await,
+                Some(deadline) => tokio::time::timeout_at(deadline, body.frame()).await.map_err(|_| broke_off())?,
+            };
+            let Some(frame) = frame else { return Ok((read.freeze(), place)) };
+            let Ok(data) = frame.map_err(|_| broke_off())?.into_data() else { continue };
+            if read.len() + data.len() > self.bytes {
+                return Err(ApiError::too_large("The request is too large"));
+            }
+            if read.len() + data.len() > BODY_BYTES && place.is_none() {
+                place = Some(Arc::clone(places).try_acquire_owned().map_err(|_| ApiError::limit_exceeded(LARGE_PAUSE))?);
+                deadline = Some(tokio::time::Instant::now() + LARGE_TIME);
+            }
+            read.extend_from_slice(&data);
+        }
+    }
+}
+
+fn broke_off() -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "The request broke off")
+}
+
 /// Reads a body of at most `limit` bytes.
 ///
 /// # Errors
@@ -443,11 +497,7 @@ fn as_json(method: &Method, body: &bytes::Bytes) -> bytes::Bytes {
 pub async fn read_body(body: Body, limit: usize) -> ApiResult<bytes::Bytes> {
     axum::body::to_bytes(body, limit).await.map_err(|error| {
         let limited = std::error::Error::source(&error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
-        if limited {
-            ApiError::too_large("The request is too large")
-        } else {
-            ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "The request broke off")
-        }
+        if limited { ApiError::too_large("The request is too large") } else { broke_off() }
     })
 }
 
@@ -475,5 +525,34 @@ fn filter(method: &Method) -> MethodFilter {
         Method::PUT => MethodFilter::PUT,
         Method::DELETE => MethodFilter::DELETE,
         _ => MethodFilter::GET,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn body(bytes: usize) -> Body {
+        let pieces =
+            (0..bytes).step_by(1 << 16).map(move |at| Ok::<_, std::io::Error>(bytes::Bytes::from(vec![b'x'; (bytes - at).min(1 << 16)])));
+        Body::from_stream(futures_util::stream::iter(pieces.collect::<Vec<_>>()))
+    }
+
+    #[tokio::test]
+    async fn large_bodies_have_places_and_others_need_none() {
+        let limit = BodyLimit { bytes: BODY_BYTES * 2, large: Some(Arc::new(Semaphore::new(1))) };
+        let (small, place) = limit.read(body(BODY_BYTES)).await.unwrap();
+        assert_eq!((small.len(), place.is_none()), (BODY_BYTES, true));
+        let (large, place) = limit.read(body(BODY_BYTES * 2)).await.unwrap();
+        assert_eq!(large.len(), BODY_BYTES * 2);
+        let refused = limit.read(body(BODY_BYTES + 1)).await.unwrap_err();
+        assert_eq!(refused.into_response().status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(limit.read(body(BODY_BYTES)).await.is_ok());
+        drop(place);
+        assert!(limit.read(body(BODY_BYTES + 1)).await.is_ok());
+        let too_large = limit.read(body(BODY_BYTES * 2 + 1)).await.unwrap_err();
+        assert_eq!(too_large.into_response().status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 }

@@ -1,6 +1,11 @@
 //! Asks other servers: signs, finds, connects, bounds, and keeps the record of who answers.
 
-use std::{pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
@@ -14,6 +19,7 @@ use ruma::{
         path_builder::PathBuilder,
     },
 };
+use tokio::time::Instant;
 
 use super::{
     connect::{ConnectError, Connector, Stream},
@@ -29,6 +35,8 @@ use crate::{
 
 /// How long an idle connection is kept for the next request.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long connections are used before all are made anew.
+const OLD: Duration = Duration::from_secs(10 * 60);
 /// Idle connections to one server.
 const IDLE_CONNECTIONS: usize = 4;
 /// Bytes of an error's body that are read.
@@ -44,11 +52,45 @@ pub struct Client(Option<Arc<Inner>>);
 struct Inner {
     name: OwnedServerName,
     key: Arc<SigningKey>,
-    http: legacy::Client<Dial, Full<Bytes>>,
+    http: Mutex<Pool>,
+    tasks: Tasks,
+    connector: Connector,
     discovery: Discovery,
     health: Arc<Health>,
     /// Those whom the owner lets it talk to.
     servers: Acl,
+}
+
+/// Connections to servers, by their names. Where a name leads, and whether it may be gone to, is looked at when one is made, and one
+/// that is busy never ends by itself: after a while all are made anew.
+#[derive(Debug)]
+struct Pool {
+    http: legacy::Client<Dial, Full<Bytes>>,
+    since: Instant,
+}
+
+impl Pool {
+    fn new(tasks: &Tasks, connector: &Connector, discovery: &Discovery) -> Self {
+        let http = legacy::Client::builder(OnTasks(tasks.clone()))
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .http1_max_headers(64)
+            .build(Dial { connector: connector.clone(), discovery: discovery.clone() });
+        Self { http, since: Instant::now() }
+    }
+}
+
+impl Inner {
+    /// The way to other servers. Requests that are under way go on over the connections that they have.
+    fn http(&self) -> legacy::Client<Dial, Full<Bytes>> {
+        let mut pool = self.http.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.since.elapsed() >= OLD {
+            *pool = Pool::new(&self.tasks, &self.connector, &self.discovery);
+        }
+        pool.http.clone()
+    }
 }
 
 impl Client {
@@ -69,14 +111,8 @@ impl Client {
         tasks: Tasks,
         servers: Acl,
     ) -> Self {
-        let http = legacy::Client::builder(OnTasks(tasks))
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .http1_max_headers(64)
-            .build(Dial { connector, discovery: discovery.clone() });
-        Self(Some(Arc::new(Inner { name, key, http, discovery, health, servers })))
+        let http = Mutex::new(Pool::new(&tasks, &connector, &discovery));
+        Self(Some(Arc::new(Inner { name, key, http, tasks, connector, discovery, health, servers })))
     }
 
     /// True when this node talks to other servers.
@@ -233,7 +269,7 @@ impl Inner {
         let host = header::HeaderValue::from_str(&route.host).map_err(|error| RequestError::Ours(error.to_string()))?;
         request.headers_mut().insert(header::HOST, host);
         request.headers_mut().insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
-        let response = self.http.request(request.map(Full::new)).await.map_err(|error| failure(&error))?;
+        let response = self.http().request(request.map(Full::new)).await.map_err(|error| failure(&error))?;
         let refused = response.status().is_client_error() || response.status().is_server_error();
         let limit_bytes = if refused { ERROR_BYTES } else { limits.body_bytes };
         let body = |incoming| Body { incoming, left_bytes: limit_bytes, limit_bytes, deadline, _place: place };
@@ -328,5 +364,41 @@ impl hyper::rt::Executor<Pin<Box<dyn Future<Output = ()> + Send>>> for OnTasks {
                 () = shutdown.wait() => {}
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::{
+        base::{Clock, ManualClock, Randomness, Shutdown, SystemRandomness},
+        homeserver::{
+            federation::{dns::Dns, testing::FakeDns, well_known::WellKnown},
+            outbound::Guard,
+        },
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn where_a_name_leads_is_looked_at_again_however_busy_a_server_is() {
+        let (clock, randomness): (Arc<dyn Clock>, Arc<dyn Randomness>) = (Arc::new(ManualClock::at(1)), Arc::new(SystemRandomness));
+        let dns: Arc<dyn Dns> = Arc::new(FakeDns::default());
+        let connector = Connector::new(Arc::clone(&dns), Guard::everything(), None);
+        let well_known = WellKnown::new(connector.clone(), Arc::clone(&clock), Arc::clone(&randomness));
+        let discovery = Discovery::new(dns, well_known, Arc::clone(&randomness));
+        let (health, tasks) = (Arc::new(Health::new(clock, randomness)), Tasks::new(Shutdown::new()));
+        let name = ServerName::parse("home.test").unwrap();
+        let key = Arc::new(SigningKey::for_tests("t"));
+        let client = Client::new(name, key, connector, discovery, health, tasks, Acl::of_owner(&[], &[]));
+        let inner = client.0.unwrap();
+        let since = || inner.http.lock().unwrap().since;
+        let first = since();
+        tokio::time::advance(OLD / 2).await;
+        drop(inner.http());
+        assert_eq!(since(), first);
+        tokio::time::advance(OLD / 2).await;
+        drop(inner.http());
+        assert!(since() > first);
     }
 }

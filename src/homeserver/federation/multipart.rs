@@ -284,6 +284,22 @@ mod tests {
         assert!(read(&endless, 1000).is_err());
     }
 
+    /// CVE-2024-52805: parts without end, and a head without end, cost what one of them may cost.
+    #[test]
+    fn parts_without_end_are_not_kept() {
+        let mut reader = Reader::new("B");
+        let mut file = reader.push(b"--B\r\n\r\n{}\r\n--B\r\n\r\nfile").unwrap().to_vec();
+        for _ in 0..10_000 {
+            file.extend_from_slice(&reader.push(b"\r\n--B\r\nContent-Type: x/y\r\n\r\nmore").unwrap());
+            assert!(reader.buffer.len() < 100);
+        }
+        assert_eq!(file, b"file");
+        let mut reader = Reader::new("B");
+        reader.push(b"--B\r\n\r\n{}\r\n--B\r\n").unwrap();
+        let refused = (0..1_000).find_map(|_| reader.push(&[b'x'; 1000]).err());
+        assert!(refused.is_some() && reader.buffer.len() < HEADER_BYTES * 2);
+    }
+
     #[test]
     fn the_boundary_is_found_in_the_type() {
         assert_eq!(boundary("multipart/mixed; boundary=abc"), Ok("abc".into()));

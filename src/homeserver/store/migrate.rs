@@ -28,6 +28,9 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema/0017_unfinished_groups.sql"),
     include_str!("schema/0018_held_invites.sql"),
     include_str!("schema/0019_members_by_age.sql"),
+    include_str!("schema/0020_to_device_origins.sql"),
+    include_str!("schema/0021_inbound_origins.sql"),
+    include_str!("schema/0022_outgoing_alone.sql"),
 ];
 
 /// Applies what is missing.

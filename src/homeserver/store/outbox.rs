@@ -15,6 +15,11 @@ use ruma::{OwnedServerName, ServerName};
 const MAX_PDUS: i64 = 50;
 /// EDUs of one transaction.
 const MAX_EDUS: i64 = 100;
+/// Bytes of PDUs, and of EDUs, that begin no further one in a transaction: together they stay below the 4 MiB that some servers
+/// take at most.
+const PDU_BYTES: usize = 1 << 20;
+/// See [`PDU_BYTES`].
+const EDU_BYTES: usize = 2 << 20;
 /// EDUs that wait for one server at most; beyond that the oldest are dropped.
 const MAX_WAITING_EDUS: i64 = 10_000;
 
@@ -51,14 +56,17 @@ pub fn queue_pdu(tx: &mut Tx<'_>, pdu: &OutgoingPdu<'_>) -> Result<()> {
             }
         }
     }
+    // Whoever is not in the room finds no other event by way of this one.
+    let mut alone = None;
     if let Some(also) = pdu.also.filter(|also| !pdu.except.contains(also)) {
         let also = servers::intern(tx, also)?;
         if !to.contains(&also) {
             to.push(also);
+            alone = Some(also);
         }
     }
     for server in to {
-        put_pdu(tx, server, pdu.room, pdu.event, pdu.pos)?;
+        put_pdu(tx, server, pdu, alone == Some(server))?;
     }
     Ok(())
 }
@@ -73,13 +81,17 @@ pub fn came_from_elsewhere(db: &Reader<'_>, event: EventNid) -> Result<bool> {
     Ok(query.query_row([event.0], |row| row.get(0))?)
 }
 
-fn put_pdu(tx: &mut Tx<'_>, server: ServerNid, room: RoomNid, event: EventNid, pos: StreamPos) -> Result<()> {
-    tx.prepare_cached("INSERT OR IGNORE INTO outgoing_pdus (server_nid, stream_pos, event_nid, room_nid) VALUES (?1, ?2, ?3, ?4)")?
-        .execute((server.0, pos.0, event.0, room.0))?;
+fn put_pdu(tx: &mut Tx<'_>, server: ServerNid, pdu: &OutgoingPdu<'_>, alone: bool) -> Result<()> {
+    tx.prepare_cached(
+        "INSERT OR IGNORE INTO outgoing_pdus (server_nid, stream_pos, event_nid, room_nid, alone) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute((server.0, pdu.pos.0, pdu.event.0, pdu.room.0, alone))?;
     if mark_pending(tx, server)? {
         // Of each room the newest is enough: it leads the server to the others once it is back.
-        tx.prepare_cached("DELETE FROM outgoing_pdus WHERE server_nid = ?1 AND room_nid = ?2 AND stream_pos < ?3 AND in_txn = 0")?
-            .execute((server.0, room.0, pos.0))?;
+        tx.prepare_cached(
+            "DELETE FROM outgoing_pdus WHERE server_nid = ?1 AND room_nid = ?2 AND stream_pos < ?3 AND in_txn = 0 AND alone = 0",
+        )?
+        .execute((server.0, pdu.room.0, pdu.pos.0))?;
     }
     Ok(())
 }
@@ -237,24 +249,47 @@ pub fn transaction(tx: &Tx<'_>, server: ServerNid, new_id: &str, now_ms: i64) ->
 /// Marks what goes out next. False when there is nothing.
 fn begin(tx: &Tx<'_>, server: ServerNid, new_id: &str, now_ms: i64) -> Result<bool> {
     tx.prepare_cached("DELETE FROM outgoing_edus WHERE server_nid = ?1 AND expires_ms < ?2")?.execute((server.0, now_ms))?;
-    let pdus = tx
-        .prepare_cached(
-            "UPDATE outgoing_pdus SET in_txn = 1 WHERE server_nid = ?1 AND stream_pos IN
-             (SELECT stream_pos FROM outgoing_pdus WHERE server_nid = ?1 ORDER BY stream_pos LIMIT ?2)",
-        )?
-        .execute((server.0, MAX_PDUS))?;
-    let edus = tx
-        .prepare_cached(
-            "UPDATE outgoing_edus SET in_txn = 1 WHERE edu_nid IN
-             (SELECT edu_nid FROM outgoing_edus WHERE server_nid = ?1 ORDER BY edu_nid LIMIT ?2)",
-        )?
-        .execute((server.0, MAX_EDUS))?;
-    if pdus + edus == 0 {
+    let (pdu, edu) = (last_pdu(tx, server)?, last_edu(tx, server)?);
+    if let Some(last) = pdu {
+        tx.prepare_cached("UPDATE outgoing_pdus SET in_txn = 1 WHERE server_nid = ?1 AND stream_pos <= ?2")?.execute((server.0, last))?;
+    }
+    if let Some(last) = edu {
+        tx.prepare_cached("UPDATE outgoing_edus SET in_txn = 1 WHERE server_nid = ?1 AND edu_nid <= ?2")?.execute((server.0, last))?;
+    }
+    if pdu.is_none() && edu.is_none() {
         tx.prepare_cached("UPDATE servers SET pending = 0 WHERE server_nid = ?1")?.execute([server.0])?;
         return Ok(false);
     }
     tx.prepare_cached("UPDATE servers SET txn_id = ?2, txn_ms = ?3 WHERE server_nid = ?1")?.execute((server.0, new_id, now_ms))?;
     Ok(true)
+}
+
+/// The last of the events that go out next.
+fn last_pdu(tx: &Tx<'_>, server: ServerNid) -> Result<Option<i64>> {
+    let mut query = tx.prepare_cached(
+        "SELECT o.stream_pos, e.json FROM outgoing_pdus o JOIN events e USING (event_nid) WHERE o.server_nid = ?1 ORDER BY o.stream_pos LIMIT ?2",
+    )?;
+    let mut rows = query.query((server.0, MAX_PDUS))?;
+    let (mut last, mut bytes) = (None, 0);
+    while let Some(row) = rows.next()?.filter(|_| bytes < PDU_BYTES) {
+        bytes += codec::unpack(row.get_ref(1)?.as_blob().map_err(|e| super::StoreError::Data(e.to_string()))?)?.len();
+        last = Some(row.get(0)?);
+    }
+    Ok(last)
+}
+
+/// The last of the EDUs that go out next.
+fn last_edu(tx: &Tx<'_>, server: ServerNid) -> Result<Option<i64>> {
+    let mut query = tx.prepare_cached(
+        "SELECT edu_nid, length(CAST(content AS BLOB)) FROM outgoing_edus WHERE server_nid = ?1 ORDER BY edu_nid LIMIT ?2",
+    )?;
+    let mut rows = query.query((server.0, MAX_EDUS))?;
+    let (mut last, mut bytes) = (None, 0);
+    while let Some(row) = rows.next()?.filter(|_| bytes < EDU_BYTES) {
+        bytes += row.get::<_, usize>(1)?;
+        last = Some(row.get(0)?);
+    }
+    Ok(last)
 }
 
 /// The transaction was answered: what was in it is forgotten, and the server counts as reached. True when more waits.
@@ -291,7 +326,7 @@ fn catch_up(tx: &mut Tx<'_>, server: ServerNid) -> Result<()> {
     let rooms = query.query_map([server.0], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
     drop(query);
     for room in rooms {
-        tx.prepare_cached("DELETE FROM outgoing_pdus WHERE server_nid = ?1 AND room_nid = ?2")?.execute((server.0, room))?;
+        tx.prepare_cached("DELETE FROM outgoing_pdus WHERE server_nid = ?1 AND room_nid = ?2 AND alone = 0")?.execute((server.0, room))?;
         tx.prepare_cached(
             "INSERT OR IGNORE INTO outgoing_pdus (server_nid, stream_pos, event_nid, room_nid)
              SELECT ?1, e.stream_pos, e.event_nid, f.room_nid FROM forward_extremities f JOIN events e USING (event_nid)
@@ -315,7 +350,7 @@ pub fn failed(tx: &Tx<'_>, server: ServerNid, why: &str, now_ms: i64, retry_ms: 
     .execute((server.0, now_ms, retry_ms, why, away))?;
     if away {
         tx.prepare_cached(
-            "DELETE FROM outgoing_pdus WHERE server_nid = ?1 AND in_txn = 0 AND stream_pos <
+            "DELETE FROM outgoing_pdus WHERE server_nid = ?1 AND in_txn = 0 AND alone = 0 AND stream_pos <
              (SELECT max(n.stream_pos) FROM outgoing_pdus n WHERE n.server_nid = ?1 AND n.room_nid = outgoing_pdus.room_nid)",
         )?
         .execute([server.0])?;
@@ -497,6 +532,28 @@ mod tests {
         done.await.unwrap();
     }
 
+    /// Two people of a server that is in no room are thrown out while it is away: each has to hear of it.
+    #[tokio::test]
+    async fn who_is_not_in_the_room_gets_each_event_that_is_about_them() {
+        let (_dir, store) = store().await;
+        let done = store.write(move |tx| {
+            let (ours, d) = (server_name!("home.test"), server_name!("d.test"));
+            let about = |tx: &mut Tx<'_>, event| {
+                let pdu = OutgoingPdu { room: RoomNid(1), event: EventNid(event), pos: StreamPos(event), also: Some(d), except: &[ours] };
+                queue_pdu(tx, &pdu)
+            };
+            about(tx, 1)?;
+            let nid = servers::find(&tx.reader(), d)?.unwrap();
+            failed(tx, nid, "no route", 100, 200, true)?;
+            about(tx, 2)?;
+            about(tx, 3)?;
+            failed(tx, nid, "no route", 300, 400, true)?;
+            assert_eq!(take(tx, d, "t1"), Some(("t1".into(), texts(&["1", "2", "3"]))));
+            Ok::<_, StoreError>(())
+        });
+        done.await.unwrap();
+    }
+
     #[tokio::test]
     async fn edus_replace_those_of_their_key_and_expire() {
         let (_dir, store) = store().await;
@@ -510,6 +567,41 @@ mod tests {
             assert_eq!(take(tx, b, "t1"), Some(("t1".into(), texts(&["k 2", "k 4"]))), "3 has expired, 1 was replaced");
             queue_edu(tx, b, &edu("5", Some("x"), None))?;
             assert_eq!(take(tx, b, "t2"), Some(("t1".into(), texts(&["k 2", "k 4"]))), "what is under way stays");
+            Ok::<_, StoreError>(())
+        });
+        done.await.unwrap();
+    }
+
+    /// A hundred parcels of room keys for a server that was away: they are sent in pieces that it takes, and none is lost.
+    #[tokio::test]
+    async fn a_transaction_ends_where_it_would_become_too_large() {
+        let (_dir, store) = store().await;
+        let done = store.write(move |tx| {
+            let b = server_name!("b.test");
+            for number in 0..100 {
+                let content = format!("{{\"n\":{number},\"x\":\"{}\"}}", "ü".repeat(25_000));
+                queue_edu(tx, b, &OutgoingEdu { kind: "k", content: &content, key: None, expires_ms: None })?;
+            }
+            let large = codec::pack(&format!("{{\"event\":\"{}\"}}", "x".repeat(60_000)))?;
+            tx.execute("UPDATE events SET json = ?1", [large])?;
+            for round in 0..10 {
+                for event in 1..=7 {
+                    tx.execute("INSERT INTO outgoing_pdus (server_nid, stream_pos, event_nid, room_nid) SELECT server_nid, ?1, ?2, 1 FROM servers WHERE name = 'b.test'", (round * 7 + event, event))?;
+                }
+            }
+            let nid = servers::find(&tx.reader(), b)?.unwrap();
+            let (mut edus, mut pdus, mut more) = (Vec::new(), 0, true);
+            while more {
+                let transaction = transaction(tx, nid, &format!("t{}", edus.len()), 5)?.unwrap();
+                let bytes: usize = transaction.pdus.iter().chain(transaction.edus.iter().map(|(_, content)| content)).map(String::len).sum();
+                assert!(bytes < 4_000_000 - 100_000, "{bytes}");
+                assert!(!transaction.edus.is_empty() || !transaction.pdus.is_empty());
+                pdus += transaction.pdus.len();
+                edus.extend(transaction.edus.into_iter().map(|(_, content)| content));
+                more = answered(tx, nid, 300)?;
+            }
+            assert_eq!((pdus, edus.len()), (70, 100));
+            assert!(edus.iter().enumerate().all(|(n, content)| content.starts_with(&format!("{{\"n\":{n},"))), "in order");
             Ok::<_, StoreError>(())
         });
         done.await.unwrap();

@@ -74,6 +74,27 @@ fn refused<T: std::fmt::Debug>(name: &str, answer: Result<T, RequestError>, code
     }
 }
 
+/// A transaction may be larger than other requests: fifty events and a hundred EDUs of 64 KiB are legal.
+#[test]
+fn a_transaction_larger_than_other_requests_is_taken() {
+    let (scene, ann) = Scene::new();
+    let transaction = |bytes: usize| {
+        let edu = |n: usize| {
+            let messages = json!({ &ann.user_id: { "NOBODY": { "x": "x".repeat(bytes) } } });
+            let content = json!({ "sender": scene.user("eve"), "type": "m.test", "message_id": n.to_string(), "messages": messages });
+            json!({ "edu_type": "m.direct_to_device", "content": content })
+        };
+        let edus: Vec<Value> = (0..100).map(edu).collect();
+        json!({ "origin": scene.liar.name(), "origin_server_ts": 1, "pdus": [], "edus": edus })
+    };
+    let answer = scene.put("/_matrix/federation/v1/send/large", &transaction(45_000));
+    assert!(answer.is_ok(), "{answer:?}");
+    // Beyond that it is refused; whether the answer is read depends on how much is still being sent.
+    assert!(scene.put("/_matrix/federation/v1/send/larger", &transaction(140_000)).is_err());
+    let answer = scene.put("/_matrix/federation/v1/send/small", &transaction(10));
+    assert!(answer.is_ok(), "{answer:?}");
+}
+
 #[test]
 fn only_the_join_that_was_asked_for_is_taken() {
     let (scene, mut ann) = Scene::new();

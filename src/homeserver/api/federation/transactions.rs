@@ -9,7 +9,7 @@ use super::call::Origin;
 use crate::homeserver::{
     Node,
     api::{
-        call::{Call, Routes},
+        call::{BODY_BYTES, Call, Routes},
         error::{ApiError, ApiResult},
     },
     events::EventError,
@@ -25,8 +25,14 @@ const MAX_PDUS: usize = 50;
 /// Most EDUs of one transaction.
 const MAX_EDUS: usize = 100;
 
+/// Bytes of one transaction: each of its parts may have 64 KiB.
+const BYTES: usize = 12 << 20;
+/// Transactions larger than other requests that are read at a time.
+const LARGE_AT_ONCE: usize = 4;
+
 pub(super) fn add(routes: Routes) -> Routes {
-    routes.add::<send_transaction_message::Request, _, _>(send_transaction_message)
+    let routes = routes.large_bodies(BYTES, LARGE_AT_ONCE);
+    routes.add::<send_transaction_message::Request, _, _>(send_transaction_message).body_limit(BODY_BYTES)
 }
 
 /// `PUT /_matrix/federation/v1/send/{txnId}`

@@ -42,26 +42,33 @@ pub(super) async fn receive(node: &Arc<Node>, origin: &ServerName, content: &Raw
         if !store::to_device::receive_once(tx, &origin, &direct.message_id, now_ms)? {
             return Ok(());
         }
+        let stranger = !store::servers::share_a_room(&tx.reader(), &server, &origin)?;
+        let mut queued = false;
         for (user_id, devices) in &direct.messages {
             let Ok(user_id) = UserId::parse(user_id) else { continue };
             if user_id.server_name() == server {
-                queue(tx, &sender, &direct.kind, &user_id, devices)?;
+                queued |= queue(tx, (&sender, stranger), &direct.kind, &user_id, devices)?;
             }
+        }
+        if !queued {
+            store::to_device::forget(tx, &origin, &direct.message_id)?;
         }
         Ok::<_, StoreError>(())
     });
     Ok(queued.await?)
 }
 
+/// True when a device was sent something.
 fn queue(
     tx: &mut Tx<'_>,
-    sender: &UserId,
+    (sender, stranger): (&UserId, bool),
     kind: &str,
     user_id: &OwnedUserId,
     devices: &BTreeMap<String, Box<RawValue>>,
-) -> Result<(), StoreError> {
-    let Some(user) = store::accounts::active(&tx.reader(), user_id)? else { return Ok(()) };
+) -> Result<bool, StoreError> {
+    let Some(user) = store::accounts::active(&tx.reader(), user_id)? else { return Ok(false) };
     let known = store::to_device::all_devices(&tx.reader(), user)?;
+    let mut queued = false;
     for (device, content) in devices {
         let content = content.get().trim();
         if !content.starts_with('{') || content.len() > CONTENT_BYTES {
@@ -69,8 +76,12 @@ fn queue(
             continue;
         }
         for target in known.iter().filter(|known| device == "*" || known.as_str() == device) {
-            store::to_device::queue(tx, user, target, sender, kind, content)?;
+            if store::to_device::queue_remote(tx, user, target, sender, stranger, (kind, content))? {
+                queued = true;
+            } else {
+                tracing::debug!(%sender, "a message to a device was dropped: too much of that server waits for the device");
+            }
         }
     }
-    Ok(())
+    Ok(queued)
 }

@@ -29,6 +29,10 @@ const RECEIPTS: usize = 2000;
 const EVENTS: usize = 20;
 /// Receipts that wait for their events at one time. More are dropped: the next one of the same user makes up for it.
 const WAITING: usize = 2000;
+/// How many of them one server may have.
+const OF_SERVER: usize = 100;
+/// They are looked at no more often than this, however much else is stored.
+const ROUND: Duration = Duration::from_secs(1);
 /// How long they wait.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -89,8 +93,12 @@ impl Waiting {
     /// True when somebody has to look after them from now on.
     fn add(&self, receipts: Vec<Heard>, until: Instant) -> bool {
         self.with(|queue| {
-            let free = WAITING.saturating_sub(queue.receipts.len());
-            queue.receipts.extend(receipts.into_iter().take(free).map(|receipt| (until, receipt)));
+            for receipt in receipts {
+                let of_server = queue.receipts.iter().filter(|(_, waiting)| waiting.origin == receipt.origin).count();
+                if queue.receipts.len() < WAITING && of_server < OF_SERVER {
+                    queue.receipts.push_back((until, receipt));
+                }
+            }
             !queue.receipts.is_empty() && !std::mem::replace(&mut queue.watched, true)
         })
     }
@@ -230,10 +238,48 @@ async fn watch(node: Arc<Node>) {
         if let Err(error) = applied {
             tracing::warn!(%error, "receipts that waited for their events could not be stored");
         }
+        let news = async {
+            // Closed or not: a look does no harm.
+            let _closed = commits.changed().await.is_err();
+            tokio::time::sleep(ROUND).await;
+        };
+        // Cancel-safe: each only waits, and the next round looks at everything that has come.
         tokio::select! {
             () = tokio::time::sleep_until(next) => {}
-            _ = commits.changed() => {}
+            () = news => {}
             () = node.tasks.shutdown().wait() => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn early(server: &str, count: usize) -> Vec<Heard> {
+        let receipt = |n: usize| Heard {
+            origin: ServerName::parse(server).unwrap(),
+            room_id: RoomId::parse("!r:home.test").unwrap(),
+            user_id: OwnedUserId::try_from(format!("@u{n}:{server}")).unwrap(),
+            events: vec![EventId::parse("$nobody-has-it").unwrap()],
+            thread_id: String::new(),
+            ts_ms: 1,
+        };
+        (0..count).map(receipt).collect()
+    }
+
+    #[tokio::test]
+    async fn one_server_leaves_room_for_the_receipts_of_others() {
+        let (waiting, until) = (Waiting::default(), Instant::now() + PATIENCE);
+        assert!(waiting.add(early("evil.test", 5_000), until));
+        assert_eq!(waiting.len(), OF_SERVER);
+        waiting.add(early("friend.test", 10), until);
+        assert_eq!(waiting.len(), OF_SERVER + 10);
+        for n in 0..50 {
+            waiting.add(early(&format!("s{n}.test"), OF_SERVER), until);
+        }
+        assert_eq!(waiting.len(), WAITING);
     }
 }

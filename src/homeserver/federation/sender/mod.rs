@@ -9,7 +9,7 @@ mod carrier;
 mod tests;
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -227,23 +227,17 @@ async fn in_parts(
     transaction: &Transaction,
     why: String,
 ) -> Result<(), (String, Option<Duration>)> {
-    let part = |number: usize, pdus: Vec<String>, edus: Vec<(String, String)>| Transaction {
-        id: format!("{}-{number}", transaction.id),
-        origin_server_ts: transaction.origin_server_ts,
-        pdus,
-        edus,
-    };
-    let mut parts: Vec<Transaction> =
-        transaction.pdus.iter().enumerate().map(|(number, pdu)| part(number, vec![pdu.clone()], Vec::new())).collect();
-    if !transaction.edus.is_empty() {
-        parts.push(part(parts.len(), Vec::new(), transaction.edus.clone()));
-    }
-    if parts.len() < 2 {
+    let mut left: VecDeque<Part> = pieces(&transaction.pdus, &transaction.edus).into();
+    if left.is_empty() {
         let (pdus, edus) = (transaction.pdus.len(), transaction.edus.len());
         tracing::warn!(peer = %to, why, pdus, edus, "another server refuses a transaction; it is dropped");
         return Ok(());
     }
-    for part in parts {
+    let mut number = 0_usize;
+    while let Some((pdus, edus)) = left.pop_front() {
+        let id = format!("{}-{number}", transaction.id);
+        number += 1;
+        let part = Transaction { id, origin_server_ts: transaction.origin_server_ts, pdus, edus };
         match carrier.carry(&node.config.server_name, to, &part).await {
             Ok(refusals) => {
                 for (event_id, why) in refusals {
@@ -251,13 +245,36 @@ async fn in_parts(
                 }
             }
             Err(Failure::Refused(why)) => {
-                let (pdus, edus) = (part.pdus.len(), part.edus.len());
-                tracing::warn!(peer = %to, why, pdus, edus, "another server refuses a part of a transaction; it is dropped");
+                let smaller = pieces(&part.pdus, &part.edus);
+                if smaller.is_empty() {
+                    let (pdus, edus) = (part.pdus.len(), part.edus.len());
+                    tracing::warn!(peer = %to, why, pdus, edus, "another server refuses a part of a transaction; it is dropped");
+                }
+                smaller.into_iter().rev().for_each(|part| left.push_front(part));
             }
             Err(Failure::Later { why, after }) => return Err((why, after)),
         }
     }
     Ok(())
+}
+
+/// PDUs and EDUs that go together.
+type Part = (Vec<String>, Vec<(String, String)>);
+
+/// What is tried where these are refused together: each event by itself, EDUs by halves, since most of them are good. Nothing
+/// where there is only one.
+fn pieces(pdus: &[String], edus: &[(String, String)]) -> Vec<Part> {
+    if pdus.len() + edus.len() < 2 {
+        return Vec::new();
+    }
+    let mut pieces: Vec<Part> = pdus.iter().map(|pdu| (vec![pdu.clone()], Vec::new())).collect();
+    if pdus.is_empty() {
+        let (first, second) = edus.split_at(edus.len() / 2);
+        pieces.extend([(Vec::new(), first.to_vec()), (Vec::new(), second.to_vec())]);
+    } else if !edus.is_empty() {
+        pieces.push((Vec::new(), edus.to_vec()));
+    }
+    pieces
 }
 
 async fn answered(node: &Node, server: ServerNid) -> store::Result<()> {

@@ -226,6 +226,35 @@ async fn of_a_transaction_that_is_refused_only_the_bad_part_is_lost() {
     assert_eq!(seen, [part("t-0", &["1"], 0), part("t-1", &["2"], 0), part("t-2", &[], 1)]);
 }
 
+/// One EDU that another server does not take costs none of those that are sent with it.
+#[tokio::test]
+async fn of_many_edus_only_the_one_that_is_refused_is_lost() {
+    let s = Setting::new().await;
+    let (sender, mut calls) = mpsc::channel(64);
+    let fake = Fake(sender);
+    let edus: Vec<(String, String)> = (0..100).map(|n| ("k".to_owned(), n.to_string())).collect();
+    let transaction = Transaction { id: "t".into(), origin_server_ts: 1, pdus: Vec::new(), edus };
+    let sent = in_parts(&s.node, &fake, server_name!("b.test"), &transaction, "413".into());
+    let answered = async {
+        let (mut taken, mut asked, mut ids) = (Vec::new(), 0, std::collections::BTreeSet::new());
+        while taken.len() < 99 {
+            let (_, part, answer) = calls.recv().await.unwrap();
+            asked += 1;
+            assert!(ids.insert(part.id.clone()), "another part is another transaction");
+            let refused = part.edus.iter().any(|(_, content)| content == "37");
+            if !refused {
+                taken.extend(part.edus.iter().map(|(_, content)| content.parse::<usize>().unwrap()));
+            }
+            answer.send(if refused { Err(Failure::Refused("413".into())) } else { Ok(Refusals::new()) }).unwrap();
+        }
+        (taken, asked)
+    };
+    let (sent, (taken, asked)) = tokio::join!(sent, answered);
+    assert_eq!(sent, Ok(()));
+    assert_eq!(taken, (0..100).filter(|n| *n != 37).collect::<Vec<_>>());
+    assert!(asked < 20, "{asked}");
+}
+
 #[test]
 fn a_server_that_speaks_while_its_failure_is_stored_is_not_missed() {
     let (sender, b) = (Sender::default(), server_name!("b.test"));

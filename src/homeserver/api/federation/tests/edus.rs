@@ -205,6 +205,22 @@ async fn forged_and_malformed_messages_to_devices_are_dropped() {
     assert_eq!(messages(&test, &ann).await, Vec::<String>::new());
 }
 
+/// A server that shares no room with anybody here says a little, not a lot; those that do are not kept waiting by it.
+#[tokio::test]
+async fn strangers_fill_nobodys_queue_of_messages_to_devices() {
+    let (test, ann, _room) = together().await;
+    test.edu("remote.test", "m.direct_to_device", direct(BEN, "before", &ann.user_id, "ANN")).await;
+    for n in 0..150 {
+        test.edu("evil.test", "m.direct_to_device", direct("@eve:evil.test", &n.to_string(), &ann.user_id, "ANN")).await;
+    }
+    for n in 0..150 {
+        test.edu("remote.test", "m.direct_to_device", direct(BEN, &n.to_string(), &ann.user_id, "ANN")).await;
+    }
+    let counts = test.node.store.read(store::to_device::counts).await.unwrap();
+    // What nobody is sent is not remembered either.
+    assert_eq!(counts, [("evil.test".to_owned(), 100, 100), ("remote.test".to_owned(), 151, 151)]);
+}
+
 pub(super) fn device_keys(user: &str, device: &str, key: &str) -> Value {
     json!({
         "user_id": user,
