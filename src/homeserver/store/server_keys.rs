@@ -60,6 +60,20 @@ pub fn put(tx: &Tx<'_>, server: &ServerName, keys: &[StoredKey], answer: &Stored
     Ok(())
 }
 
+/// Stores keys of a server that are not known, as keys of the past.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn add(tx: &Tx<'_>, server: &ServerName, keys: &[StoredKey]) -> Result<()> {
+    let mut insert = tx
+        .prepare_cached("INSERT OR IGNORE INTO server_keys (server, key_id, public, valid_until_ms, current) VALUES (?1, ?2, ?3, ?4, 0)")?;
+    for key in keys {
+        insert.execute((server.as_str(), &key.key_id, &key.public, key.valid_until_ms))?;
+    }
+    Ok(())
+}
+
 /// The keys of a server.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 //! Endpoints are registered like those for clients; where ruma says that a request is signed by a server, the handler's
 //! `who` is an [`Origin`], and the signature has been checked over method, path, query and body when the handler is called.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use http::{StatusCode, header, request::Parts};
 use ruma::{CanonicalJsonValue, OwnedServerName, api::federation::authentication::ServerSignatures};
@@ -24,6 +24,9 @@ use crate::homeserver::{
 
 /// Bodies up to this many bytes are checked where we are; larger ones would hold up other requests.
 const SMALL_BODY_BYTES: usize = 64 * 1024;
+
+/// When a server that is not known may come again, where others from its address are being checked.
+const CHECKING_PAUSE: Duration = Duration::from_secs(5);
 
 /// Deepest body that is not canonical JSON: each level is read again with those around it.
 const MAX_DEPTH: usize = 64;
@@ -70,12 +73,16 @@ impl Scheme for ServerSignatures {
             read.await.map_err(ApiError::internal)??
         };
         // Whoever names a server that is not known has us ask it, which is not free.
+        let mut checking = None;
         if let Some(address) = address(parts)
             && !node.federation.keys.knows(who).await.map_err(ApiError::internal)?
         {
             node.limits.check(Kind::KeyQuery, Key::Address(address)).map_err(ApiError::limit_exceeded)?;
+            let busy = || ApiError::limit_exceeded(CHECKING_PAUSE);
+            checking = Some(node.federation.keys.may_check(address).ok_or_else(busy)?);
         }
         let checked = node.federation.keys.verify_request(who, &header.key, &header.signature, &text).await;
+        drop(checking);
         match checked {
             Ok(()) => {
                 node.federation.health.heard_from(who);

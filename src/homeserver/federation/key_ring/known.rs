@@ -52,10 +52,16 @@ impl Known {
         let usable = match purpose {
             Purpose::OldEvent => true,
             Purpose::Request => key.current && at_most_ms >= now_ms,
-            Purpose::Event(sent_ms) if key.current => sent_ms <= at_most_ms,
-            Purpose::Event(sent_ms) => sent_ms <= key.valid_until_ms,
+            Purpose::Event(sent_ms) => sent_ms <= at_most_ms,
         };
         usable.then_some(key)
+    }
+
+    /// A witness knows these as well. What the server itself has said is not changed by it.
+    pub(super) fn add(&mut self, keys: BTreeMap<String, Key>) {
+        for (id, key) in keys {
+            self.keys.entry(id).or_insert(Key { current: false, ..key });
+        }
     }
 
     /// What was missing came.
@@ -69,6 +75,16 @@ impl Known {
         let pause = FIRST_PAUSE_MS.saturating_mul(1 << self.fruitless.min(20)).min(LONGEST_PAUSE_MS);
         self.pause_until_ms = now_ms + pause;
     }
+}
+
+/// Nothing in an answer counts for longer than this from now on, whatever it says: one that is no longer listed then is a key
+/// of the past until the time that is noted here, and whoever has a name for a day must not be able to sign for years
+/// (Server-Server API, `valid_until_ts`).
+pub(super) fn capped(mut answer: Answer, now_ms: u64) -> Answer {
+    for key in answer.keys.values_mut() {
+        key.valid_until_ms = key.valid_until_ms.min(now_ms.saturating_add(MAX_VALIDITY_MS));
+    }
+    answer
 }
 
 /// The answer as the store has it; `None` when its times are no times.

@@ -14,6 +14,7 @@ mod tests;
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -49,6 +50,9 @@ const SERVERS: usize = 4096;
 const ANSWER_BYTES: usize = 256 * 1024;
 /// How long a server may take to say its keys: whoever waits for them wants to check something that it sent.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Requests from one address that are checked at a time while nothing is known of the servers that they name.
+const FROM_ONE_ADDRESS: usize = 2;
 
 /// Why a key is not to be had.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -137,8 +141,30 @@ struct Ring {
     known: Mutex<HashMap<OwnedServerName, Known>>,
     /// Fetches under way: who needs the same server's keys waits for the same answer.
     under_way: Flights<OwnedServerName, Result<(), KeyFault>>,
-    /// Places for fetches that strangers make us do.
+    /// Places for fetches that strangers make us do: those who send requests, and those who ask us about others' keys.
     for_strangers: tokio::sync::Semaphore,
+    for_askers: tokio::sync::Semaphore,
+    /// Requests of strangers that are being checked, by where they come from.
+    from: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A request of a stranger that is being checked.
+#[derive(Debug)]
+pub struct Checking<'a> {
+    ring: &'a Ring,
+    from: IpAddr,
+}
+
+impl Drop for Checking<'_> {
+    fn drop(&mut self) {
+        let mut all = self.ring.from.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.from);
+            }
+        }
+    }
 }
 
 impl KeyRing {
@@ -152,6 +178,8 @@ impl KeyRing {
             known: Mutex::default(),
             under_way: Flights::default(),
             for_strangers: tokio::sync::Semaphore::new(notary::FETCHES_FOR_STRANGERS),
+            for_askers: tokio::sync::Semaphore::new(notary::FETCHES_FOR_STRANGERS),
+            from: Mutex::default(),
         }))
     }
 
@@ -205,6 +233,19 @@ impl KeyRing {
             self.load(server).await?;
         }
         Ok(self.with(has_keys))
+    }
+
+    /// Before a request is checked that names a server of which nothing is known: `None` where enough from that address are being
+    /// checked already. Whoever names servers that do not answer leaves places to others.
+    #[must_use]
+    pub fn may_check(&self, from: IpAddr) -> Option<Checking<'_>> {
+        let mut all = self.0.from.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(from).or_default();
+        if *count >= FROM_ONE_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        Some(Checking { ring: &self.0, from })
     }
 
     /// Checks the signature of a request: `text` is what was signed, as canonical JSON without the signature. The keys of a
@@ -306,6 +347,7 @@ impl KeyRing {
     /// Keeps an answer, in the store before in memory.
     async fn keep(&self, server: &ServerName, answer: Answer) -> Result<(), KeyFault> {
         let now_ms = self.now_ms();
+        let answer = known::capped(answer, now_ms);
         let out_of_range = || KeyFault::Bad { server: server.to_owned(), why: BadAnswer("its times are out of range") };
         let (keys, stored) = known::to_store(&answer, now_ms).ok_or_else(out_of_range)?;
         let wanted = server.to_owned();
@@ -315,6 +357,25 @@ impl KeyRing {
             let before = known.remove(server);
             known.insert(server.to_owned(), Known::fetched(answer.keys, now_ms, before));
         });
+        Ok(())
+    }
+
+    /// Keeps what a notary says that a server has said. That may be long ago: it takes the place of what is known only where
+    /// that has run out and is older; otherwise it adds keys that are not known.
+    async fn keep_witnessed(&self, server: &ServerName, answer: Answer) -> Result<(), KeyFault> {
+        let now_ms = self.now_ms();
+        let number = |ms: i64| u64::try_from(ms).unwrap_or(0);
+        let Some(stored) = self.stored(server).await? else { return self.keep(server, answer).await };
+        let runs_out_ms = number(stored.valid_until_ms).min(number(stored.fetched_ms).saturating_add(answer::MAX_VALIDITY_MS));
+        if runs_out_ms < now_ms && number(stored.valid_until_ms) < answer.valid_until_ms {
+            return self.keep(server, answer).await;
+        }
+        let answer = known::capped(answer, now_ms);
+        let bad = || KeyFault::Bad { server: server.to_owned(), why: BadAnswer("its times are out of range") };
+        let (keys, _) = known::to_store(&answer, now_ms).ok_or_else(bad)?;
+        let wanted = server.to_owned();
+        self.0.parts.store.write(move |tx| server_keys::add(tx, &wanted, &keys)).await?;
+        self.with(|known, _| known.get_mut(server).map(|known| known.add(answer.keys)));
         Ok(())
     }
 }

@@ -70,7 +70,7 @@ impl KeyRing {
             // Nobody asked about others.
             let Some(server) = answer::subject(object).filter(|server| queried.contains_key::<ServerName>(server)) else { continue };
             match self.witnessed(notary, &server, object).await {
-                Ok(answer) => self.keep(&server, answer).await?,
+                Ok(answer) => self.keep_witnessed(&server, answer).await?,
                 Err(fault) => tracing::debug!(peer = %notary, %server, %fault, "what a notary says does not count"),
             }
         }
@@ -121,7 +121,7 @@ impl KeyRing {
             if self.may_ask(&query.server) {
                 // Whether that helps is seen in the store.
                 let fetched = tokio::time::timeout_at(deadline, async {
-                    let _place = self.0.for_strangers.acquire().await;
+                    let _place = self.0.for_askers.acquire().await;
                     self.fetch(&query.server).await
                 });
                 match fetched.await {
@@ -160,7 +160,7 @@ impl KeyRing {
         valid_until_ms >= minimum_valid_until_ms && half_ms >= self.now_ms()
     }
 
-    async fn stored(&self, server: &ServerName) -> Result<Option<server_keys::StoredAnswer>, KeyFault> {
+    pub(super) async fn stored(&self, server: &ServerName) -> Result<Option<server_keys::StoredAnswer>, KeyFault> {
         if server == self.0.parts.name {
             return Ok(None);
         }

@@ -168,6 +168,48 @@ async fn nothing_counts_longer_than_seven_days() {
     ring.key(&want(&server, "1", Purpose::OldEvent)).await.unwrap();
 }
 
+/// Somebody has the name for a day; the owner is back, and neither lists their key nor says that it is past.
+#[tokio::test]
+async fn a_key_that_is_no_longer_listed_counts_no_longer_than_seven_days_from_when_it_was() {
+    let world = World::new().await;
+    let (server, says) = world.server("a.example").await;
+    let (thief, owner) = (pair("thief"), pair("owner"));
+    says.set(answer(server.as_str(), &thief, NOW_MS + 36_500 * DAY_MS));
+    let ring = world.ring(&[]);
+    ring.key(&want(&server, "thief", Purpose::Request)).await.unwrap();
+    world.clock.advance(DAY_MS);
+    says.set(answer(server.as_str(), &owner, NOW_MS + 3 * DAY_MS));
+    ring.key(&want(&server, "owner", Purpose::Request)).await.unwrap();
+    world.clock.advance(30 * DAY_MS);
+    for ring in [ring, world.ring(&[])] {
+        assert!(ring.key(&want(&server, "thief", Purpose::Request)).await.is_err());
+        assert!(ring.key(&want(&server, "thief", Purpose::Event(NOW_MS + 8 * DAY_MS))).await.is_err());
+        assert!(ring.key(&want(&server, "thief", Purpose::Event(NOW_MS + 30 * DAY_MS))).await.is_err());
+        assert!(ring.key(&want(&server, "thief", Purpose::Event(NOW_MS + 7 * DAY_MS))).await.is_ok(), "what was sent in its time");
+        ring.key(&want(&server, "owner", Purpose::Event(NOW_MS + 2 * DAY_MS))).await.unwrap();
+    }
+}
+
+/// The same where the key is listed as one of the past, whose end is in the future.
+#[tokio::test]
+async fn a_key_of_the_past_ends_no_later_than_seven_days_from_now() {
+    let world = World::new().await;
+    let (server, says) = world.server("a.example").await;
+    let (old, new) = (pair("old"), pair("new"));
+    let mut told = object(json!({
+        "server_name": server,
+        "verify_keys": { "ed25519:new": { "key": encoded(&new) } },
+        "old_verify_keys": { "ed25519:old": { "key": encoded(&old), "expired_ts": NOW_MS + 36_500 * DAY_MS } },
+        "valid_until_ts": NOW_MS + DAY_MS,
+    }));
+    sign_json(server.as_str(), &new, &mut told).unwrap();
+    says.set(told);
+    let ring = world.ring(&[]);
+    assert!(ring.key(&want(&server, "old", Purpose::Event(NOW_MS + 8 * DAY_MS))).await.is_err());
+    world.clock.advance(3_000);
+    assert!(ring.key(&want(&server, "old", Purpose::Event(NOW_MS + 6 * DAY_MS))).await.is_ok());
+}
+
 #[tokio::test]
 async fn naming_keys_that_do_not_exist_does_not_make_us_ask_without_end() {
     let world = World::new().await;
@@ -379,4 +421,44 @@ async fn a_new_key_signs_and_the_old_one_stays_good_for_its_time() {
     let stored = world.store.read(server_keys::past).await.unwrap();
     assert_eq!(stored.len(), 1);
     assert_eq!(world.ring(&[]).0.parts.own.id(), id);
+}
+
+/// An old answer is as well signed as a new one, and a notary may have several.
+#[tokio::test]
+async fn what_a_notary_remembers_does_not_take_the_place_of_what_the_server_says() {
+    let world = World::new().await;
+    let (server, says) = world.server("a.example").await;
+    let (old, new, notary_key) = (pair("old"), pair("new"), pair("n"));
+    let (notary, notary_says) = notary(&world, &notary_key).await;
+    says.set(answer(server.as_str(), &new, NOW_MS + DAY_MS));
+    let ring = world.ring(&[&notary]);
+    ring.key(&want(&server, "new", Purpose::Request)).await.unwrap();
+    notary_says.set(vouched(&notary, &notary_key, vec![answer(server.as_str(), &old, NOW_MS - DAY_MS)]));
+    world.clock.advance(60_000);
+    ring.key(&want(&server, "old", Purpose::Event(NOW_MS - 2 * DAY_MS))).await.unwrap();
+    let asked = says.asked();
+    ring.key(&want(&server, "new", Purpose::Request)).await.unwrap();
+    assert_eq!(says.asked(), asked, "the present key is still known");
+    assert!(ring.key(&want(&server, "old", Purpose::Request)).await.is_err());
+    let again = world.ring(&[]);
+    again.key(&want(&server, "new", Purpose::Request)).await.unwrap();
+    assert_eq!(says.asked(), asked, "also after a restart");
+    again.key(&want(&server, "old", Purpose::Event(NOW_MS - 2 * DAY_MS))).await.unwrap();
+}
+
+/// Whoever names servers that do not answer takes two of the places, not all of them.
+#[tokio::test]
+async fn one_address_leaves_places_to_others() {
+    let world = World::new().await;
+    let ring = world.ring(&[]);
+    let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+    let first = ring.may_check(one).unwrap();
+    let second = ring.may_check(one).unwrap();
+    assert!(ring.may_check(one).is_none());
+    assert!(ring.may_check(other).is_some());
+    drop(first);
+    let third = ring.may_check(one);
+    assert!(third.is_some() && ring.may_check(one).is_none());
+    drop((second, third));
+    assert!(ring.0.from.lock().unwrap().is_empty());
 }
