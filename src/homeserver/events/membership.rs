@@ -161,7 +161,7 @@ pub fn allowed_rooms(db: &Reader<'_>, room: &RoomHandle) -> Result<Option<Vec<ru
     Ok(restricted.then(|| rooms.collect()))
 }
 
-/// Is the user joined to any of these rooms?
+/// Is the user joined to any of these rooms? Of a room that nobody of ours is in any more, we only know who once was.
 ///
 /// # Errors
 ///
@@ -170,6 +170,7 @@ pub fn in_any(db: &Reader<'_>, rooms: &[ruma::OwnedRoomId], user: UserNid) -> Re
     for room_id in rooms {
         if let Some(room) = rooms::by_id(db, room_id)?
             && members::get(db, room.nid, user)?.is_some_and(|member| member.membership == "join")
+            && !members::local_joined(db, room.nid)?.is_empty()
         {
             return Ok(true);
         }

@@ -35,7 +35,7 @@ use ruma::{CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, OwnedUse
 pub use self::{
     append::append,
     persist::{settle, take_effect},
-    place::{Source, place, propose},
+    place::{Source, place, propose, worthwhile},
 };
 use super::{
     Node,

@@ -20,10 +20,11 @@ use crate::homeserver::{
         build::{self, MAX_PREV_EVENTS},
     },
     store::{
-        self, StoreError, Tx,
+        self, Reader, StoreError, Tx,
         events::{self, StoredEvent},
+        graph,
         outbox::{self, OutgoingPdu},
-        state, users,
+        rooms, state, users,
     },
     types::{EventNid, Pdu, RoomHandle, StateGroupId},
 };
@@ -71,6 +72,38 @@ pub fn place(tx: &mut Tx<'_>, ctx: &Ctx, room: &RoomHandle, pdu: &Pdu, source: &
     place_with(tx, ctx, room, pdu, source, None)
 }
 
+/// Keys of the state in which an event that others give us may differ from the room as it is now.
+const MOST_DISPUTED: usize = 500;
+
+/// Is this event, which another server gives us to [`place`], worth the work? Whoever asks for a template and signs it follows the
+/// room's ends; an event that follows one end and something long past would have us resolve two states of the whole room, in the
+/// store's only writer. Neither needs a rule of the room to say no.
+///
+/// # Errors
+///
+/// [`EventError::BadState`] when it is not; [`EventError::Forbidden`] for what the rules refuse whatever the state before it is.
+pub fn worthwhile(db: &Reader<'_>, room: &RoomHandle, pdu: &Pdu) -> Result<()> {
+    if events::by_id(db, pdu.event_id())?.is_some_and(|known| known.pos.is_some()) {
+        return Ok(());
+    }
+    let followed = lookup(db, room, pdu.prev_events())?;
+    if followed.is_empty() || followed.iter().any(|event| event.state_before.is_none() || !event.accepted()) {
+        return Err(EventError::BadState("The event does not say where in the room it belongs".into()));
+    }
+    let auth = lookup(db, room, pdu.auth_events())?;
+    check(db, room, pdu, &auth, None)?;
+    let mut groups: Vec<StateGroupId> = rooms::current_group(db, room.nid)?.into_iter().collect();
+    for event in &followed {
+        // Of an event whose state nobody has needed yet, that before it says as much.
+        groups.extend(graph::group_after(db, event.nid)?.or(event.state_before));
+    }
+    let groups = resolution::distinct(groups);
+    if groups.len() > 1 && state::divergence(db, &groups)?.len() > MOST_DISPUTED {
+        return Err(EventError::BadState("The event follows what is too far from the room as it is now".into()));
+    }
+    Ok(())
+}
+
 /// The same with a client's transaction ID and device.
 pub(super) fn place_with(
     tx: &mut Tx<'_>,
@@ -88,14 +121,16 @@ pub(super) fn place_with(
             false => Err(EventError::Forbidden("The event was refused before".into())),
         };
     }
-    let followed = lookup(tx, room, pdu.prev_events())?;
+    let followed = lookup(&tx.reader(), room, pdu.prev_events())?;
     if followed.is_empty() || followed.iter().any(|event| event.state_before.is_none() || !event.accepted()) {
         return Err(EventError::BadState("The event does not say where in the room it belongs".into()));
     }
-    let auth = lookup(tx, room, pdu.auth_events())?;
+    let auth = lookup(&tx.reader(), room, pdu.auth_events())?;
     let followed: Vec<EventNid> = followed.iter().map(|event| event.nid).collect();
+    // What costs little first: whatever the state before it, the event has to pass these.
+    check(&tx.reader(), room, pdu, &auth, None)?;
     let before = resolution::merged(tx, room, &current::groups_after(tx, room, &followed)?)?;
-    check(tx, room, pdu, &auth, before)?;
+    check(&tx.reader(), room, pdu, &auth, Some(before))?;
     let sender = users::intern(tx, pdu.sender())?;
     let json = build::canonical(pdu.json())?;
     let auth: Vec<EventNid> = auth.iter().map(|event| event.nid).collect();
@@ -115,18 +150,19 @@ pub(super) fn place_with(
     Ok(Appended { event_id: pdu.event_id().to_owned(), stored: Some((nid, pos)) })
 }
 
-fn lookup(tx: &Tx<'_>, room: &RoomHandle, ids: &[ruma::OwnedEventId]) -> Result<Vec<StoredEvent>> {
+fn lookup(db: &Reader<'_>, room: &RoomHandle, ids: &[ruma::OwnedEventId]) -> Result<Vec<StoredEvent>> {
     ids.iter()
         .map(|id| {
-            let found = events::by_id(&tx.reader(), id)?.filter(|event| event.room == room.nid);
+            let found = events::by_id(db, id)?.filter(|event| event.room == room.nid);
             found.ok_or_else(|| EventError::BadState("The event names events that are not known here".into()))
         })
         .collect()
 }
 
-/// Checks 4 to 6 on receipt of a PDU (Server-Server API, "Checks performed on receipt of a PDU").
-fn check(tx: &Tx<'_>, room: &RoomHandle, pdu: &Pdu, auth: &[StoredEvent], before: StateGroupId) -> Result<()> {
-    let (rules, db) = (&room.rules.authorization, tx.reader());
+/// Checks 4 to 6 on receipt of a PDU (Server-Server API, "Checks performed on receipt of a PDU"); without a state before it, 4
+/// and 6.
+fn check(db: &Reader<'_>, room: &RoomHandle, pdu: &Pdu, auth: &[StoredEvent], before: Option<StateGroupId>) -> Result<()> {
+    let rules = &room.rules.authorization;
     let named = auth.iter().map(|event| event.pdu(&room.rules).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
     // The rules ask by closures that cannot fail: what does is kept, and what the rules say then counts for nothing.
     let failure: RefCell<Option<StoreError>> = RefCell::new(None);
@@ -136,9 +172,9 @@ fn check(tx: &Tx<'_>, room: &RoomHandle, pdu: &Pdu, auth: &[StoredEvent], before
             None
         })
     };
-    let read = |nid: EventNid| events::by_nid(&db, nid)?.pdu(&room.rules).map(Arc::new);
+    let read = |nid: EventNid| events::by_nid(db, nid)?.pdu(&room.rules).map(Arc::new);
     let current = |kind: &StateEventType, key: &str| {
-        note(state::current(&db, room.nid, &kind.to_string(), key).and_then(|nid| nid.map(read).transpose()))
+        note(state::current(db, room.nid, &kind.to_string(), key).and_then(|nid| nid.map(read).transpose()))
     };
     // From version 12 on, the room's ID stands for the create event, which is then not named.
     let create = current(&StateEventType::RoomCreate, "");
@@ -149,15 +185,15 @@ fn check(tx: &Tx<'_>, room: &RoomHandle, pdu: &Pdu, auth: &[StoredEvent], before
     };
     let of_before = |kind: &StateEventType, key: &str| {
         let look = || {
-            let Some(key) = state::find_key(&db, &kind.to_string(), key)? else { return Ok(None) };
-            state::key_of_group(&db, before, key)?.map(read).transpose()
+            let (Some(before), Some(key)) = (before, state::find_key(db, &kind.to_string(), key)?) else { return Ok(None) };
+            state::key_of_group(db, before, key)?.map(read).transpose()
         };
         note(look())
     };
     let verdicts = [
         auth::check_references(rules, pdu, by_id),
         auth::check_state(rules, pdu, of_auth),
-        auth::check_state(rules, pdu, of_before),
+        before.map_or(Verdict::Accepted, |_| auth::check_state(rules, pdu, of_before)),
         auth::check_state(rules, pdu, current),
     ];
     if let Some(error) = failure.take() {

@@ -123,12 +123,17 @@ pub fn is_signed(pdu: &Pdu, room: &RoomHandle, by: &PolicyServer) -> bool {
 ///
 /// Store errors.
 pub fn missing(db: &Reader<'_>, room: &RoomHandle, pdu: &Pdu) -> Result<Option<PolicyServer>> {
-    // Nobody is kept in a room.
-    let leaves = pdu.membership() == Some("leave") && pdu.state_key() == Some(pdu.sender().as_str());
-    if leaves || is_exempt(pdu) {
+    if is_exempt(pdu) {
         return Ok(None);
     }
     Ok(server(db, room)?.filter(|by| !is_signed(pdu, room, by)))
+}
+
+/// True for somebody's own leave: nobody is kept in a room. What a policy server has not signed others do not believe, so it is
+/// asked for a leave as for everything else; the user is out of the room here whatever it says.
+#[must_use]
+pub fn leaves(pdu: &Pdu) -> bool {
+    pdu.membership() == Some("leave") && pdu.state_key() == Some(pdu.sender().as_str())
 }
 
 /// The event of ours in the form in which it may be sent: signed by the room's policy server, or `None` for as it is. One that
@@ -140,11 +145,18 @@ pub(super) fn approved(db: &Reader<'_>, ctx: &Ctx, room: &RoomHandle, pdu: &Pdu)
             Ok(()) if is_signed(asked, room, &by) => return Ok(Some(asked.clone())),
             // The room has another policy server, or another key of it, since it was asked.
             Ok(()) => {}
+            Err(refusal) if leaves(pdu) => {
+                tracing::info!(room_id = %room.room_id, refusal = %refusal.message, "a user leaves without the policy server's signature");
+                return Ok(None);
+            }
             Err(refusal) => return Err(EventError::NotApproved(refusal.clone())),
         }
     }
     // What it has not signed would be hidden by every server that obeys it.
     if ctx.approval.asker.is_none() || by.name == ctx.server_name {
+        if leaves(pdu) {
+            return Ok(None);
+        }
         let why = format!("The room's policy server {} has to approve what is sent, and this server cannot ask it", by.name);
         return Err(EventError::Forbidden(why));
     }

@@ -118,6 +118,8 @@ pub fn may_server_know(db: &Reader<'_>, room: &RoomHandle, server: &ServerName) 
     for allowed in membership::allowed_rooms(db, room)?.unwrap_or_default() {
         if let Some(allowed) = rooms::by_id(db, &allowed)?
             && servers::is_in_room(db, allowed.nid, server)?
+            // Of a room that nobody of ours is in any more, we only know who once was.
+            && !members::local_joined(db, allowed.nid)?.is_empty()
         {
             return Ok(true);
         }

@@ -31,6 +31,8 @@ pub mod x_matrix;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use self::{
     client::Client,
     connect::Connector,
@@ -50,6 +52,9 @@ use super::{
     store::{Store, StoreError, server_keys},
 };
 use crate::base::{Clock, Randomness, Tasks};
+
+/// Long answers to other servers that are worked out at a time: of the store's few readers, one is for everybody else.
+const WHOLES_AT_ONCE: usize = 2;
 
 /// The ways to other servers: how they are found, and how they are connected to.
 #[derive(Debug)]
@@ -104,6 +109,8 @@ pub struct Federation {
     pub edus: edus::State,
     /// What they say of rooms that nobody of ours is in.
     pub spaces: spaces::Answers,
+    /// Places for working out long answers to them.
+    pub wholes: Semaphore,
     /// Carries what waits for other servers.
     pub sender: sender::Sender,
     /// Joins under way.
@@ -147,6 +154,7 @@ impl Federation {
             inbound,
             edus: edus::State::default(),
             spaces: spaces::Answers::default(),
+            wholes: Semaphore::new(WHOLES_AT_ONCE),
             sender: sender::Sender::default(),
             joining: membership::Joining::default(),
             policy,

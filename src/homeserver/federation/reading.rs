@@ -7,7 +7,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeSet, BinaryHeap, HashMap, HashSet},
+    collections::{BinaryHeap, HashMap, HashSet},
 };
 
 use ruma::{EventId, OwnedEventId, RoomId, ServerName};
@@ -74,63 +74,114 @@ pub fn event(db: &Reader<'_>, origin: &ServerName, event_id: &EventId) -> Result
     Ok(visible_event(db, &room, origin, event_id)?.json)
 }
 
-/// `GET /_matrix/federation/v1/event_auth/{roomId}/{eventId}`
+/// Events that a job looks at on the way through an auth chain.
+const STEP: usize = 10_000;
+
+/// A whole state and what authorises it, or an event's auth chain, by number: of a large room that is a lot, and is worked out a
+/// piece at a time.
+#[derive(Debug, Default)]
+pub struct Whole {
+    /// The state's events.
+    pub state: Vec<EventNid>,
+    walk: graph::ChainWalk,
+    /// From room version 12 on the create event authorises without being named.
+    create: Option<EventNid>,
+}
+
+impl Whole {
+    fn new(db: &Reader<'_>, room: &RoomHandle, state: Vec<EventNid>, of: impl IntoIterator<Item = EventNid>) -> Result<Self> {
+        let create = match room.rules.authorization.room_create_event_id_as_room_id {
+            true => state::current(db, room.nid, "m.room.create", "")?,
+            false => None,
+        };
+        Ok(Self { state, walk: graph::ChainWalk::new(of, MOST_AUTH), create })
+    }
+
+    /// Goes on. False when it is complete.
+    ///
+    /// # Errors
+    ///
+    /// Store errors.
+    pub fn step(&mut self, db: &Reader<'_>) -> Result<bool> {
+        Ok(self.walk.step(db, STEP)?)
+    }
+
+    /// What authorises the state or the event.
+    #[must_use]
+    pub fn chain(mut self) -> (Vec<EventNid>, Vec<EventNid>) {
+        self.walk.chain.extend(self.create);
+        (self.state, self.walk.chain.into_iter().collect())
+    }
+
+    #[cfg(test)]
+    fn complete(mut self, db: &Reader<'_>) -> Result<(Vec<EventNid>, Vec<EventNid>)> {
+        while self.step(db)? {}
+        Ok(self.chain())
+    }
+}
+
+/// `GET /_matrix/federation/v1/event_auth/{roomId}/{eventId}`: to be stepped through.
 ///
 /// # Errors
 ///
 /// [`EventError`].
-pub fn event_auth(db: &Reader<'_>, origin: &ServerName, room_id: &RoomId, event_id: &EventId) -> Result<Vec<String>> {
+pub fn whole_auth(db: &Reader<'_>, origin: &ServerName, room_id: &RoomId, event_id: &EventId) -> Result<Whole> {
     let room = enter(db, room_id, origin)?;
     let event = visible_event(db, &room, origin, event_id)?;
-    chain(db, &room, [event.nid])?.into_iter().map(|nid| Ok(events::by_nid(db, nid)?.json)).collect()
+    Whole::new(db, &room, Vec::new(), [event.nid])
 }
 
-/// What authorises these events. From room version 12 on the create event does without being named: it is added.
-fn chain(db: &Reader<'_>, room: &RoomHandle, of: impl IntoIterator<Item = EventNid>) -> Result<BTreeSet<EventNid>> {
-    let mut chain = graph::auth_chain(db, of, MOST_AUTH)?;
-    if room.rules.authorization.room_create_event_id_as_room_id
-        && let Some(create) = state::current(db, room.nid, "m.room.create", "")?
-    {
-        chain.insert(create);
-    }
-    Ok(chain)
-}
-
-/// The state before an event and what authorises it.
-fn state_and_chain(db: &Reader<'_>, origin: &ServerName, room_id: &RoomId, event_id: &EventId) -> Result<(Vec<EventNid>, Vec<EventNid>)> {
+/// `GET /_matrix/federation/v1/state/{roomId}` and `state_ids`: the state before an event, and what authorises it; to be stepped
+/// through.
+///
+/// # Errors
+///
+/// [`EventError`].
+pub fn whole_state(db: &Reader<'_>, origin: &ServerName, room_id: &RoomId, event_id: &EventId) -> Result<Whole> {
     let room = enter(db, room_id, origin)?;
     let event = visible_event(db, &room, origin, event_id)?;
     let group = event.state_before.ok_or_else(not_found)?;
     let state: Vec<EventNid> = state::of_group(db, group)?.into_values().collect();
-    let chain = chain(db, &room, state.iter().copied())?.into_iter().collect();
-    Ok((state, chain))
+    Whole::new(db, &room, state.clone(), state)
 }
 
-/// `GET /_matrix/federation/v1/state_ids/{roomId}`: the state's events, and those that authorise it.
+/// The IDs of events.
 ///
 /// # Errors
 ///
-/// [`EventError`].
+/// Store errors.
+pub fn ids(db: &Reader<'_>, nids: &[EventNid]) -> Result<Vec<OwnedEventId>> {
+    nids.iter().map(|nid| Ok(events::id_of(db, *nid)?)).collect()
+}
+
+#[cfg(test)]
+fn texts(db: &Reader<'_>, nids: &[EventNid]) -> Result<Vec<String>> {
+    nids.iter().map(|nid| Ok(events::by_nid(db, *nid)?.json)).collect()
+}
+
+/// All of [`whole_auth`] at once, as events.
+#[cfg(test)]
+pub fn event_auth(db: &Reader<'_>, origin: &ServerName, room_id: &RoomId, event_id: &EventId) -> Result<Vec<String>> {
+    texts(db, &whole_auth(db, origin, room_id, event_id)?.complete(db)?.1)
+}
+
+/// All of [`whole_state`] at once, as IDs.
+#[cfg(test)]
 pub fn state_ids(
     db: &Reader<'_>,
     origin: &ServerName,
     room_id: &RoomId,
     event_id: &EventId,
 ) -> Result<(Vec<OwnedEventId>, Vec<OwnedEventId>)> {
-    let (state, chain) = state_and_chain(db, origin, room_id, event_id)?;
-    let ids = |nids: Vec<EventNid>| nids.into_iter().map(|nid| Ok(events::id_of(db, nid)?)).collect::<Result<Vec<_>>>();
-    Ok((ids(state)?, ids(chain)?))
+    let (state, chain) = whole_state(db, origin, room_id, event_id)?.complete(db)?;
+    Ok((ids(db, &state)?, ids(db, &chain)?))
 }
 
-/// `GET /_matrix/federation/v1/state/{roomId}`: the same, as events.
-///
-/// # Errors
-///
-/// [`EventError`].
+/// The same, as events.
+#[cfg(test)]
 pub fn state(db: &Reader<'_>, origin: &ServerName, room_id: &RoomId, event_id: &EventId) -> Result<(Vec<String>, Vec<String>)> {
-    let (state, chain) = state_and_chain(db, origin, room_id, event_id)?;
-    let json = |nids: Vec<EventNid>| nids.into_iter().map(|nid| Ok(events::by_nid(db, nid)?.json)).collect::<Result<Vec<_>>>();
-    Ok((json(state)?, json(chain)?))
+    let (state, chain) = whole_state(db, origin, room_id, event_id)?.complete(db)?;
+    Ok((texts(db, &state)?, texts(db, &chain)?))
 }
 
 /// What is asked of [`missing_events`].
@@ -273,8 +324,9 @@ impl<'a, 'db> Visibility<'a, 'db> {
 
     fn shows(&self, event: &StoredEvent) -> Result<bool> {
         let Some(group) = event.state_before else {
-            // An outlier is state, or what authorises it: those in the room are told of either.
-            return Ok(event.state_key.is_some());
+            // An outlier is state, or what authorises it. What a room is about, others may have been told at a time when the asker
+            // was not in it: without a place in the room nobody can say.
+            return self.is_agreed_on(event);
         };
         if self.is_agreed_on(event)? {
             return Ok(true);

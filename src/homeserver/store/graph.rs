@@ -39,16 +39,43 @@ fn authorised_by(db: &Reader<'_>, event: EventNid) -> Result<Vec<EventNid>> {
 ///
 /// Database errors.
 pub fn auth_chain(db: &Reader<'_>, of: impl IntoIterator<Item = EventNid>, limit: usize) -> Result<BTreeSet<EventNid>> {
-    let mut chain = BTreeSet::new();
-    let mut next: Vec<EventNid> = of.into_iter().collect();
-    while let Some(event) = next.pop() {
-        for auth in auth_of(db, event)? {
-            if chain.len() < limit && chain.insert(auth) {
-                next.push(auth);
+    let mut walk = ChainWalk::new(of, limit);
+    while walk.step(db, usize::MAX)? {}
+    Ok(walk.chain)
+}
+
+/// An auth chain on the way: a large one is walked in several steps, so that others can read in between.
+#[derive(Debug, Default)]
+pub struct ChainWalk {
+    /// What has been found.
+    pub chain: BTreeSet<EventNid>,
+    next: Vec<EventNid>,
+    limit: usize,
+}
+
+impl ChainWalk {
+    /// From these events on, which are no part of it themselves; at most `limit` events.
+    #[must_use]
+    pub fn new(of: impl IntoIterator<Item = EventNid>, limit: usize) -> Self {
+        Self { chain: BTreeSet::new(), next: of.into_iter().collect(), limit }
+    }
+
+    /// Goes on, looking at this many events. False when it is at the end.
+    ///
+    /// # Errors
+    ///
+    /// Database errors.
+    pub fn step(&mut self, db: &Reader<'_>, events: usize) -> Result<bool> {
+        for _ in 0..events {
+            let Some(event) = self.next.pop() else { return Ok(false) };
+            for auth in auth_of(db, event)? {
+                if self.chain.len() < self.limit && self.chain.insert(auth) {
+                    self.next.push(auth);
+                }
             }
         }
+        Ok(!self.next.is_empty())
     }
-    Ok(chain)
 }
 
 /// Which of several sets lead to an event: one bit for each.

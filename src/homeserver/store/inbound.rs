@@ -54,14 +54,18 @@ pub fn stage(tx: &Tx<'_>, room: &RoomId, event_id: &EventId, origin: &ServerName
     Ok(insert.execute(rusqlite::params![room.as_str(), event_id.as_str(), origin.as_str(), codec::pack(json)?, ms(now_ms)])? > 0)
 }
 
-/// How many events of this server wait.
+/// How many events of this server wait, and of others on the same host: whoever has a name has it with every port and in every
+/// spelling.
 ///
 /// # Errors
 ///
 /// Database errors.
 pub fn waiting_from(db: &Reader<'_>, origin: &ServerName) -> Result<u64> {
-    let mut query = db.prepare_cached("SELECT count(*) FROM inbound_events WHERE origin = ?1")?;
-    Ok(query.query_row([origin.as_str()], |row| row.get(0))?)
+    let mut query = db.prepare_cached(
+        "SELECT (SELECT count(*) FROM inbound_events WHERE origin COLLATE NOCASE = ?1)
+              + (SELECT count(*) FROM inbound_events WHERE origin COLLATE NOCASE > ?1 || ':' AND origin COLLATE NOCASE < ?1 || ';')",
+    )?;
+    Ok(query.query_row([origin.host()], |row| row.get(0))?)
 }
 
 /// Rooms with events that wait, those that are due for longest first, each with the time from which on its first event may be
@@ -86,17 +90,34 @@ pub fn rooms_waiting(db: &Reader<'_>, us: &ServerName) -> Result<Vec<(OwnedRoomI
     Ok(found)
 }
 
-/// The events of a room that may be worked on now, in the order in which they came.
+/// Servers that sent events of a room that may be worked on now, the one whose first event came first before the others.
 ///
 /// # Errors
 ///
 /// Database errors.
-pub fn of_room(db: &Reader<'_>, room: &RoomId, now_ms: u64, limit: usize) -> Result<Vec<Staged>> {
+pub fn origins(db: &Reader<'_>, room: &RoomId, now_ms: u64) -> Result<Vec<OwnedServerName>> {
+    let mut query = db.prepare_cached(
+        "SELECT origin FROM inbound_events WHERE room_id = ?1 AND retry_ms <= ?2 GROUP BY origin ORDER BY min(inbound_nid)",
+    )?;
+    let mut rows = query.query((room.as_str(), ms(now_ms)))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(ServerName::parse(row.get::<_, String>(0)?).map_err(bad)?);
+    }
+    Ok(found)
+}
+
+/// The events of a room that this server sent and that may be worked on now, in the order in which they came.
+///
+/// # Errors
+///
+/// Database errors.
+pub fn of_origin(db: &Reader<'_>, room: &RoomId, origin: &ServerName, now_ms: u64, limit: usize) -> Result<Vec<Staged>> {
     let mut query = db.prepare_cached(
         "SELECT inbound_nid, room_id, event_id, origin, json, attempts FROM inbound_events
-         WHERE room_id = ?1 AND retry_ms <= ?2 ORDER BY inbound_nid LIMIT ?3",
+         WHERE room_id = ?1 AND origin = ?2 AND retry_ms <= ?3 ORDER BY inbound_nid LIMIT ?4",
     )?;
-    let mut rows = query.query((room.as_str(), ms(now_ms), i64::try_from(limit).unwrap_or(i64::MAX)))?;
+    let mut rows = query.query((room.as_str(), origin.as_str(), ms(now_ms), i64::try_from(limit).unwrap_or(i64::MAX)))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         found.push(read(row)?);

@@ -26,6 +26,15 @@ pub fn add(tx: &Tx<'_>, room: RoomNid, event: EventNid, event_id: &EventId) -> R
     Ok(())
 }
 
+/// Did a stored event come without its room?
+///
+/// # Errors
+///
+/// Database errors.
+pub fn is_outside(db: &Reader<'_>, event: EventNid) -> Result<bool> {
+    Ok(db.prepare_cached("SELECT 1 FROM outside_events WHERE event_nid = ?1")?.exists([event.0])?)
+}
+
 fn of_room(db: &Reader<'_>, room: RoomNid) -> Result<Vec<(EventNid, String)>> {
     let mut query = db.prepare_cached("SELECT event_nid, event_id FROM outside_events WHERE room_nid = ?1")?;
     let rows = query.query_map([room.0], |row| Ok((EventNid(row.get(0)?), row.get(1)?)))?;

@@ -58,6 +58,8 @@ pub enum Kind {
     Federation,
     /// Questions of one other server about our users: profiles, devices, keys, aliases.
     People,
+    /// Questions of one other server whose answers are long: whole states, auth chains, spaces.
+    Whole,
     /// Claims of one-time keys by one other server: each takes keys away from our users.
     Claim,
 }
@@ -84,7 +86,7 @@ impl Kind {
             Self::KeyQuery => (300, 500),
             Self::Federation => (500, 20),
             Self::People => (300, 100),
-            Self::Claim => (60, 1_000),
+            Self::Whole | Self::Claim => (60, 1_000),
         }
     }
 }
@@ -105,9 +107,17 @@ pub enum Key {
 type Spent = HashMap<Key, u64>;
 
 impl Key {
-    /// Whoever has an IPv6 address has the 2^64 others of its network.
+    /// Whoever has an IPv6 address has the 2^64 others of its network, and whoever has a name has it with every port and in every
+    /// spelling.
     fn normal(self) -> Self {
-        let Self::Address(address) = self else { return self };
+        let address = match self {
+            Self::Address(address) => address,
+            Self::Server(name) => {
+                let host = ruma::ServerName::parse(name.host().to_ascii_lowercase());
+                return Self::Server(host.unwrap_or(name));
+            }
+            other => return other,
+        };
         Self::Address(match address.to_canonical() {
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
             address @ IpAddr::V4(_) => address,
@@ -259,6 +269,20 @@ mod tests {
         assert_eq!(allowed, 10);
         assert!(limits.check(Kind::Registration, from("192.0.2.1")).is_err(), "the same in another notation");
         assert_eq!(limits.check(Kind::Registration, from("192.0.2.2")), Ok(()));
+    }
+
+    #[test]
+    fn every_port_and_spelling_of_a_servers_name_is_one_server() {
+        let limits = Limits::new(Arc::new(ManualClock::at(5)), true);
+        let from = |name: &str| ruma::ServerName::parse(name).map(Key::Server);
+        let (Ok(evil), Ok(port), Ok(spelling), Ok(other)) =
+            (from("evil.test"), from("evil.test:1"), from("Evil.test:2"), from("other.test"))
+        else {
+            panic!("these are names")
+        };
+        while limits.check(Kind::Claim, evil.clone()).is_ok() {}
+        assert!(limits.check(Kind::Claim, port).is_err() && limits.check(Kind::Claim, spelling).is_err());
+        assert!(limits.check(Kind::Claim, other).is_ok());
     }
 
     #[test]

@@ -318,7 +318,19 @@ fn what_is_sent_to_a_room_with_a_policy_server_is_signed_by_it_first() {
     let first = here.ann.http.put(&again, &json!({ "msgtype": "m.text", "body": "once" })).ok();
     assert_eq!(here.ann.http.put(&again, &json!({ "msgtype": "m.text", "body": "once" })).ok(), first);
     assert_eq!(here.desk().asked.len(), 6);
+    // A leave as well: others would take an unsigned one for nothing, and the user for still there.
     post(&mut cat, &here.room, "leave", &json!({})).ok();
+    assert_eq!(here.desk().asked.len(), 7);
+    let left = here.ann.http.get(&path(&here.room, &format!("state/m.room.member/{}?format=event", encoded(&cat.user_id)))).ok();
+    assert_eq!(left["content"]["membership"], "leave");
+    assert!(here.is_signed(left["event_id"].as_str().unwrap()));
+    // Whatever it says: nobody is kept.
+    cat.join(&here.room);
+    here.desk().refusal = Some((403, json!({ "errcode": "M_FORBIDDEN", "error": "stay" })));
+    post(&mut cat, &here.room, "leave", &json!({})).ok();
+    let left = here.ann.http.get(&path(&here.room, &format!("state/m.room.member/{}?format=event", encoded(&cat.user_id)))).ok();
+    assert_eq!(left["content"]["membership"], "leave");
+    assert!(!here.is_signed(left["event_id"].as_str().unwrap()));
 }
 
 #[test]

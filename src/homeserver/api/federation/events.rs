@@ -2,8 +2,14 @@
 
 use std::sync::Arc;
 
+use axum::{
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use ruma::{
-    MilliSecondsSinceUnixEpoch, UInt,
+    EventId, MilliSecondsSinceUnixEpoch, RoomId, UInt,
     api::{
         Direction,
         federation::{
@@ -19,15 +25,21 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 
-use super::call::Origin;
+use super::{call::Origin, may};
 use crate::homeserver::{
     Node,
     api::{
-        call::{Call, Routes},
+        call::{Call, RawCall, Routes},
         error::{ApiError, ApiResult},
     },
-    federation::reading,
-    store::events::Order,
+    events::EventError,
+    federation::{
+        membership::lists_of,
+        reading::{self, Whole},
+    },
+    store::{Reader, events::Order},
+    types::EventNid,
+    users::limits::Kind,
 };
 
 /// Events of an answer when nobody says how many.
@@ -36,8 +48,8 @@ const DEFAULT_LIMIT: usize = 10;
 pub(super) fn add(routes: Routes) -> Routes {
     routes
         .add::<get_event::Request, _, _>(get_event)
-        .add::<get_event_authorization::Request, _, _>(get_event_authorization)
-        .add::<get_room_state::Request, _, _>(get_room_state)
+        .add_raw::<get_event_authorization::Request, _, _, _>(get_event_authorization)
+        .add_raw::<get_room_state::Request, _, _, _>(get_room_state)
         .add::<get_room_state_ids::Request, _, _>(get_room_state_ids)
         .add::<get_backfill::Request, _, _>(get_backfill)
         .add::<get_missing_events::Request, _, _>(get_missing_events)
@@ -66,27 +78,59 @@ async fn get_event(node: Arc<Node>, call: Call<get_event::Request, Origin>) -> A
     Ok(get_event::Response::new(node.config.server_name.clone(), now(&node), raw(json)?))
 }
 
+/// Works out a long answer, a piece at a time: between them others can read, and few are worked on at a time.
+async fn worked_out<F>(node: &Node, origin: &Origin, begin: F) -> ApiResult<(Vec<EventNid>, Vec<EventNid>)>
+where
+    F: FnOnce(&Reader<'_>) -> Result<Whole, EventError> + Send + 'static,
+{
+    may(node, Kind::Whole, origin)?;
+    let _place = node.federation.wholes.acquire().await.map_err(ApiError::internal)?;
+    let mut whole = node.store.read(begin).await?;
+    loop {
+        let stepped = node.store.read(move |db| {
+            let more = whole.step(db)?;
+            Ok::<_, EventError>((whole, more))
+        });
+        match stepped.await? {
+            (on, true) => whole = on,
+            (complete, false) => return Ok(complete.chain()),
+        }
+    }
+}
+
+/// Sends lists of events while they are read.
+fn streamed(node: &Node, lists: Vec<(&'static str, Vec<EventNid>)>) -> Response {
+    let ends = |text: &'static str| stream::once(async move { Ok(Bytes::from_static(text.as_bytes())) });
+    let body = ends("{").chain(lists_of(node.store.clone(), lists)).chain(ends("}"));
+    let body = body.inspect_err(|error| tracing::warn!(%error, "an answer to another server breaks off"));
+    ([(http::header::CONTENT_TYPE, "application/json")], Body::from_stream(body)).into_response()
+}
+
 /// `GET /_matrix/federation/v1/event_auth/{roomId}/{eventId}`
-async fn get_event_authorization(
-    node: Arc<Node>,
-    call: Call<get_event_authorization::Request, Origin>,
-) -> ApiResult<get_event_authorization::Response> {
-    let (request, who) = (call.request, call.who);
-    let chain = node.store.read(move |db| reading::event_auth(db, &who, &request.room_id, &request.event_id)).await?;
-    Ok(get_event_authorization::Response::new(all(chain)?))
+async fn get_event_authorization(node: Arc<Node>, call: RawCall<Origin>) -> ApiResult<Response> {
+    let room_id = RoomId::parse(call.segment(0)?).map_err(|_| ApiError::invalid_param("This is not a room ID"))?;
+    let event_id = EventId::parse(call.segment(1)?).map_err(|_| ApiError::invalid_param("This is not an event ID"))?;
+    let who = call.who.clone();
+    let (_, chain) = worked_out(&node, &call.who, move |db| reading::whole_auth(db, &who, &room_id, &event_id)).await?;
+    Ok(streamed(&node, vec![("auth_chain", chain)]))
 }
 
 /// `GET /_matrix/federation/v1/state/{roomId}`
-async fn get_room_state(node: Arc<Node>, call: Call<get_room_state::Request, Origin>) -> ApiResult<get_room_state::Response> {
-    let (request, who) = (call.request, call.who);
-    let (state, chain) = node.store.read(move |db| reading::state(db, &who, &request.room_id, &request.event_id)).await?;
-    Ok(get_room_state::Response::new(all(chain)?, all(state)?))
+async fn get_room_state(node: Arc<Node>, call: RawCall<Origin>) -> ApiResult<Response> {
+    let room_id = RoomId::parse(call.segment(0)?).map_err(|_| ApiError::invalid_param("This is not a room ID"))?;
+    let event_id = call.parameter("event_id").ok_or_else(|| ApiError::missing_param("event_id is missing"))?;
+    let event_id = EventId::parse(event_id).map_err(|_| ApiError::invalid_param("This is not an event ID"))?;
+    let who = call.who.clone();
+    let (state, chain) = worked_out(&node, &call.who, move |db| reading::whole_state(db, &who, &room_id, &event_id)).await?;
+    Ok(streamed(&node, vec![("auth_chain", chain), ("pdus", state)]))
 }
 
 /// `GET /_matrix/federation/v1/state_ids/{roomId}`
 async fn get_room_state_ids(node: Arc<Node>, call: Call<get_room_state_ids::Request, Origin>) -> ApiResult<get_room_state_ids::Response> {
-    let (request, who) = (call.request, call.who);
-    let (state, chain) = node.store.read(move |db| reading::state_ids(db, &who, &request.room_id, &request.event_id)).await?;
+    let (request, who) = (call.request, call.who.clone());
+    let whole = worked_out(&node, &call.who, move |db| reading::whole_state(db, &who, &request.room_id, &request.event_id));
+    let (state, chain) = whole.await?;
+    let (chain, state) = node.store.read(move |db| Ok::<_, EventError>((reading::ids(db, &chain)?, reading::ids(db, &state)?))).await?;
     Ok(get_room_state_ids::Response::new(chain, state))
 }
 

@@ -12,12 +12,14 @@ use super::{
         error::{ApiError, ApiResult},
     },
     call::Origin,
+    may,
 };
 use crate::homeserver::{
     Node,
     events::{EventError, hierarchy, summary},
     store::{Reader, members, rooms},
     types::RoomHandle,
+    users::limits::Kind,
 };
 
 /// Children that one answer tells of.
@@ -31,6 +33,7 @@ pub(super) fn add(routes: Routes) -> Routes {
 async fn get_hierarchy(node: Arc<Node>, call: RawCall<Origin>) -> ApiResult<Json<Value>> {
     let room_id = RoomId::parse(call.segment(0)?).map_err(|_| ApiError::invalid_param("Not a room ID"))?;
     let suggested_only = call.parameter("suggested_only") == Some("true");
+    may(&node, Kind::Whole, &call.who)?;
     let origin = call.who.0;
     let answer = node.store.read(move |db| {
         let hidden = || EventError::NotFound("There is no such room, or your server may not know of it".into());

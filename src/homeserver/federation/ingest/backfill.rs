@@ -9,9 +9,9 @@ use super::{
     place::{self, Before},
 };
 use crate::homeserver::{
-    events::{EventError, Result, resolution},
+    events::{EventError, Result},
     rooms::wire,
-    store::{events, graph},
+    store::{Tx, events, graph},
     types::{Pdu, RoomHandle, StateGroupId, StreamPos},
 };
 
@@ -150,34 +150,69 @@ impl Ingest {
         Ok(given)
     }
 
-    /// Gives history its places, all in one job: its positions are one run, the oldest event having the lowest.
+    /// Gives history its places: its positions are one run, the oldest event having the lowest. States are merged outside of the
+    /// writer, as for what is new.
     async fn place_history(
         &self,
         room: &RoomHandle,
         order: Vec<OwnedEventId>,
         given: BTreeMap<OwnedEventId, StateGroupId>,
     ) -> Result<usize> {
-        let handle = room.clone();
-        self.store
-            .write(move |tx| {
-                let newest = events::next_back_pos(tx)?.0;
-                let count = i64::try_from(order.len()).unwrap_or(0);
-                let mut came = 0;
-                for (id, pos) in order.iter().zip(newest - count + 1..) {
-                    let Some(event) = events::by_id(&tx.reader(), id)? else { continue };
-                    let before = match given.get(id) {
-                        Some(group) => *group,
-                        None => match place::state_before(tx, &handle, &event.pdu(&handle.rules)?, &BTreeMap::new())? {
-                            Before::Known(group) => group,
-                            Before::NeedsMerge(groups) => resolution::merged(tx, &handle, &groups)?,
-                            Before::Missing(_) => continue,
-                        },
-                    };
-                    place::history(tx, &handle, event.nid, before, StreamPos(pos))?;
-                    came += 1;
-                }
-                Ok::<_, EventError>(came)
-            })
-            .await
+        // Where a run is placed in several jobs, no other may begin below it meanwhile.
+        let _turn = self.history.lock().await;
+        let mut run = Run { from: 0, first: None, came: 0 };
+        loop {
+            let (handle, order_, given_) = (room.clone(), order.clone(), given.clone());
+            let (placed, merge) = self.store.write(move |tx| place_run(tx, &handle, &order_, &given_, run)).await?;
+            run = placed;
+            match merge {
+                Some(groups) => self.merge(room, groups).await?,
+                None => return Ok(run.came),
+            }
+        }
     }
+}
+
+/// How far a run of history has its places.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    /// The next event.
+    from: usize,
+    /// The position of the first.
+    first: Option<i64>,
+    /// Events that have been given a place.
+    came: usize,
+}
+
+/// Gives the rest of a run its places, as far as no state has to be merged first: then says which.
+fn place_run(
+    tx: &mut Tx<'_>,
+    room: &RoomHandle,
+    order: &[OwnedEventId],
+    given: &BTreeMap<OwnedEventId, StateGroupId>,
+    mut run: Run,
+) -> Result<(Run, Option<Vec<StateGroupId>>)> {
+    let count = i64::try_from(order.len()).unwrap_or(0);
+    let first = match run.first {
+        Some(first) => first,
+        None => *run.first.insert(events::next_back_pos(tx)?.0 - count + 1),
+    };
+    for (id, pos) in order.iter().zip(first..).skip(run.from) {
+        if let Some(event) = events::by_id(&tx.reader(), id)? {
+            let before = match given.get(id) {
+                Some(group) => Some(*group),
+                None => match place::state_before(tx, room, &event.pdu(&room.rules)?, &BTreeMap::new())? {
+                    Before::Known(group) => Some(group),
+                    Before::NeedsMerge(groups) => return Ok((run, Some(groups))),
+                    Before::Missing(_) => None,
+                },
+            };
+            if let Some(before) = before {
+                place::history(tx, room, event.nid, before, StreamPos(pos))?;
+                run.came += 1;
+            }
+        }
+        run.from += 1;
+    }
+    Ok((run, None))
 }

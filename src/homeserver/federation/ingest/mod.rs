@@ -61,6 +61,8 @@ pub struct Ingest {
     ctx: Ctx,
     /// Told when something has been put into the queue.
     news: tokio::sync::Notify,
+    /// The same, for those who work on a room already.
+    arrived: tokio::sync::watch::Sender<()>,
     /// How much the writer does at a time when a room comes over.
     steps: takeover::Steps,
     /// Rooms that have forked widely.
@@ -69,6 +71,8 @@ pub struct Ingest {
     busy: Mutex<HashSet<OwnedRoomId>>,
     /// One backfill of a room at a time, and few at once.
     backfills: tokio::sync::Semaphore,
+    /// One run of history gets its places at a time.
+    history: tokio::sync::Mutex<()>,
     /// One whole state in memory at a time.
     states: tokio::sync::Semaphore,
 }
@@ -84,10 +88,12 @@ impl Ingest {
             server_name: ctx.server_name.clone(),
             ctx,
             news: tokio::sync::Notify::new(),
+            arrived: tokio::sync::watch::Sender::new(()),
             steps: takeover::Steps::default(),
             forks: forks::Forks::default(),
             busy: Mutex::default(),
             backfills: tokio::sync::Semaphore::new(backfill::AT_ONCE),
+            history: tokio::sync::Mutex::default(),
             states: tokio::sync::Semaphore::new(1),
         }
     }

@@ -14,7 +14,7 @@ use crate::homeserver::{
     store::{
         Reader, Tx,
         events::{self, Placing, StoredEvent},
-        graph,
+        graph, outside,
         state::{self, Changes},
         users,
     },
@@ -36,10 +36,20 @@ pub enum Kept {
 ///
 /// Store errors.
 pub fn outlier(tx: &Tx<'_>, room: &RoomHandle, pdu: &Pdu, from: &ServerName) -> Result<Kept> {
-    let db = tx.reader();
-    if let Some(known) = graph::find(&db, pdu.event_id())? {
+    let Some(known) = graph::find(&tx.reader(), pdu.event_id())? else { return unknown(tx, room, pdu, from) };
+    if !outside::is_outside(&tx.reader(), known.nid)? {
         return Ok(Kept::Here(known.nid));
     }
+    // It came before its room did, and knows nothing of what authorises it: it is stored anew.
+    outside::put_aside(tx, room.nid)?;
+    let kept = unknown(tx, room, pdu, from)?;
+    outside::put_back(tx, room.nid)?;
+    Ok(kept)
+}
+
+/// The same for one that is not in the store.
+fn unknown(tx: &Tx<'_>, room: &RoomHandle, pdu: &Pdu, from: &ServerName) -> Result<Kept> {
+    let db = tx.reader();
     let mut auth = Vec::new();
     let mut missing = Vec::new();
     for id in pdu.auth_events() {
@@ -54,9 +64,23 @@ pub fn outlier(tx: &Tx<'_>, room: &RoomHandle, pdu: &Pdu, from: &ServerName) -> 
         return Ok(Kept::Missing(missing));
     }
     let lookup = Lookup::new(&db, room);
-    let verdict = lookup.settle(check4_auth_events::check(&room.rules.authorization, pdu, |id| lookup.by_id(id)))?;
+    let verdict = if is_second_create(&db, room, pdu)? {
+        Verdict::Rejected("the room has been created by another event".into())
+    } else {
+        lookup.settle(check4_auth_events::check(&room.rules.authorization, pdu, |id| lookup.by_id(id)))?
+    };
     let json = build::canonical(pdu.json())?;
     insert(tx, room, pdu, events::Json::Plain(&json), from, &auth, &verdict).map(Kept::Here)
+}
+
+/// Is it a create event beside that of the room? Before room version 12, the rules allow any number of them to the server that
+/// the room's ID names, and each would put all of the room's state in dispute. What names a rejected event is rejected as well.
+fn is_second_create(db: &Reader<'_>, room: &RoomHandle, pdu: &Pdu) -> Result<bool> {
+    if pdu.kind().to_string() != "m.room.create" {
+        return Ok(false);
+    }
+    let Some(create) = state::current(db, room.nid, "m.room.create", "")? else { return Ok(false) };
+    Ok(events::id_of(db, create)? != *pdu.event_id())
 }
 
 /// Stores an event of which check 4 has said this.

@@ -27,6 +27,10 @@ const MOST_OUTSIDE: u64 = 20;
 const REMEMBERED_MS: u64 = 24 * 60 * 60 * 1000;
 /// Rooms that are worked on at once.
 const ROOMS_AT_ONCE: usize = 8;
+/// A room that takes longer does not count among them: it waits for other servers.
+const QUICK: Duration = Duration::from_secs(5);
+/// Rooms at once with those. Each has a few hundred events in memory at most.
+const ROOMS_IN_ALL: usize = 40;
 /// Wait after the store has failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 /// Longest wait before the queue is looked at again.
@@ -87,6 +91,7 @@ impl Ingest {
             })
             .await?;
         self.news.notify_one();
+        self.arrived.send_replace(());
         Ok(outcomes)
     }
 
@@ -94,7 +99,10 @@ impl Ingest {
     pub fn start(self: &Arc<Self>, tasks: &Tasks) {
         let (this, shutdown, spawner) = (Arc::clone(self), tasks.shutdown().clone(), tasks.clone());
         tasks.spawn("federation-inbound", async move {
-            let places = Arc::new(tokio::sync::Semaphore::new(ROOMS_AT_ONCE));
+            let places = Places {
+                quick: Arc::new(tokio::sync::Semaphore::new(ROOMS_AT_ONCE)),
+                all: Arc::new(tokio::sync::Semaphore::new(ROOMS_IN_ALL)),
+            };
             loop {
                 let pause = match this.dispatch(&spawner, &places).await {
                     Ok(pause) => pause,
@@ -115,7 +123,7 @@ impl Ingest {
     }
 
     /// Starts work on every room that something waits for and that nobody works on. Returns how long until more is due.
-    async fn dispatch(self: &Arc<Self>, tasks: &Tasks, places: &Arc<tokio::sync::Semaphore>) -> Result<Duration> {
+    async fn dispatch(self: &Arc<Self>, tasks: &Tasks, places: &Places) -> Result<Duration> {
         let now_ms = self.clock.now_ms();
         let mut pause = IDLE;
         for (room_id, due_ms) in self.rooms_waiting().await? {
@@ -128,13 +136,16 @@ impl Ingest {
                 continue;
             }
             // Without a free place the next one that ends wakes us.
-            let Ok(place) = Arc::clone(places).try_acquire_owned() else { break };
+            let (Ok(quick), Ok(place)) = (Arc::clone(&places.quick).try_acquire_owned(), Arc::clone(&places.all).try_acquire_owned())
+            else {
+                break;
+            };
             let (this, shutdown) = (Arc::clone(self), tasks.shutdown().clone());
             tasks.spawn("federation-room", async move {
                 // What is not decided waits in the store. The end does not wait for other servers.
                 tokio::select! {
                     () = shutdown.wait() => {}
-                    () = this.work_logged(&room_id) => {}
+                    () = this.work_and_yield(&room_id, quick) => {}
                 }
                 drop(place);
                 this.news.notify_one();
@@ -146,6 +157,19 @@ impl Ingest {
     async fn rooms_waiting(&self) -> Result<Vec<(OwnedRoomId, u64)>> {
         let us = self.server_name.clone();
         Ok(self.store.read(move |db| inbound::rooms_waiting(db, &us)).await?)
+    }
+
+    /// Works on a room, and gives the place to another when that takes its time.
+    async fn work_and_yield(&self, room_id: &OwnedRoomId, quick: tokio::sync::OwnedSemaphorePermit) {
+        let mut work = std::pin::pin!(self.work_logged(room_id));
+        // Cancel-safe: the work goes on below.
+        tokio::select! {
+            () = &mut work => return,
+            () = tokio::time::sleep(QUICK) => {}
+        }
+        drop(quick);
+        self.news.notify_one();
+        work.await;
     }
 
     async fn work_logged(&self, room_id: &OwnedRoomId) {
@@ -173,6 +197,22 @@ impl Ingest {
         }
         Ok(())
     }
+}
+
+/// Places for rooms that are worked on.
+struct Places {
+    quick: Arc<tokio::sync::Semaphore>,
+    all: Arc<tokio::sync::Semaphore>,
+}
+
+/// May a server that is not in the room bring this event? Its own, and comings and goings, of which it can know first.
+pub(super) fn brought_by_outsider(json: &str, room: &RoomHandle, origin: &ServerName) -> bool {
+    check1_format::check(json, room, Purpose::Live).is_ok_and(|pdu| may_be_brought(&pdu, origin))
+}
+
+fn may_be_brought(pdu: &Pdu, origin: &ServerName) -> bool {
+    let comes_or_goes = pdu.kind().to_string() == "m.room.member" && matches!(pdu.membership(), Some("join" | "knock" | "leave"));
+    comes_or_goes || pdu.sender().server_name() == origin
 }
 
 /// Decides which events of one server are staged.
@@ -229,9 +269,11 @@ impl Sieve {
         if !acl_allows(db, room, &self.origin)? {
             return Ok(Some("this server may not take part in that room"));
         }
+        if servers::is_in_room(db, room.nid, &self.origin)? {
+            return Ok(None);
+        }
         // What a server says first can be faster than the join that another one relays: a little of that is taken.
-        let own = pdu.sender().server_name() == self.origin && self.waiting + (self.stageable.len() as u64) < MOST_OUTSIDE;
-        if own || pdu.kind().to_string() == "m.room.member" || servers::is_in_room(db, room.nid, &self.origin)? {
+        if may_be_brought(pdu, &self.origin) && self.waiting + (self.stageable.len() as u64) < MOST_OUTSIDE {
             return Ok(None);
         }
         Ok(Some("your server is not in that room"))

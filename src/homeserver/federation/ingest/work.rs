@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use ruma::{OwnedEventId, OwnedServerName, RoomId, ServerName};
 use tokio::time::{Duration, Instant, timeout_at};
 
 use super::{
-    Dropped, Ingest, check1_format, check2_signatures, check3_hash,
+    Dropped, Ingest, acl_allows, check1_format, check2_signatures, check3_hash,
     place::{self, Before, Placed, Route},
+    queue,
     remote::{Ask, Signatures},
 };
 use crate::homeserver::{
@@ -21,8 +23,19 @@ use crate::homeserver::{
     types::{EventNid, Pdu, RoomHandle, StateGroupId},
 };
 
-/// Events of one room that are worked on together.
+/// Events of one server in a room that are worked on together.
 const BATCH: usize = 50;
+/// The same where several servers' events wait.
+const SHARED_BATCH: usize = 20;
+/// Servers whose events of one room are worked on at a time.
+const AT_ONCE: usize = 8;
+/// How many of them may be outside of the room.
+const OUTSIDE_AT_ONCE: usize = 1;
+/// Events of a batch whose own servers are asked for what others have changed, and how long that may take.
+const MOST_UNSPOILED: usize = 10;
+const FOR_UNSPOILED: Duration = Duration::from_secs(15);
+/// How often is looked for what is due while others are waited for.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// An event that could not be decided about so often is given up; with these waits that is after about a day.
 const MOST_ATTEMPTS: u32 = 12;
 /// Wait after the first failed attempt; it doubles with each.
@@ -30,6 +43,8 @@ const FIRST_WAIT_MS: u64 = 30_000;
 /// How long a batch may wait for other servers, keys included; later attempts may take this much longer each, up to
 /// [`MOST_PATIENCE`] times.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+/// The same for a server that is not in the room. It does not grow.
+const OUTSIDE_PATIENCE: Duration = Duration::from_secs(30);
 /// How often [`PATIENCE`] grows.
 const MOST_PATIENCE: u32 = 4;
 /// After so many attempts an event is worked on by itself: whatever is wrong with it is then nobody else's trouble.
@@ -55,6 +70,15 @@ struct Outcome {
     undecided: Vec<OwnedEventId>,
 }
 
+/// What checks 2 and 3 say of events.
+struct Looked {
+    sound: Vec<Pdu>,
+    /// What redaction leaves of those whose content is not what was hashed.
+    spoiled: Vec<Pdu>,
+    /// Nobody can judge these yet.
+    unknown: Vec<OwnedEventId>,
+}
+
 /// How far a job of the writer came with a list of events.
 enum Stop {
     End,
@@ -66,38 +90,125 @@ enum Stop {
     },
 }
 
+/// What one server sent of a room, as far as it is worked on together.
+struct Piece {
+    origin: OwnedServerName,
+    /// True for a server that is not in the room, as far as we know.
+    outside: bool,
+    staged: Vec<Staged>,
+}
+
 impl Ingest {
-    /// Works on everything that waits of a room. The caller has claimed the room.
+    /// Works on everything that waits of a room, on each server's events by themselves: nobody waits for what others take their
+    /// time over. The caller has claimed the room.
     pub(super) async fn work(&self, room_id: &RoomId) -> Result<()> {
+        let mut arrived = self.arrived.subscribe();
+        let mut running = FuturesUnordered::new();
+        let mut busy: HashMap<OwnedServerName, bool> = HashMap::new();
         loop {
-            let (id, now_ms) = (room_id.to_owned(), self.clock.now_ms());
-            let us = self.server_name.clone();
-            let (room, joining, staged) = self
-                .store
-                .read(move |db| {
-                    let room = rooms::by_id(db, &id)?;
-                    let here = match &room {
-                        Some(room) => servers::is_in_room(db, room.nid, &us)?,
-                        None => false,
-                    };
-                    let joining = !here && remote_joins::version_of(db, &id)?.is_some();
-                    Ok::<_, EventError>((room.filter(|_| here), joining, inbound::of_room(db, &id, now_ms, BATCH)?))
-                })
-                .await?;
-            if staged.is_empty() || joining {
+            // What comes from here on is looked at in the next round.
+            arrived.borrow_and_update();
+            let Some((room, pieces)) = self.look(room_id, &busy).await? else { return Ok(()) };
+            let Some(room) = room else {
+                // We have left meanwhile, or did not get in.
+                let all: Vec<Staged> = pieces.into_iter().flat_map(|piece| piece.staged).collect();
+                if all.is_empty() {
+                    return Ok(());
+                }
+                let decided = all.iter().map(|event| event.nid).collect();
+                self.strike(all, &decided).await?;
+                continue;
+            };
+            for piece in pieces {
+                busy.insert(piece.origin.clone(), piece.outside);
+                running.push(self.piece(room.clone(), piece));
+            }
+            if running.is_empty() {
                 return Ok(());
             }
-            let staged = self.begin(apart(staged), now_ms).await?;
-            let decided = match &room {
-                Some(room) => self.batch_or_singly(room, &staged).await?,
-                // We have left meanwhile, or did not get in.
-                None => staged.iter().map(|event| event.nid).collect(),
-            };
-            self.strike(staged, &decided).await?;
-            if let Some(room) = &room {
-                self.draw_together(room).await?;
+            // Cancel-safe: a set of futures keeps what it has, and the next look sees all that has come.
+            tokio::select! {
+                Some((origin, done)) = running.next() => {
+                    busy.remove(&origin);
+                    done?;
+                    self.draw_together(&room).await?;
+                }
+                _ = arrived.changed() => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
         }
+    }
+
+    /// What may be worked on now, beside the servers that are busy already. `None` while the room is being joined; no room where
+    /// we are not in it.
+    async fn look(&self, room_id: &RoomId, busy: &HashMap<OwnedServerName, bool>) -> Result<Option<(Option<RoomHandle>, Vec<Piece>)>> {
+        let (id, now_ms, us) = (room_id.to_owned(), self.clock.now_ms(), self.server_name.clone());
+        let busy = busy.clone();
+        self.store
+            .read(move |db| {
+                let room = rooms::by_id(db, &id)?;
+                let here = match &room {
+                    Some(room) => servers::is_in_room(db, room.nid, &us)?,
+                    None => false,
+                };
+                if !here && remote_joins::version_of(db, &id)?.is_some() {
+                    return Ok::<_, EventError>(None);
+                }
+                let room = room.filter(|_| here);
+                let mut outside = busy.values().filter(|outside| **outside).count();
+                let mut pieces = Vec::new();
+                let origins: Vec<OwnedServerName> =
+                    inbound::origins(db, &id, now_ms)?.into_iter().filter(|origin| !busy.contains_key(origin)).collect();
+                let most = if origins.len() + busy.len() > 1 { SHARED_BATCH } else { BATCH };
+                for origin in origins {
+                    if pieces.len() + busy.len() >= AT_ONCE {
+                        break;
+                    }
+                    let is_outside = match &room {
+                        Some(room) => !servers::is_in_room(db, room.nid, &origin)?,
+                        None => false,
+                    };
+                    if is_outside && outside >= OUTSIDE_AT_ONCE {
+                        continue;
+                    }
+                    outside += usize::from(is_outside);
+                    let staged = inbound::of_origin(db, &id, &origin, now_ms, most)?;
+                    pieces.push(Piece { origin, outside: is_outside, staged });
+                }
+                Ok(Some((room, pieces)))
+            })
+            .await
+    }
+
+    async fn piece(&self, room: RoomHandle, piece: Piece) -> (OwnedServerName, Result<()>) {
+        let origin = piece.origin.clone();
+        (origin, self.try_piece(&room, piece).await)
+    }
+
+    async fn try_piece(&self, room: &RoomHandle, piece: Piece) -> Result<()> {
+        let Piece { origin, outside, staged } = piece;
+        let (handle, staged_, from) = (room.clone(), apart(staged), origin.clone());
+        // What was let in while we joined, or before the room's list changed, is asked about again.
+        let asked = self.store.read(move |db| {
+            let mut welcome = Vec::with_capacity(staged_.len());
+            let allowed = acl_allows(db, &handle, &from)?;
+            for event in staged_ {
+                let is_welcome = allowed && (!outside || queue::brought_by_outsider(&event.json, &handle, &from));
+                welcome.push((event, is_welcome));
+            }
+            Ok::<_, EventError>(welcome)
+        });
+        let (welcome, refused): (Vec<_>, Vec<_>) = asked.await?.into_iter().partition(|(_, is_welcome)| *is_welcome);
+        let singly = |events: Vec<(Staged, bool)>| events.into_iter().map(|(event, _)| event).collect::<Vec<Staged>>();
+        let (welcome, refused) = (singly(welcome), singly(refused));
+        if !refused.is_empty() {
+            tracing::info!(room_id = %room.room_id, %origin, events = refused.len(), "events dropped: their server may not take part");
+            let decided = refused.iter().map(|event| event.nid).collect();
+            self.strike(refused, &decided).await?;
+        }
+        let staged = self.begin(welcome, self.clock.now_ms()).await?;
+        let decided = self.batch_or_singly(room, (&origin, outside), &staged).await?;
+        self.strike(staged, &decided).await
     }
 
     /// Counts the attempt before it is made: what makes the process end must not be the first thing that the next one does.
@@ -140,14 +251,14 @@ impl Ingest {
 
     /// One batch; where something in it is beyond us, each event by itself, so that the others go on. Returns what has been
     /// decided about, by its number in the queue.
-    async fn batch_or_singly(&self, room: &RoomHandle, staged: &[Staged]) -> Result<HashSet<i64>> {
-        match self.batch(room, staged).await {
+    async fn batch_or_singly(&self, room: &RoomHandle, from: (&ServerName, bool), staged: &[Staged]) -> Result<HashSet<i64>> {
+        match self.batch(room, from, staged).await {
             Err(error) if !is_fatal(&error) => tracing::error!(%error, room_id = %room.room_id, "received events are worked on singly"),
             outcome => return outcome,
         }
         let mut decided = HashSet::new();
         for event in staged {
-            match self.batch(room, std::slice::from_ref(event)).await {
+            match self.batch(room, from, std::slice::from_ref(event)).await {
                 Ok(done) => decided.extend(done),
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => {
@@ -158,36 +269,34 @@ impl Ingest {
         Ok(decided)
     }
 
-    /// One batch; returns what has been decided about. Of copies of one event, one that is sound decides about all; a spoiled one
-    /// only about itself.
-    async fn batch(&self, room: &RoomHandle, staged: &[Staged]) -> Result<HashSet<i64>> {
+    /// One batch; returns what has been decided about. A copy of the same event that another server has sent decides for itself:
+    /// either may be spoiled.
+    async fn batch(&self, room: &RoomHandle, (origin, outside): (&ServerName, bool), staged: &[Staged]) -> Result<HashSet<i64>> {
         let tried = staged.iter().map(|event| event.attempts).max().unwrap_or(0);
-        let deadline = Instant::now() + PATIENCE * (tried.min(MOST_PATIENCE) + 1);
-        let mut by_origin: BTreeMap<OwnedServerName, Vec<Pdu>> = BTreeMap::new();
+        let patience = if outside { OUTSIDE_PATIENCE } else { PATIENCE * (tried.min(MOST_PATIENCE) + 1) };
+        let mut events = Vec::with_capacity(staged.len());
         for event in staged {
             match check1_format::check(&event.json, room, Purpose::Live) {
-                Ok(pdu) => by_origin.entry(event.origin.clone()).or_default().push(pdu),
+                Ok(pdu) => events.push(pdu),
                 Err(Dropped(why)) => tracing::debug!(event_id = %event.event_id, %why, "event dropped"),
             }
         }
-        let (mut settled, mut undecided) = (HashSet::new(), HashSet::new());
-        for (origin, events) in by_origin {
-            let outcome = self.of_origin(room, &origin, events, deadline).await?;
-            settled.extend(outcome.settled);
-            undecided.extend(outcome.undecided.into_iter().map(|id| (origin.clone(), id)));
-        }
-        let waits =
-            |event: &&Staged| !settled.contains(&event.event_id) && undecided.contains(&(event.origin.clone(), event.event_id.clone()));
+        let outcome = self.of_origin(room, origin, events, Instant::now() + patience).await?;
+        let (settled, undecided): (HashSet<OwnedEventId>, HashSet<OwnedEventId>) =
+            (outcome.settled.into_iter().collect(), outcome.undecided.into_iter().collect());
+        let waits = |event: &&Staged| undecided.contains(&event.event_id) && !settled.contains(&event.event_id);
         Ok(staged.iter().filter(|event| !waits(event)).map(|event| event.nid).collect())
     }
 
     /// The events that one server sent. What takes longer than until the deadline because of others waits.
     async fn of_origin(&self, room: &RoomHandle, origin: &ServerName, events: Vec<Pdu>, deadline: Instant) -> Result<Outcome> {
         let all: Vec<OwnedEventId> = events.iter().map(|pdu| pdu.event_id().to_owned()).collect();
-        let Ok((sound, mut undecided)) = timeout_at(deadline, self.sound(room, events)).await else {
+        let Ok(looked) = timeout_at(deadline, self.look_closely(room, events)).await else {
             tracing::info!(room_id = %room.room_id, %origin, "events wait: keys take too long");
             return Ok(Outcome { settled: Vec::new(), undecided: all });
         };
+        let Looked { mut sound, spoiled, unknown: mut undecided } = looked;
+        sound.extend(self.unspoiled(room, origin, spoiled, deadline).await);
         let order: Vec<OwnedEventId> = {
             let by_id: HashMap<OwnedEventId, &Pdu> = sound.iter().map(|pdu| (pdu.event_id().to_owned(), pdu)).collect();
             wire::topological(&by_id, Pdu::prev_events)
@@ -208,23 +317,53 @@ impl Ingest {
 
     /// Checks 2 and 3. Returns what goes on, and the IDs of what nobody can judge yet; the rest is dropped.
     pub(super) async fn sound(&self, room: &RoomHandle, events: Vec<Pdu>) -> (Vec<Pdu>, Vec<OwnedEventId>) {
+        let Looked { mut sound, spoiled, unknown } = self.look_closely(room, events).await;
+        sound.extend(spoiled);
+        (sound, unknown)
+    }
+
+    /// The same, with what goes on as redaction leaves it told apart.
+    async fn look_closely(&self, room: &RoomHandle, events: Vec<Pdu>) -> Looked {
         let answers = check2_signatures::check(&*self.remote, &events, &room.rules, Ask::Servers).await;
-        let (mut sound, mut unknown) = (Vec::with_capacity(events.len()), Vec::new());
+        let mut looked = Looked { sound: Vec::with_capacity(events.len()), spoiled: Vec::new(), unknown: Vec::new() };
         for (pdu, answer) in events.into_iter().zip(answers) {
             let event_id = pdu.event_id().to_owned();
             match answer {
                 Signatures::Valid { content_intact } => match check3_hash::check(pdu, content_intact, &room.rules) {
-                    Ok(pdu) => sound.push(pdu),
+                    Ok(pdu) if content_intact => looked.sound.push(pdu),
+                    Ok(pdu) => looked.spoiled.push(pdu),
                     Err(Dropped(why)) => tracing::info!(room_id = %room.room_id, %event_id, %why, "event dropped"),
                 },
                 Signatures::Invalid(why) => tracing::info!(room_id = %room.room_id, %event_id, %why, "event dropped: signatures"),
                 Signatures::Unknown(why) => {
                     tracing::info!(room_id = %room.room_id, %event_id, %why, "event waits for keys");
-                    unknown.push(event_id);
+                    looked.unknown.push(event_id);
                 }
             }
         }
-        (sound, unknown)
+        looked
+    }
+
+    /// Events whose content is not what was hashed. Where another server than that of the sender has brought them, it may have
+    /// changed them on the way: their own server is asked once, before they are blank for us for good.
+    async fn unspoiled(&self, room: &RoomHandle, origin: &ServerName, spoiled: Vec<Pdu>, deadline: Instant) -> Vec<Pdu> {
+        let until = deadline.min(Instant::now() + FOR_UNSPOILED);
+        let mut events = Vec::with_capacity(spoiled.len());
+        for (number, redacted) in spoiled.into_iter().enumerate() {
+            let server = redacted.sender().server_name().to_owned();
+            if number >= MOST_UNSPOILED || server == origin || server == self.server_name {
+                events.push(redacted);
+                continue;
+            }
+            let asked = timeout_at(until, async {
+                let json = self.remote.event(&server, &redacted.event_id().to_owned()).await.ok()?;
+                let pdu = check1_format::check(json.get(), room, Purpose::Live).ok()?;
+                let same = pdu.event_id() == redacted.event_id();
+                if same { self.look_closely(room, vec![pdu]).await.sound.pop() } else { None }
+            });
+            events.push(asked.await.ok().flatten().unwrap_or(redacted));
+        }
+        events
     }
 
     /// Gives outliers their places, fetching what is missing before them, as far as that can be had until the deadline. Returns
@@ -242,7 +381,7 @@ impl Ingest {
         }
         let given = match timeout_at(deadline, self.close_gap(room, origin, &progress.missing, deadline)).await {
             Ok(given) => given?,
-            // What came until then is here, and the next attempt goes on from there.
+            // What came until then is here without a place, and the next attempt goes through it.
             Err(_) => {
                 tracing::info!(room_id = %room.room_id, server = %origin, "a gap takes too long");
                 BTreeMap::new()
@@ -300,7 +439,7 @@ impl Ingest {
     }
 
     /// Resolves states and remembers the outcome.
-    async fn merge(&self, room: &RoomHandle, groups: Vec<StateGroupId>) -> Result<()> {
+    pub(super) async fn merge(&self, room: &RoomHandle, groups: Vec<StateGroupId>) -> Result<()> {
         let (handle, states) = (room.clone(), groups.clone());
         let outcome = self.store.read(move |db| resolution::resolve(db, &handle, &states)).await?;
         let handle = room.clone();

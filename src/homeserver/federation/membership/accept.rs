@@ -68,7 +68,10 @@ pub async fn accept(node: &Arc<Node>, origin: &ServerName, given: Given) -> Resu
         Ok(Verified::Signatures) => return Err(MembershipError::Invalid("The content hash of the event is wrong".into())),
         Err(fault) => return Err(MembershipError::forbidden(format!("The event is not signed as it must be: {fault}"))),
     }
-    let pdu = with_leave(node, &room, pdu).await?;
+    // Before it takes a place in the writer's queue.
+    let (handle, asked) = (room.clone(), pdu.clone());
+    node.store.read(move |db| events::worthwhile(db, &handle, &asked)).await?;
+    let pdu = with_leave(node, &room, pdu, given.kind).await?;
     let (ctx, origin) = (Ctx::of(node), origin.to_owned());
     let (handle, kind, omit_members) = (room.clone(), given.kind, given.omit_members);
     let (mut joined, pdu) =
@@ -120,14 +123,15 @@ async fn with_our_signature(node: &Arc<Node>, room: &RoomHandle, pdu: Pdu) -> Re
     Pdu::from_json(pdu.event_id().to_owned(), json, &rules).map_err(MembershipError::internal)
 }
 
-/// Whoever asks to be let in does not know the room yet: where it has a policy server that has not seen the event, we ask it.
-async fn with_leave(node: &Node, room: &RoomHandle, pdu: Pdu) -> Result<Pdu> {
+/// Whoever asks to be let in does not know the room yet: where it has a policy server that has not seen the event, we ask it. Who
+/// leaves does so whatever it says.
+async fn with_leave(node: &Node, room: &RoomHandle, pdu: Pdu, kind: Kind) -> Result<Pdu> {
     let (of, event) = (room.clone(), pdu.clone());
     match node.store.read(move |db| policy::missing(db, &of, &event)).await? {
-        Some(by) if by.name != node.config.server_name => {
-            let signed = policy::sign(node.federation.policy.as_ref(), room, &pdu, &by).await;
-            signed.map_err(|refusal| EventError::NotApproved(refusal).into())
-        }
+        Some(by) if by.name != node.config.server_name => match policy::sign(node.federation.policy.as_ref(), room, &pdu, &by).await {
+            Err(_) if kind == Kind::Leave => Ok(pdu),
+            signed => signed.map_err(|refusal| EventError::NotApproved(refusal).into()),
+        },
         _ => Ok(pdu),
     }
 }

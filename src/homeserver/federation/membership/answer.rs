@@ -73,35 +73,41 @@ pub(super) fn state(db: &Reader<'_>, room: &RoomHandle, join: &Pdu, omit_members
 }
 
 enum Part {
-    Text(&'static str),
+    Text(String),
     Events { nids: Vec<EventNid>, first: bool },
 }
 
 impl Told {
     /// The fields `state` and `auth_chain` of a JSON object, without its brackets.
     pub fn fields(self, store: Store) -> impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static {
-        let list = |events: &BTreeSet<EventNid>| {
-            let nids: Vec<EventNid> = events.iter().copied().collect();
-            let parts = nids.chunks(CHUNK).enumerate().map(|(at, some)| Part::Events { nids: some.to_vec(), first: at == 0 });
-            parts.collect::<Vec<_>>()
-        };
-        let mut parts = vec![Part::Text("\"state\":[")];
-        parts.extend(list(&self.state));
-        parts.push(Part::Text("],\"auth_chain\":["));
-        parts.extend(list(&self.auth_chain));
-        parts.push(Part::Text("]"));
-        let read = move |part| {
-            let store = store.clone();
-            async move {
-                match part {
-                    Part::Text(text) => Ok(Bytes::from_static(text.as_bytes())),
-                    Part::Events { nids, first } => store.read(move |db| texts(db, &nids, first)).await,
-                }
-            }
-        };
-        // One piece is read while the one before it is sent.
-        stream::iter(parts).map(read).buffered(2)
+        let lists = [("state", self.state), ("auth_chain", self.auth_chain)];
+        lists_of(store, lists.map(|(name, events)| (name, events.into_iter().collect())))
     }
+}
+
+/// Lists of events as fields of a JSON object, without its brackets, read a few at a time while they are sent.
+pub fn lists_of(
+    store: Store,
+    lists: impl IntoIterator<Item = (&'static str, Vec<EventNid>)>,
+) -> impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static {
+    let mut parts = Vec::new();
+    for (name, events) in lists {
+        let comma = if parts.is_empty() { "" } else { "," };
+        parts.push(Part::Text(format!("{comma}\"{name}\":[")));
+        parts.extend(events.chunks(CHUNK).enumerate().map(|(at, some)| Part::Events { nids: some.to_vec(), first: at == 0 }));
+        parts.push(Part::Text("]".to_owned()));
+    }
+    let read = move |part| {
+        let store = store.clone();
+        async move {
+            match part {
+                Part::Text(text) => Ok(Bytes::from(text)),
+                Part::Events { nids, first } => store.read(move |db| texts(db, &nids, first)).await,
+            }
+        }
+    };
+    // One piece is read while the one before it is sent.
+    stream::iter(parts).map(read).buffered(2)
 }
 
 fn texts(db: &Reader<'_>, nids: &[EventNid], first: bool) -> Result<Bytes, StoreError> {

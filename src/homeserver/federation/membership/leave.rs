@@ -12,6 +12,7 @@ use crate::homeserver::{
         Ctx, EventError,
         membership::{self, content},
         outside::{self, Outside},
+        policy,
     },
     rooms::proposal::{Place, Wanted},
     store::{Reader, events, members, rooms, servers, users},
@@ -35,11 +36,12 @@ struct Elsewhere {
 pub async fn leave(node: &Arc<Node>, user: OwnedUserId, room_id: OwnedRoomId, reason: Option<String>) -> Result<()> {
     let ctx = Ctx::of(node);
     let (wanted_room, who, why) = (room_id.clone(), user.clone(), reason.clone());
-    let here = node.store.write(move |tx| -> Result<_, EventError> {
+    // A room's policy server is asked about a leave as about everything; the user leaves whatever it says.
+    let here = policy::writing(&node.store, ctx, move |tx, ctx| {
         let room = crate::homeserver::events::room(&tx.reader(), &wanted_room)?;
-        match elsewhere(&tx.reader(), &ctx, room.clone(), &who)? {
+        match elsewhere(&tx.reader(), ctx, room.clone(), &who)? {
             Some(elsewhere) => Ok(Some(elsewhere)),
-            None => membership::leave(tx, &ctx, &room, &who, why.as_deref()).map(|()| None),
+            None => membership::leave(tx, ctx, &room, &who, why.as_deref()).map(|()| None),
         }
     });
     let Some(elsewhere) = here.await? else { return Ok(()) };

@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use self::{
     accept::{Given, Joined, accept},
+    answer::lists_of,
     find::alias,
     invite::{Invite, invite},
     invited::{Invitation, invited, withdrawn},

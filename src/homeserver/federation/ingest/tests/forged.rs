@@ -13,50 +13,50 @@ use crate::homeserver::{
     rooms::{build, versions::SUPPORTED},
 };
 
+/// A room of one version.
 struct Scene {
-    world: World,
     version: RoomVersionId,
     room: OwnedRoomId,
     bob: OwnedUserId,
     eve: OwnedUserId,
 }
 
-/// Ann's room with Bob of another server in it; Eve is on that server, and nobody has invited her.
-async fn scenes() -> Vec<Scene> {
+/// Ann's room of each version with Bob of another server in it; Eve is on that server, and nobody has invited her.
+async fn scenes() -> (World, Vec<Scene>) {
+    let world = World::new(2);
     let mut scenes = Vec::new();
     for version in SUPPORTED {
-        let world = World::new(2);
         let (ann, bob, eve) = (world.user(0, "ann"), world.user(1, "bob"), world.user(1, "eve"));
         let room = world.room(0, &ann, version.clone()).await;
         world.join(1, &bob, &room, 0).await;
-        scenes.push(Scene { world, version: version.clone(), room, bob, eve });
+        scenes.push(Scene { version, room, bob, eve });
     }
-    scenes
+    (world, scenes)
 }
 
 impl Scene {
     /// An invite in Ann's name that she never made: without a signature, its hash wrong.
-    async fn forged(&self, third_party: serde_json::Value) -> (OwnedEventId, String) {
-        let ann = self.world.user(0, "ann");
+    async fn forged(&self, world: &World, third_party: serde_json::Value) -> (OwnedEventId, String) {
+        let ann = world.user(0, "ann");
         let invite = json!({ "membership": "invite" });
-        let pdu = self.world.forge(1, &self.room, &ann, "m.room.member", Some(self.eve.as_str()), invite, |_| ()).await;
+        let pdu = world.forge(1, &self.room, &ann, "m.room.member", Some(self.eve.as_str()), invite, |_| ()).await;
         let mut json = pdu.json().clone();
         if let Some(content) = json.get_mut("content").and_then(|content| content.as_object_mut()) {
             content.insert("third_party_invite".into(), serde_json::from_value(third_party).unwrap());
         }
         json.insert("signatures".into(), ruma::CanonicalJsonValue::Object(CanonicalJsonObject::new()));
         json.insert("hashes".into(), serde_json::from_value(json!({ "sha256": "x" })).unwrap());
-        let rules = self.world.handle(1, &self.room).await.rules;
+        let rules = world.handle(1, &self.room).await.rules;
         let id = build::event_id(&json, &rules).unwrap();
         (id, build::canonical(&json).unwrap())
     }
 
     /// Nothing of it counts on this server.
-    async fn is_no_invite(&self, server: usize, id: &OwnedEventId, way: &str) {
-        let fate = self.world.fate(server, id).await;
+    async fn is_no_invite(&self, world: &World, server: usize, id: &OwnedEventId, way: &str) {
+        let fate = world.fate(server, id).await;
         assert!(fate.is_none_or(|(rejected, ..)| rejected.is_some()), "{} {way}", self.version);
         let member = ("m.room.member".to_owned(), self.eve.to_string());
-        assert!(!self.world.state(server, &self.room).await.contains_key(&member), "{} {way}", self.version);
+        assert!(!world.state(server, &self.room).await.contains_key(&member), "{} {way}", self.version);
     }
 }
 
@@ -67,10 +67,11 @@ fn third_parties(eve: &OwnedUserId) -> [serde_json::Value; 2] {
 /// ruma asks for the signatures of what came, and says that what redaction leaves is signed.
 #[tokio::test]
 async fn nobody_has_signed_what_redaction_leaves_of_a_forged_third_party_invite() {
-    for scene in scenes().await {
-        let (_, json) = scene.forged(json!({})).await;
+    let (world, scenes) = scenes().await;
+    for scene in scenes {
+        let (_, json) = scene.forged(&world, json!({})).await;
         let json: CanonicalJsonObject = serde_json::from_str(&json).unwrap();
-        let (rules, nobody) = (scene.world.handle(0, &scene.room).await.rules, PublicKeyMap::new());
+        let (rules, nobody) = (world.handle(0, &scene.room).await.rules, PublicKeyMap::new());
         assert_eq!(verify_event(&nobody, &json, &rules).unwrap(), Verified::Signatures, "if this fails, ruma has mended it");
         let ours = verify_with(&nobody, &json, &rules);
         let ordinary_once_redacted = !rules.redaction.keep_room_member_third_party_invite_signed;
@@ -80,14 +81,15 @@ async fn nobody_has_signed_what_redaction_leaves_of_a_forged_third_party_invite(
 
 #[tokio::test]
 async fn a_forged_third_party_invite_does_not_come_in_by_a_transaction() {
-    for mut scene in scenes().await {
-        let third = scene.world.add("c.test");
+    let (mut world, scenes) = scenes().await;
+    let third = world.add("c.test");
+    for scene in scenes {
         for content in third_parties(&scene.eve) {
-            let (id, json) = scene.forged(content).await;
+            let (id, json) = scene.forged(&world, content).await;
             // From a server that is in the room, and from one that is not.
             for from in [1, third] {
-                scene.world.deliver(from, 0, vec![json.clone()]).await;
-                scene.is_no_invite(0, &id, "by transaction").await;
+                world.deliver(from, 0, vec![json.clone()]).await;
+                scene.is_no_invite(&world, 0, &id, "by transaction").await;
             }
         }
     }
@@ -95,39 +97,41 @@ async fn a_forged_third_party_invite_does_not_come_in_by_a_transaction() {
 
 #[tokio::test]
 async fn a_forged_third_party_invite_does_not_come_in_with_a_join() {
-    for mut scene in scenes().await {
-        let third = scene.world.add("c.test");
-        let carl = scene.world.user(third, "carl");
-        let (mut answer, _) = scene.world.join_answer(third, &carl, &scene.room, 1).await;
+    let (mut world, scenes) = scenes().await;
+    let third = world.add("c.test");
+    for scene in scenes {
+        let carl = world.user(third, "carl");
+        let (mut answer, _) = world.join_answer(third, &carl, &scene.room, 1).await;
         let mut forged = Vec::new();
         for content in third_parties(&scene.eve) {
-            let (id, json) = scene.forged(content).await;
+            let (id, json) = scene.forged(&world, content).await;
             forged.push(id);
             answer.state.extend(raw(vec![json]));
         }
-        let imported = scene.world.servers[third].ingest.import(answer).await.unwrap();
+        let imported = world.servers[third].ingest.import(answer).await.unwrap();
         assert_eq!(imported.refused, 2, "{}", scene.version);
         for id in forged {
-            scene.is_no_invite(third, &id, "by join").await;
+            scene.is_no_invite(&world, third, &id, "by join").await;
         }
     }
 }
 
 #[tokio::test]
 async fn a_forged_third_party_invite_does_not_come_in_by_a_gap() {
-    for scene in scenes().await {
+    let (world, scenes) = scenes().await;
+    for scene in scenes {
         for content in third_parties(&scene.eve) {
-            let (id, json) = scene.forged(content).await;
+            let (id, json) = scene.forged(&world, content).await;
             let after = id.to_string();
             let hello = json!({ "body": "hello" });
-            let last = scene.world.forge(1, &scene.room, &scene.bob, "m.room.message", None, hello, |json| {
+            let last = world.forge(1, &scene.room, &scene.bob, "m.room.message", None, hello, |json| {
                 json.insert("prev_events".into(), serde_json::from_value(json!([after])).unwrap());
             });
             let last = wire(&last.await);
-            scene.world.network.lies.lock().unwrap().insert("missing_events".into(), vec![json.clone()]);
-            scene.world.network.lies.lock().unwrap().insert(format!("event {id}"), vec![json]);
-            scene.world.deliver(1, 0, vec![last]).await;
-            scene.is_no_invite(0, &id, "by gap").await;
+            world.network.lies.lock().unwrap().insert("missing_events".into(), vec![json.clone()]);
+            world.network.lies.lock().unwrap().insert(format!("event {id}"), vec![json]);
+            world.deliver(1, 0, vec![last]).await;
+            scene.is_no_invite(&world, 0, &id, "by gap").await;
         }
     }
 }
@@ -135,14 +139,15 @@ async fn a_forged_third_party_invite_does_not_come_in_by_a_gap() {
 /// What is intact needs no signature of the sender's server, and is judged by the rules for such invites.
 #[tokio::test]
 async fn a_third_party_invite_whose_hash_is_right_is_judged_by_its_token() {
-    for scene in scenes().await {
-        let ann = scene.world.user(0, "ann");
+    let (world, scenes) = scenes().await;
+    for scene in scenes {
+        let ann = world.user(0, "ann");
         let [_, content] = third_parties(&scene.eve);
         let invite = json!({ "membership": "invite", "third_party_invite": content });
-        let pdu = scene.world.forge(1, &scene.room, &ann, "m.room.member", Some(scene.eve.as_str()), invite, |_| ()).await;
-        scene.world.deliver(1, 0, vec![wire(&pdu)]).await;
-        let (rejected, ..) = scene.world.fate(0, pdu.event_id()).await.unwrap();
+        let pdu = world.forge(1, &scene.room, &ann, "m.room.member", Some(scene.eve.as_str()), invite, |_| ()).await;
+        world.deliver(1, 0, vec![wire(&pdu)]).await;
+        let (rejected, ..) = world.fate(0, pdu.event_id()).await.unwrap();
         assert!(rejected.is_some(), "{}: there is no such token", scene.version);
-        scene.is_no_invite(0, &pdu.event_id().to_owned(), "intact").await;
+        scene.is_no_invite(&world, 0, &pdu.event_id().to_owned(), "intact").await;
     }
 }

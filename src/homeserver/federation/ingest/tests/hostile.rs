@@ -1,6 +1,6 @@
 //! What servers that mean ill send: one test for every advisory that concerns events (SERVER-CHECKLIST, "Advisories").
 
-use ruma::{CanonicalJsonValue, EventId, OwnedRoomId, OwnedUserId, RoomVersionId};
+use ruma::{CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId};
 use serde_json::json;
 
 use super::{
@@ -8,10 +8,16 @@ use super::{
     world::{World, raw, wire},
 };
 use crate::homeserver::{
-    events::EventError,
+    events::{
+        EventError,
+        outside::{self, Outside},
+    },
     federation::reading,
     rooms::build,
-    store::events::{self, Order},
+    store::{
+        events::{self, Order},
+        graph,
+    },
     types::StreamPos,
 };
 
@@ -82,6 +88,26 @@ async fn a_rejected_event_does_not_re_enter_by_a_state() {
     answer.state.push(raw(vec![wire(&bad)]).pop().unwrap());
     world.servers[0].ingest.import(answer).await.unwrap();
     assert_ne!(world.state(0, &room).await[&("m.room.power_levels".into(), String::new())], *bad.event_id());
+}
+
+/// CVE-2022-39374 once more, where the state is that of a gap.
+#[tokio::test]
+async fn a_rejected_event_does_not_re_enter_by_the_state_at_a_gap() {
+    for version in [RoomVersionId::V6, RoomVersionId::V10, RoomVersionId::V12] {
+        let (world, room, _, bob) = two(version).await;
+        let takeover = json!({ "users": { bob.as_str(): 100 } });
+        let bad = world.forge(1, &room, &bob, "m.room.power_levels", Some(""), takeover, |_| ()).await;
+        world.deliver(1, 0, vec![wire(&bad)]).await;
+        assert!(world.fate(0, bad.event_id()).await.unwrap().0.is_some());
+        let before = world.state(0, &room).await;
+        world.say(1, &room, &bob, "missed").await.unwrap();
+        let last = world.say(1, &room, &bob, "last").await.unwrap();
+        let lies = [("missing_events".to_owned(), Vec::new()), ("more_state_ids".to_owned(), vec![bad.event_id().to_string()])];
+        *world.network.lies.lock().unwrap() = lies.into_iter().collect();
+        world.pass(1, 0, &last).await;
+        assert_eq!(world.fate(0, &last).await, Some((None, false, true)), "the rest of the state is good");
+        assert_eq!(world.state(0, &room).await, before);
+    }
 }
 
 /// The same for a server that has never seen the event: every event of the state is checked (Dendrite before 0.9.8 and 0.9.3).
@@ -330,4 +356,102 @@ async fn nobody_speaks_for_another_servers_users() {
     assert_eq!(world.waiting(0).await, 0);
     let id: &EventId = forged.event_id();
     assert!(!world.extremities(0, &room).await.contains(id));
+}
+
+/// Before room version 12 (MSC4291), the server that made a room could make it again, which put all of its state in dispute.
+#[tokio::test]
+async fn a_room_is_created_once() {
+    for version in [RoomVersionId::V3, RoomVersionId::V6, RoomVersionId::V10, RoomVersionId::V11] {
+        let world = World::new(2);
+        let (ann, bob) = (world.user(0, "ann"), world.user(1, "bob"));
+        // The room's ID is of the second server, whose user has lost it.
+        let room = world.room(1, &bob, version.clone()).await;
+        world.join(0, &ann, &room, 1).await;
+        let before = world.state(0, &room).await;
+        let content = json!({ "creator": bob, "room_version": version, "m.federate": false });
+        let again = world
+            .forge(1, &room, &bob, "m.room.create", Some(""), content, |json| {
+                json.insert("prev_events".into(), CanonicalJsonValue::Array(Vec::new()));
+                json.insert("auth_events".into(), CanonicalJsonValue::Array(Vec::new()));
+                json.insert("depth".into(), serde_json::from_value(json!(1)).unwrap());
+            })
+            .await;
+        let id = again.event_id().to_string();
+        let member = world
+            .forge(1, &room, &bob, "m.room.member", Some(bob.as_str()), json!({ "membership": "join" }), |json| {
+                json.insert("prev_events".into(), serde_json::from_value(json!([id])).unwrap());
+                json.insert("auth_events".into(), serde_json::from_value(json!([id])).unwrap());
+            })
+            .await;
+        world.deliver(1, 0, vec![wire(&again), wire(&member)]).await;
+        for event in [&again, &member] {
+            let fate = world.fate(0, event.event_id()).await;
+            assert!(fate.as_ref().is_none_or(|(rejected, ..)| rejected.is_some()), "{version}: {fate:?}");
+            assert!(!world.extremities(0, &room).await.contains(event.event_id()));
+        }
+        assert_eq!(world.state(0, &room).await, before, "{version}");
+        // Nor does it come in as part of a state that is asked for.
+        let hello = world
+            .forge(1, &room, &bob, "m.room.message", None, json!({ "body": "hello" }), |json| {
+                json.insert("prev_events".into(), serde_json::from_value(json!([id])).unwrap());
+            })
+            .await;
+        world.deliver(1, 0, vec![wire(&hello)]).await;
+        assert_eq!(world.state(0, &room).await, before, "{version}");
+        let said = world.say(0, &room, &ann, "still here").await.unwrap();
+        world.pass(0, 1, &said).await;
+        assert_eq!(world.fate(1, &said).await, Some((None, false, true)));
+    }
+}
+
+/// State that has no place in the room may be of a time when the asker was not in it.
+#[tokio::test]
+async fn state_without_a_place_is_shown_only_where_everybody_has_to_have_it() {
+    let (mut world, room, ann, bob) = two(RoomVersionId::V10).await;
+    let third = world.add("c.test");
+    let carl = world.user(third, "carl");
+    world.join(third, &carl, &room, 0).await;
+    let levels = json!({ "users": { ann.as_str(): 100, bob.as_str(): 50 } });
+    let levels = world.set(0, &room, &ann, "m.room.power_levels", "", levels).await.unwrap();
+    world.pass(0, 1, &levels).await;
+    let lost = |json: &mut ruma::CanonicalJsonObject| {
+        json.insert("prev_events".into(), serde_json::from_value(json!(["$nobody-has-it"])).unwrap());
+    };
+    let topic = world.forge(1, &room, &bob, "m.room.topic", Some(""), json!({ "topic": "among us" }), lost).await;
+    let member = world.forge(1, &room, &bob, "m.room.member", Some(bob.as_str()), json!({ "membership": "join", "n": 1 }), lost).await;
+    world.deliver(1, 0, vec![wire(&topic), wire(&member)]).await;
+    for event in [&topic, &member] {
+        assert_eq!(world.fate(0, event.event_id()).await, Some((None, false, false)), "it is here without a place");
+    }
+    let (asker, ids) = (world.servers[third].name.clone(), [topic.event_id().to_owned(), member.event_id().to_owned()]);
+    let shown = world.servers[0].store.read(move |db| Ok::<_, EventError>(ids.map(|id| reading::event(db, &asker, &id).is_ok())));
+    assert_eq!(shown.await.unwrap(), [false, true]);
+}
+
+/// An invite is stored without its room while somebody joins; when it comes as one of the room's events, it is one of them.
+#[tokio::test]
+async fn an_invite_that_came_before_its_room_is_stored_with_what_authorises_it() {
+    let (world, room, ann, _) = two(RoomVersionId::V10).await;
+    let zoe = world.user(1, "zoe");
+    let pdu = world.forge(0, &room, &ann, "m.room.member", Some(zoe.as_str()), json!({ "membership": "invite" }), |_| ()).await;
+    let (invite, json) = (pdu.event_id().to_owned(), wire(&pdu));
+    let (ctx, id, server) = (world.ctx(1), room.clone(), &world.servers[1]);
+    let put = server.store.write(move |tx| {
+        let outside = Outside { room_id: &id, version: &RoomVersionId::V10, pdu: &pdu, told: None, came_from: Some("a.test") };
+        outside::put(tx, &ctx, outside)
+    });
+    put.await.unwrap();
+    let auth = |id: OwnedEventId| async move {
+        let found = server.store.read(move |db| {
+            let nid = graph::find(db, &id)?.unwrap().nid;
+            Ok::<_, EventError>((nid, graph::auth_of(db, nid)?))
+        });
+        found.await.unwrap()
+    };
+    assert!(auth(invite.clone()).await.1.is_empty());
+    world.deliver(0, 1, vec![json]).await;
+    assert_eq!(world.fate(1, &invite).await, Some((None, false, true)));
+    let (nid, authorising) = auth(invite.clone()).await;
+    assert!(!authorising.is_empty() && authorising.iter().all(|auth| *auth < nid), "{nid:?} {authorising:?}");
+    assert_eq!(world.state(1, &room).await[&("m.room.member".into(), zoe.to_string())], invite);
 }

@@ -3,6 +3,8 @@
 
 mod forged;
 mod forks;
+mod gaps;
+mod history;
 mod hostile;
 mod joining;
 mod large;

@@ -60,6 +60,8 @@ pub(super) struct Network {
     /// Told when somebody asks for missing events; with `hang` they wait for ever.
     pub(super) hung: tokio::sync::Notify,
     pub(super) hang: std::sync::atomic::AtomicBool,
+    /// Servers that take questions and never answer.
+    pub(super) mute: Mutex<BTreeSet<OwnedServerName>>,
     /// Answers that take the place of a server's own, by question.
     pub(super) lies: Mutex<BTreeMap<String, Vec<String>>>,
 }
@@ -106,6 +108,9 @@ impl FakeRemote {
         F: FnOnce(&crate::homeserver::store::Reader<'_>, &ServerName) -> events::Result<T> + Send + 'static,
     {
         self.network.asked.lock().unwrap().push(question);
+        if self.network.mute.lock().unwrap().contains(server) {
+            std::future::pending::<()>().await;
+        }
         let (store, me) = (self.network.peer(&self.me, server)?, self.me.clone());
         store.read(move |db| answer(db, &me)).await.map_err(|e| RemoteError(e.to_string()))
     }
@@ -183,8 +188,13 @@ impl Remote for FakeRemote {
     }
 
     async fn state_ids(&self, server: &ServerName, room_id: &RoomId, event_id: &OwnedEventId) -> remote::Result<StateIds> {
+        if self.lie("state_ids").is_some() {
+            return Err(RemoteError("no state".into()));
+        }
         let (room_id, id) = (room_id.to_owned(), event_id.clone());
         let (state, auth_chain) = self.ask(server, "state_ids".into(), move |db, me| reading::state_ids(db, me, &room_id, &id)).await?;
+        let more = self.network.lies.lock().unwrap().get("more_state_ids").cloned().unwrap_or_default();
+        let state = state.into_iter().chain(more.into_iter().map(|id| id.try_into().unwrap())).collect();
         Ok(StateIds { state, auth_chain })
     }
 
