@@ -130,3 +130,33 @@ impl Http {
         Ok(answer)
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+mod tests {
+    use super::{super::Registration, *};
+
+    #[tokio::test]
+    async fn a_service_that_is_silent_has_timed_out() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let file = format!(
+            "{{id: s, url: 'http://{}', as_token: t, hs_token: h, sender_localpart: s, namespaces: {{}}}}",
+            listener.local_addr().unwrap()
+        );
+        let service = Service {
+            registration: Registration::read(&file).unwrap(),
+            sender: ruma::owned_user_id!("@s:home.test"),
+            heard_of: tokio::sync::Notify::new(),
+        };
+        // Nobody ever takes the connection.
+        let question = Question {
+            method: Method::POST,
+            path: &["_matrix", "app", "v1", "ping"],
+            old_path: None,
+            query: &[],
+            body: Some("{}"),
+            timeout: Duration::from_millis(50),
+        };
+        assert!(matches!(Http::new().unwrap().ask(&service, &question).await, Err(HttpError::Timeout)));
+    }
+}

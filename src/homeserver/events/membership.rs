@@ -3,7 +3,7 @@
 use ruma::{CanonicalJsonObject, RoomId, UserId};
 use serde_json::{Map, Value};
 
-use super::{Appended, Ctx, Draft, EventError, Result, append, content_from_map, invites, redaction::power_levels};
+use super::{Appended, Ctx, Draft, EventError, Result, append, content_from_map, redaction::power_levels};
 use crate::homeserver::{
     rooms::power::Action,
     store::{
@@ -193,12 +193,6 @@ pub fn invite(
     extra: Map<String, Value>,
 ) -> Result<Appended> {
     let nid = users::find(&tx.reader(), target)?;
-    if let Some(nid) = nid
-        && ctx.is_ours(target)
-        && (invites::of(&tx.reader(), nid)?.blocks(sender) || ctx.caution.lists.against(&tx.reader(), sender, &room.room_id)?.is_some())
-    {
-        return Err(EventError::InviteBlocked(format!("{target} takes no invites from {sender}")));
-    }
     let content = content(&tx.reader(), nid, "invite", reason, extra)?;
     send(tx, ctx, room, sender, target, content)
 }

@@ -2,7 +2,7 @@
 
 use ruma::{OwnedRoomAliasId, RoomAliasId, UserId};
 
-use super::{Ctx, Draft, EventError, Result, append::Known, redaction::power_levels};
+use super::{Ctx, Draft, EventError, Result, append::Known, invites, redaction::power_levels};
 use crate::homeserver::{
     rooms::{redact::client_may, relation},
     store::{Reader, accounts, aliases, events, relations, users},
@@ -17,7 +17,7 @@ pub(super) fn check(db: &Reader<'_>, ctx: &Ctx, room: &RoomHandle, sender: UserN
     match (draft.kind.as_str(), &draft.state_key) {
         ("m.room.redaction", None) => redaction(db, room, draft),
         ("m.room.canonical_alias", Some(key)) if key.is_empty() => canonical_alias(db, ctx, room, draft, known),
-        ("m.room.member", Some(target)) => invitee(db, ctx, draft, target),
+        ("m.room.member", Some(target)) => invitee(db, ctx, room, draft, target),
         ("m.room.power_levels", Some(key)) if key.is_empty() => levels(db, room, draft),
         (_, None) => related(db, sender, draft),
         _ => Ok(()),
@@ -100,7 +100,7 @@ fn levels(db: &Reader<'_>, room: &RoomHandle, draft: &Draft) -> Result<()> {
 }
 
 /// Whoever is invited exists, as far as we can tell.
-fn invitee(db: &Reader<'_>, ctx: &Ctx, draft: &Draft, target: &str) -> Result<()> {
+fn invitee(db: &Reader<'_>, ctx: &Ctx, room: &RoomHandle, draft: &Draft, target: &str) -> Result<()> {
     if draft.content.get("membership").and_then(|membership| membership.as_str()) != Some("invite") {
         return Ok(());
     }
@@ -109,10 +109,15 @@ fn invitee(db: &Reader<'_>, ctx: &Ctx, draft: &Draft, target: &str) -> Result<()
         // Their server signs it before it is part of the room: `federation::membership::invite`.
         return Err(EventError::Forbidden(format!("{target} is on another server, which has to be asked first")));
     }
-    match users::find(db, &target)? {
-        Some(user) if users::is_local(db, user)? => Ok(()),
-        _ => Err(EventError::NotFound(format!("There is no user {target} on this server"))),
+    let user = match users::find(db, &target)? {
+        Some(user) if users::is_local(db, user)? => user,
+        _ => return Err(EventError::NotFound(format!("There is no user {target} on this server"))),
+    };
+    let sender = &draft.sender;
+    if invites::of(db, user)?.blocks(sender) || ctx.caution.lists.against(db, sender, &room.room_id)?.is_some() {
+        return Err(EventError::InviteBlocked(format!("{target} takes no invites from {sender}")));
     }
+    Ok(())
 }
 
 /// One reaction of a kind per person, and no threads within threads.

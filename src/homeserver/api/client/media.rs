@@ -73,6 +73,13 @@ impl From<MediaError> for ApiError {
 impl From<FetchError> for ApiError {
     fn from(error: FetchError) -> Self {
         match error {
+            // What is wrong with another server's file is not what is wrong with the request.
+            FetchError::Media(error @ (MediaError::TooLarge { .. } | MediaError::ImageTooLarge)) => {
+                Self::new(StatusCode::BAD_GATEWAY, "M_TOO_LARGE", error.to_string())
+            }
+            FetchError::Media(MediaError::BrokenOff) => {
+                Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", "The file's server broke off in the middle")
+            }
             FetchError::Media(error) => error.into(),
             FetchError::Remote(error) => error.into(),
             FetchError::Malformed(_) | FetchError::Elsewhere(_) => {

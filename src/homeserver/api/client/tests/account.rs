@@ -54,6 +54,8 @@ async fn registration_refuses_bad_names_passwords_guests_and_strange_sessions() 
 async fn closed_registration_is_closed_and_a_token_opens_it_as_often_as_it_says() {
     let closed = TestNode::with(|config| config.registration = Registration::Closed).await;
     assert_eq!(refused(&register(&closed, json!({ "username": "ann", "password": "x" })).await), (403, "M_FORBIDDEN"));
+    let validity = "/_matrix/client/v1/register/m.login.registration_token/validity?token=x";
+    assert_eq!(refused(&closed.call("GET", validity, None, Value::Null).await), (403, "M_FORBIDDEN"));
     let test = TestNode::with(|config| config.registration = Registration::Token).await;
     let token = test.node.accounts.create_registration_token(Some(1), None).await.unwrap();
     let validity = async |token: &str| {

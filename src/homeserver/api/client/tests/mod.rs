@@ -5,6 +5,7 @@ mod account;
 mod appservice;
 mod backup;
 mod calls;
+mod elsewhere;
 mod errors;
 mod guards;
 mod keys;
