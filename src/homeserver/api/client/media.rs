@@ -186,12 +186,23 @@ impl Arguments {
         self.parameter(name).map(parse).transpose()
     }
 
+    fn flag(&self, name: &str) -> ApiResult<Option<bool>> {
+        match self.parameter(name) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(_) => Err(ApiError::invalid_param(format!("`{name}` is neither true nor false"))),
+        }
+    }
+
     /// Whose file it is.
     fn place(&self, node: &Node) -> ApiResult<Place<'_>> {
+        // We never redirect, whether we may or not.
+        let (remote, _) = (self.flag("allow_remote")?.unwrap_or(true), self.flag("allow_redirect")?);
         match (self.part("server").map(ServerName::parse), self.part("id")) {
             (Some(Ok(server)), Some(id)) if server == node.config.server_name => Ok(Place::Here(id)),
             // Another server that asks the old way asks for what is ours only.
-            (Some(Ok(server)), Some(id)) if self.parameter("allow_remote") != Some("false") => Ok(Place::There(server, id)),
+            (Some(Ok(server)), Some(id)) if remote => Ok(Place::There(server, id)),
             _ => Err(MediaError::NotFound.into()),
         }
     }

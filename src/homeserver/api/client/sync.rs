@@ -48,7 +48,11 @@ async fn sync_events(node: Arc<Node>, call: RawCall) -> ApiResult<Json<v3::Respo
         Some(json) if json.starts_with('{') => serde_json::from_str(json).map_err(|e| ApiError::invalid_param(format!("`filter`: {e}")))?,
         Some(id) => v3::stored_filter(&node, &call.who, id).await?.ok_or_else(|| ApiError::invalid_param("No such filter"))?,
     };
-    let state = find("set_presence").map_or(PresenceState::Online, PresenceState::from);
+    let state = match find("set_presence") {
+        None => PresenceState::Online,
+        Some(state @ ("online" | "offline" | "unavailable")) => state.into(),
+        Some(_) => return Err(ApiError::invalid_param("`set_presence` is none of online, offline, unavailable")),
+    };
     let _here = presence::arrive(&node, &call.who, state).await?;
     let params = Params { who: call.who, since, filter, full_state, form, timeout: Duration::from_millis(timeout) };
     Ok(Json(v3::sync(&node, params).await?))

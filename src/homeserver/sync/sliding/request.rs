@@ -154,6 +154,15 @@ impl Request {
     }
 }
 
+/// The presence that a client sets by asking; online, if it says nothing.
+pub(super) fn presence(text: Option<&str>) -> Result<ruma::presence::PresenceState, Malformed> {
+    match text {
+        None => Ok(ruma::presence::PresenceState::Online),
+        Some(state @ ("online" | "offline" | "unavailable")) => Ok(state.into()),
+        Some(_) => Err(Malformed::Invalid("`set_presence` is none of online, offline, unavailable")),
+    }
+}
+
 /// A place in a list.
 pub(super) fn place(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)

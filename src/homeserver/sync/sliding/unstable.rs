@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use ruma::{OwnedRoomId, UserId, presence::PresenceState};
+use ruma::{OwnedRoomId, UserId};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
     Form,
-    request::{Context, Details, Extensions, Filters, List, Malformed, Request, place, timeline_limit},
+    request::{Context, Details, Extensions, Filters, List, Malformed, Request, place, presence, timeline_limit},
     required::Required,
 };
 
@@ -95,7 +95,7 @@ pub fn read(body: Map<String, Value>, context: &Context) -> Result<Request, Malf
         timeout: Duration::from_millis(timeout_ms.map_err(|_| Malformed::Invalid("`timeout` is not a number of milliseconds"))?),
         conn_id: body.conn_id.unwrap_or_default(),
         txn_id: body.txn_id,
-        presence: context.parameter("set_presence").map_or(PresenceState::Online, PresenceState::from),
+        presence: presence(context.parameter("set_presence"))?,
         lists: body.lists.into_iter().map(|(name, body)| (name, list(body))).collect(),
         subscriptions: body.room_subscriptions.into_iter().map(|(room, details)| (room, details.read(me))).collect(),
         extensions: body.extensions,

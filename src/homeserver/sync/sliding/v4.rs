@@ -4,13 +4,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use ruma::{OwnedRoomId, presence::PresenceState};
+use ruma::OwnedRoomId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
     Form,
-    request::{Context, Details, Extensions, Filters, List, Malformed, Request, place, timeline_limit},
+    request::{Context, Details, Extensions, Filters, List, Malformed, Request, place, presence, timeline_limit},
     required::{Pattern, Required},
     response::{self, Hero},
 };
@@ -116,11 +116,7 @@ pub fn read(body: Map<String, Value>, _: &Context) -> Result<Request, Malformed>
     if !body.lists.keys().all(|name| is_opaque_identifier(name)) {
         return Err(Malformed::Invalid("The name of a list has other characters than letters, digits and ._~-"));
     }
-    let presence = match body.set_presence.as_deref() {
-        None => PresenceState::Online,
-        Some(state @ ("online" | "offline" | "unavailable")) => state.into(),
-        Some(_) => return Err(Malformed::Invalid("`set_presence` is none of online, offline, unavailable")),
-    };
+    let presence = presence(body.set_presence.as_deref())?;
     let list = |list: BodyList| List {
         ranges: list.range.map(|(from, to)| vec![(place(from), place(to))]),
         details: list.details.into(),

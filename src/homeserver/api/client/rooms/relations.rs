@@ -224,6 +224,9 @@ async fn get_threads(node: Arc<Node>, call: Call<ThreadsRequest>) -> ApiResult<g
     let (ThreadsRequest(request), who) = (call.request, call.who);
     let viewer = Viewer::of(&who, node.clock.now_ms());
     let from = token(request.from.as_deref())?;
+    if !matches!(request.include, IncludeThreads::All | IncludeThreads::Participated) {
+        return Err(events::EventError::InvalidParam("`include` is neither `all` nor `participated`".into()).into());
+    }
     look(&node, move |db| {
         let room = events::room(db, &request.room_id)?;
         // After they went, nothing counts: not even as a place in the list.

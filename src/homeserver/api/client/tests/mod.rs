@@ -20,6 +20,7 @@ mod pushers;
 mod rendezvous;
 mod search;
 mod sessions;
+mod shapes;
 mod social;
 mod sso;
 mod sso_hostile;
