@@ -38,6 +38,9 @@ const STOP: std::time::Duration = std::time::Duration::from_secs(2);
 /// How long a step of the set-up that can no longer be given up may take to come to its end.
 const SETUP_END: std::time::Duration = std::time::Duration::from_secs(6);
 
+/// How long the account waits for the node when the session begins.
+const HEAD_START: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// A keyring that takes longer than this wants something of its owner.
 const KEYRING_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -161,9 +164,28 @@ impl Conductor {
     }
 
     async fn begin(&mut self) {
-        if self.profile.home().is_some() {
-            self.take_node().await;
+        if self.profile.home().is_none() || matches!(self.role, Role::Here(_) | Role::Attached(_)) {
+            return self.open_account().await;
         }
+        let plan = Plan::new(&self.context, &self.profile);
+        let taking = async move {
+            match plan {
+                Ok(plan) => Role::take(&plan).await,
+                Err(failure) => Role::Down(failure),
+            }
+        };
+        tokio::pin!(taking);
+        if let Ok(role) = tokio::time::timeout(HEAD_START, &mut taking).await {
+            self.taken(role);
+            return self.open_account().await;
+        }
+        // Maybe another process has it and hangs. What is cached can be read, and drafts written, meanwhile.
+        self.tell(Update::News { text: "the node is not there yet; what is here can be read meanwhile".to_owned() }).await;
+        let (role, ()) = tokio::join!(taking, self.open_account());
+        self.taken(role);
+    }
+
+    async fn open_account(&mut self) {
         match self.load_account().await {
             Ok(None) => {}
             Ok(Some(account)) => {
@@ -217,10 +239,15 @@ impl Conductor {
             self.restart.give_up();
             return;
         }
-        self.role = match Plan::new(&self.context, &self.profile) {
+        let role = match Plan::new(&self.context, &self.profile) {
             Ok(plan) => Role::take(&plan).await,
             Err(failure) => Role::Down(failure),
         };
+        self.taken(role);
+    }
+
+    fn taken(&mut self, role: Role) {
+        self.role = role;
         match &self.role {
             Role::Down(failure) => {
                 let failure = Failure::new(failure.exit, failure.message.clone());

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{
     exit::{Exit, Failure},
     node::{self, Attached, OwnNode, Plan},
 };
 use crate::{base::Shutdown, client::view::NodeState, homeserver::StartError};
 
-/// How often and how long a node is tried that is locked and does not answer: its process is starting or ending.
-const ATTEMPTS: u32 = 60;
+/// How long a node is tried that is locked and does not answer: its process is starting or ending, or hangs.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Who runs the node.
@@ -49,7 +52,8 @@ impl RoleEvent {
 impl Role {
     /// Starts the node, or attaches to the process that runs it.
     pub async fn take(plan: &Plan) -> Self {
-        for _ in 0..ATTEMPTS {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
             match OwnNode::start(plan, &Shutdown::new()).await {
                 Ok(node) => return Self::Here(Box::new(node)),
                 Err(StartError::InUse(_)) => {}
@@ -58,7 +62,7 @@ impl Role {
                     return Self::Down(node::failure(&error));
                 }
             }
-            if let Some(attached) = Attached::find(&plan.admin_socket()).await {
+            if let Ok(Some(attached)) = tokio::time::timeout_at(until, Attached::find(&plan.admin_socket())).await {
                 tracing::info!(server_name = attached.server_name, "attached to the process that runs the node");
                 return Self::Attached(attached);
             }
