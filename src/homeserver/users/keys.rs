@@ -183,7 +183,9 @@ pub fn check_one_time_key(id: &str, key: &Value) -> Result<(), KeyError> {
     let well_formed = match key {
         Value::String(_) => true,
         Value::Object(object) => {
-            object.get("key").is_some_and(Value::is_string) && (!object.contains_key("signatures") || check_signatures_form(object).is_ok())
+            object.get("key").is_some_and(Value::is_string)
+                && (!object.contains_key("signatures") || check_signatures_form(object).is_ok())
+                && object.get("fallback").is_none_or(|fallback| fallback.is_boolean() || fallback.is_null())
         }
         _ => false,
     };

@@ -197,7 +197,7 @@ fn a_server_that_asks_too_much_about_our_people_is_told_to_wait_and_others_are_n
     // Time stands still there: what is allowed at once is all that is allowed.
     let now = Arc::new(ManualClock::at(SystemClock.now_ms()));
     let (a, b) = (FedNode::start(&authority), FedNode::start_with(&authority, now, |config| config.rate_limits = true));
-    let c = FedNode::start(&authority);
+    let c = FedNode::start_as("127.0.0.1", &authority, Arc::new(SystemClock), |_| {});
     let bob = b.person("bob");
     let ask = |node: &FedNode| {
         let question = get_profile::Request::new(bob.user_id.as_str().try_into().unwrap());

@@ -116,13 +116,18 @@ impl FedNode {
 
     /// The same with a clock and with other settings.
     pub fn start_with(authority: &Authority, clock: Arc<dyn Clock>, change: fn(&mut Config)) -> Self {
+        Self::start_as("localhost", authority, clock, change)
+    }
+
+    /// The same under another name for this machine: what servers may do is counted by host.
+    pub fn start_as(host: &str, authority: &Authority, clock: Arc<dyn Clock>, change: fn(&mut Config)) -> Self {
         let port = free_port();
         let certificate = authority.issue(&format!("node{port}"), &["localhost", "127.0.0.1"]);
         let tls = SocketAddr::from(([127, 0, 0, 1], port));
         let mut node = Self {
             server: None,
             runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap(),
-            name: ServerName::parse(format!("localhost:{port}")).unwrap(),
+            name: ServerName::parse(format!("{host}:{port}")).unwrap(),
             address: tls,
             tls,
             ca: authority.file(),

@@ -132,6 +132,9 @@ fn kept(node: &Node, body: &Map<String, Value>) -> ApiResult<Map<String, Value>>
     if data.get("url").is_none() {
         return Err(ApiError::missing_param("`data.url` is missing"));
     }
+    if data.get("format").is_some_and(|format| !format.is_string() && !format.is_null()) {
+        return Err(ApiError::bad_json("`data.format` is not a string"));
+    }
     Target::read(&data, &node.outbound).map_err(ApiError::invalid_param)?;
     let data = Value::Object(data);
     if data.to_string().len() > DATA_BYTES {
