@@ -268,7 +268,7 @@ fn a_long_paste_is_among_the_drafts_until_the_queue_has_it() {
     update(&mut model, Msg::Paste(long.clone()));
     let all = format!("see this:\n{long}");
     model.now_ms += 1_000;
-    assert_eq!(saved(update(&mut model, Msg::Tick)), [all.clone()]);
+    assert_eq!(saved(update(&mut model, Msg::Tick)), std::slice::from_ref(&all));
     let effects = press(&mut model, "enter");
     let ticket = effects.iter().find_map(|e| if let Effect::SendText { ticket, .. } = e { Some(*ticket) } else { None }).unwrap();
     assert!(model.composer().is_empty());

@@ -136,8 +136,8 @@ async fn relations_are_followed_through_matching_events_only() {
     };
     assert_eq!(found("/m.annotation?recurse=true&").await, [direct.clone(), further.clone()]);
     assert_eq!(found("/m.annotation/m.reaction?recurse=true&").await, [direct.clone(), further.clone()]);
-    assert_eq!(found("/m.annotation?").await, [direct.clone()]);
-    assert_eq!(found("/m.thread?recurse=true&").await, [reply.clone()]);
+    assert_eq!(found("/m.annotation?").await, std::slice::from_ref(&direct));
+    assert_eq!(found("/m.thread?recurse=true&").await, std::slice::from_ref(&reply));
     assert_eq!(found("?recurse=true&").await, [reply, reaction, direct, further]);
 }
 
