@@ -92,6 +92,11 @@ pub const DIFFERENCES: &[Difference] = &[
         "C-S API, Filtering: `event_fields` says what to include; ours keeps the empty `content` around a missing field.",
     ),
     chat("pushers/pushers/0", "C-S API, GET /pushers: `profile_tag` is optional; none was set."),
+    chat(
+        "own messages and unread counts/after",
+        "C-S API, Push, Marking notifications as read: sending an event marks what came before it as read; Synapse waits for a receipt.",
+    ),
+    chat("own messages and unread counts/last", "The same."),
     chat("the list of notifications/entries", "C-S API, GET /notifications: `profile_tag` is optional; no rule of ours has one."),
     wire("who am I/shape/is_guest", "C-S API, GET /account/whoami: `is_guest` is optional and false when it is missing."),
     wire("*/more", "C-S API, User-interactive authentication: `completed` is optional; ours is there, and empty."),
